@@ -1,0 +1,1 @@
+"""From closed panes to alerts: baselines, spike detection, the life of an alert, sinks."""
