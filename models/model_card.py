@@ -1,0 +1,76 @@
+"""The model card of a bundle, in Markdown, made from its manifest so that the two cannot disagree.
+
+The sections follow Mitchell et al. 2019, "Model Cards for Model Reporting" (arXiv:1810.03993).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from models.bundle import Manifest
+
+
+def render_model_card(manifest: Manifest) -> str:
+    """The card's text. Sections without anything to say are left out."""
+    parts = [f"# {manifest.name} {manifest.version}"]
+    if manifest.description:
+        parts.append(manifest.description)
+    parts.append(_details(manifest))
+    parts.append("## Tasks\n\n" + _table(("task", "labels", "temperature"), _task_rows(manifest)))
+    if manifest.data:
+        rows = [(d.name, d.use, str(d.rows), d.licence, d.source) for d in manifest.data]
+        parts.append("## Data\n\n" + _table(("data", "used for", "rows", "licence", "source"), rows))
+    if manifest.metrics:
+        parts.append(
+            "## Measured\n\n" + _table(("data", "task", "rows", *METRIC_HEADS), _metric_rows(manifest))
+        )
+    if manifest.limitations:
+        parts.append("## Limitations\n\n" + manifest.limitations)
+    return "\n\n".join(parts) + "\n"
+
+
+METRIC_HEADS = ("data", "task", "rows", "accuracy", "macro F1", "calibration error (ECE)")
+
+
+def _details(manifest: Manifest) -> str:
+    parent = manifest.parent
+    lines = [
+        ("Languages", ", ".join(manifest.languages)),
+        ("Precision", manifest.precision),
+        ("Longest text", f"{manifest.max_tokens} tokens"),
+        ("Licence", manifest.licence),
+        ("Fine-tuned from", f"{parent.name} ({parent.licence}) {parent.source}".rstrip() if parent else ""),
+        ("Recipe", manifest.recipe),
+        ("Created", manifest.created),
+    ]
+    return "\n".join(f"- {name}: {value}" for name, value in lines if value)
+
+
+def _task_rows(manifest: Manifest) -> list[tuple[str, ...]]:
+    return [(task.name, ", ".join(task.labels), f"{task.temperature:.4g}") for task in manifest.tasks]
+
+
+def _metric_rows(manifest: Manifest) -> list[tuple[str, ...]]:
+    return [
+        (
+            m.data,
+            m.task,
+            str(m.rows),
+            f"{m.accuracy:.4f}",
+            f"{m.macro_f1:.4f}",
+            "" if m.ece is None else f"{m.ece:.4f}",
+        )
+        for m in manifest.metrics
+    ]
+
+
+def _ece(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    def line(cells: tuple[str, ...]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    return "\n".join([line(heads), line(("---",) * len(heads)), *map(line, rows)])
