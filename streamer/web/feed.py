@@ -16,9 +16,7 @@ SEAL_AFTER_MS = 2 * 3600 * 1000  # a bucket this much older than its series' new
 MAX_SERIES = 2_000
 MAX_ALERTS = 300
 
-Point = tuple[
-    int, int, int, float
-]  # bucket start (ms), documents, negative documents, mean sentiment in [-1, 1]
+Point = tuple[int, int, int, float]  # bucket start (ms), documents, negative documents, mean sentiment in [-1, 1]
 
 
 @dataclass(slots=True)

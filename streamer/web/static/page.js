@@ -1,0 +1,183 @@
+// The live page. Texts come from the net: they are only ever set as textContent, never as markup.
+
+import { columns, draw } from "./chart.js";
+
+const HOUR = 3600 * 1000;
+const view = { kind: "topic", hours: 24, state: "all" };
+const series = new Map(); // key -> Map(bucket start -> point)
+const alerts = new Map(); // id -> latest record
+let watermark = null;
+let model = null;
+
+const byId = (id) => document.getElementById(id);
+
+function element(name, className, text) {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  if (text !== undefined && text !== null) made.textContent = String(text);
+  return made;
+}
+
+const two = (number) => String(number).padStart(2, "0");
+
+function clock(ms) {
+  if (ms === null || ms === undefined) return "–";
+  const at = new Date(ms);
+  return `${at.getUTCFullYear()}-${two(at.getUTCMonth() + 1)}-${two(at.getUTCDate())} ${two(at.getUTCHours())}:${two(at.getUTCMinutes())} UTC`;
+}
+
+const signed = (value) => (value > 0 ? "+" : "") + value.toFixed(2);
+const rounded = (value) => (value >= 10 ? value.toFixed(0) : value.toFixed(1));
+
+function kindOf(key) {
+  if (key === "all") return "all";
+  if (key.includes("|topic:")) return "company topic";
+  return key.slice(0, key.indexOf(":"));
+}
+
+const nameOf = (key) => (key === "all" ? "All texts" : key.replace(/^(topic|company):/, "").replace("|topic:", " · "));
+
+function firingSeries() {
+  const keys = new Set();
+  for (const alert of alerts.values()) if (alert.state === "firing") keys.add(alert.series);
+  return keys;
+}
+
+function card(key, points, from, to, firing) {
+  const joined = columns(points, from, to, key === "all" ? 120 : 60);
+  let documents = 0, negative = 0, sum = 0;
+  for (const column of joined) {
+    documents += column.documents;
+    negative += column.negative;
+    sum += column.sum;
+  }
+  if (!documents) return null;
+  const mean = sum / documents;
+  const made = element("article", firing ? "card firing" : "card");
+  const title = element("h3");
+  title.append(element("span", "", nameOf(key)), element("span", `mean ${mean < 0 ? "down" : "up"}`, signed(mean)));
+  const share = Math.round((100 * negative) / documents);
+  const facts = `${documents} ${documents === 1 ? "text" : "texts"}, ${share} % negative`;
+  made.append(title, element("p", "", firing ? `${facts} · alert firing` : facts),
+    draw(joined, `${nameOf(key)}: mean sentiment ${signed(mean)}, ${facts}`));
+  return { made, documents };
+}
+
+function showSeries() {
+  const to = (watermark ?? 0) + 1;
+  const from = to - view.hours * HOUR;
+  const firing = firingSeries();
+  const cards = [];
+  const overall = [];
+  for (const [key, points] of series) {
+    const kind = kindOf(key);
+    if (kind !== "all" && kind !== view.kind) continue;
+    const made = card(key, points.values(), from, to, firing.has(key));
+    if (made) (kind === "all" ? overall : cards).push(made);
+  }
+  cards.sort((a, b) => b.documents - a.documents);
+  byId("overall").replaceChildren(...overall.map((one) => one.made));
+  byId("series").replaceChildren(...cards.slice(0, 60).map((one) => one.made));
+  byId("series-empty").hidden = cards.length > 0;
+  byId("texts").textContent = overall.length ? overall[0].documents.toLocaleString("en") : "–";
+}
+
+function alertCard(alert) {
+  const made = element("article", `alert ${alert.state} ${alert.severity}`);
+  const head = element("header");
+  const when = element("time", "", clock(alert.changed_at_ms));
+  head.append(
+    element("span", "badge", alert.state === "firing" ? alert.severity : alert.state),
+    element("h3", "", nameOf(alert.series)), when,
+  );
+  made.append(head);
+  if (alert.summary) made.append(element("p", "", alert.summary));
+  made.append(element("p", "numbers",
+    `${alert.window}: ${rounded(alert.observed.negative)} negative, ${rounded(alert.expected.negative)} expected · ` +
+    `${alert.sources} ${alert.sources === 1 ? "source" : "sources"} · since ${clock(alert.started_at_ms)}`));
+  const list = element("ul");
+  for (const text of (alert.texts ?? []).slice(0, 3)) {
+    const item = element("li", "", text.text);
+    item.append(element("br"), element("span", "",
+      [text.source, clock(text.published_at_ms), text.copies ? `${text.copies} copies` : ""].filter(Boolean).join(" · ")));
+    list.append(item);
+  }
+  if (list.childElementCount) made.append(list);
+  return made;
+}
+
+function showAlerts() {
+  const all = [...alerts.values()].filter((alert) => alert.state !== "pending");
+  const firing = all.filter((alert) => alert.state === "firing");
+  const shown = (view.state === "firing" ? firing : all).sort((a, b) => b.changed_at_ms - a.changed_at_ms);
+  byId("alerts").replaceChildren(...shown.slice(0, 50).map(alertCard));
+  byId("alerts-empty").hidden = shown.length > 0;
+  byId("open").textContent = String(firing.length);
+}
+
+let due = false;
+function show() {
+  if (due) return;
+  due = true;
+  setTimeout(() => {
+    due = false;
+    byId("watermark").textContent = clock(watermark);
+    byId("model").textContent = model ?? "–";
+    showSeries();
+    showAlerts();
+  }, 250);
+}
+
+function takePoint(key, point) {
+  if (!series.has(key)) series.set(key, new Map());
+  series.get(key).set(point[0], point);
+}
+
+function takeOverview(overview) {
+  series.clear();
+  alerts.clear();
+  watermark = overview.watermark_ms;
+  model = overview.model;
+  for (const [key, points] of Object.entries(overview.series)) for (const point of points) takePoint(key, point);
+  for (const alert of overview.alerts) alerts.set(alert.id, alert);
+  show();
+}
+
+function connect() {
+  const link = byId("link");
+  const events = new EventSource("api/events");
+  events.addEventListener("overview", (event) => {
+    link.className = "link live";
+    link.textContent = "live";
+    takeOverview(JSON.parse(event.data));
+  });
+  events.addEventListener("points", (event) => {
+    const news = JSON.parse(event.data);
+    watermark = news.watermark_ms;
+    model = news.model;
+    for (const [key, point] of news.points) takePoint(key, point);
+    show();
+  });
+  events.addEventListener("alert", (event) => {
+    const alert = JSON.parse(event.data);
+    alerts.set(alert.id, alert);
+    show();
+  });
+  events.onerror = () => {
+    link.className = "link lost";
+    link.textContent = "connection lost, trying again";
+  };
+}
+
+for (const choice of ["kind", "hours", "state"]) {
+  for (const button of document.querySelectorAll(`button[data-${choice}]`)) {
+    button.addEventListener("click", () => {
+      view[choice] = choice === "hours" ? Number(button.dataset.hours) : button.dataset[choice];
+      for (const other of document.querySelectorAll(`button[data-${choice}]`)) {
+        other.setAttribute("aria-pressed", String(other === button));
+      }
+      show();
+    });
+  }
+}
+connect();
