@@ -1,0 +1,123 @@
+"""The record of an alert: every change of state is one record that carries the full current state.
+
+Records of one alert share `id`; the one with the highest `sequence` is right, so last-write-wins per id (a compacted
+Kafka topic, an upsert) keeps exactly the truth. No wall clock in it: the same documents give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import msgspec
+import orjson
+
+SCHEMA = "bearwire.alert/1"
+
+State = Literal["pending", "firing", "resolved"]
+Change = Literal["pending", "fired", "severity_up", "severity_down", "repeated", "updated", "withdrawn", "resolved"]
+Kind = Literal["surge", "deterioration"]
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What one window holds against what the series' past explains.
+
+    `expected_*` are means; `tail_probability` is the chance of as much or more.
+    """
+
+    window: str
+    window_ms: int
+    negative: float
+    documents: float
+    share: float
+    expected_negative: float
+    expected_share: float
+    tail_probability: float
+
+
+class AlertText(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the strongest negative texts, after novelty."""
+
+    id: str
+    text: str
+    published_at_ms: int
+    negative: float
+    copies: int = 0
+    source: str | None = None
+    url: str | None = None
+
+
+class HistoryPoint(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """One hour of the series before and during the alert, for a sparkline."""
+
+    start_ms: int
+    documents: float
+    negative: float
+
+
+class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of one alert after one change. Times are event times in milliseconds UTC."""
+
+    id: str
+    sequence: int
+    state: State
+    change: Change
+    severity: str
+    peak_severity: str
+    kind: Kind
+    book: str
+    rule: str
+    series: str
+    labels: dict[str, str]
+    since_ms: int
+    at_ms: int
+    fired_at_ms: int | None
+    resolved_at_ms: int | None
+    observed: Reading
+    peak: Reading
+    windows: tuple[Reading, ...]
+    false_alarms_per_day: float
+    budget_per_day: float
+    sources: int
+    copies: int
+    texts: tuple[AlertText, ...]
+    history: tuple[HistoryPoint, ...]
+    resolves_when: str
+    line: str
+    paragraph: str
+    model: str
+    rules: str
+    notify: bool = True
+    group: str | None = None
+    muted_by: tuple[str, ...] = ()
+    schema: str = SCHEMA
+
+    @property
+    def key(self) -> bytes:
+        """The Kafka key: the alert's id."""
+        return self.id.encode()
+
+    def encode(self) -> bytes:
+        """One line of JSON: sorted keys, floats of six significant digits, the same bytes for the same state."""
+        return orjson.dumps(_rounded(msgspec.to_builtins(self)), option=orjson.OPT_SORT_KEYS)
+
+
+def decode_alert(data: bytes) -> AlertRecord:
+    """The record in `data`. Raises `msgspec.DecodeError` or `msgspec.ValidationError` where it is not one."""
+    return msgspec.json.decode(data, type=AlertRecord)
+
+
+def alert_id(book: str, rule: str, series: str, start_ms: int) -> str:
+    """The id of the alert of one rule on one series that began with the pane at `start_ms`: 20 hexadecimal digits."""
+    name = "\x1f".join((book, rule, series, str(start_ms)))
+    return hashlib.blake2b(name.encode(), digest_size=10).hexdigest()
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(item) for item in value]
+    return value
