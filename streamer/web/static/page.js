@@ -27,7 +27,7 @@ function clock(ms) {
 }
 
 const signed = (value) => (value > 0 ? "+" : "") + value.toFixed(2);
-const rounded = (value) => (value >= 10 ? value.toFixed(0) : value.toFixed(1));
+const amount = (value) => (Number.isInteger(value) || value >= 10 ? value.toFixed(0) : value.toFixed(1));
 
 function kindOf(key) {
   if (key === "all") return "all";
@@ -85,21 +85,21 @@ function showSeries() {
 function alertCard(alert) {
   const made = element("article", `alert ${alert.state} ${alert.severity}`);
   const head = element("header");
-  const when = element("time", "", clock(alert.changed_at_ms));
   head.append(
     element("span", "badge", alert.state === "firing" ? alert.severity : alert.state),
-    element("h3", "", nameOf(alert.series)), when,
+    element("h3", "", nameOf(alert.series)), element("time", "", clock(alert.at_ms)),
   );
-  made.append(head);
-  if (alert.summary) made.append(element("p", "", alert.summary));
-  made.append(element("p", "numbers",
-    `${alert.window}: ${rounded(alert.observed.negative)} negative, ${rounded(alert.expected.negative)} expected · ` +
-    `${alert.sources} ${alert.sources === 1 ? "source" : "sources"} · since ${clock(alert.started_at_ms)}`));
+  const seen = alert.peak;
+  made.append(head, element("p", "", alert.line), element("p", "numbers",
+    `${seen.window} at its peak: ${amount(seen.negative)} negative of ${amount(seen.documents)}, ` +
+    `${amount(seen.expected_negative)} expected · ${alert.sources} ${alert.sources === 1 ? "source" : "sources"} · ` +
+    `since ${clock(alert.since_ms)}`));
   const list = element("ul");
-  for (const text of (alert.texts ?? []).slice(0, 3)) {
+  for (const text of alert.texts.slice(0, 3)) {
     const item = element("li", "", text.text);
+    const copies = text.copies ? `${text.copies} ${text.copies === 1 ? "copy" : "copies"}` : "";
     item.append(element("br"), element("span", "",
-      [text.source, clock(text.published_at_ms), text.copies ? `${text.copies} copies` : ""].filter(Boolean).join(" · ")));
+      [text.source, clock(text.published_at_ms), copies].filter(Boolean).join(" · ")));
     list.append(item);
   }
   if (list.childElementCount) made.append(list);
@@ -109,7 +109,7 @@ function alertCard(alert) {
 function showAlerts() {
   const all = [...alerts.values()].filter((alert) => alert.state !== "pending");
   const firing = all.filter((alert) => alert.state === "firing");
-  const shown = (view.state === "firing" ? firing : all).sort((a, b) => b.changed_at_ms - a.changed_at_ms);
+  const shown = (view.state === "firing" ? firing : all).sort((a, b) => b.at_ms - a.at_ms);
   byId("alerts").replaceChildren(...shown.slice(0, 50).map(alertCard));
   byId("alerts-empty").hidden = shown.length > 0;
   byId("open").textContent = String(firing.length);
