@@ -1,0 +1,1 @@
+"""The worker: the Kafka shell around the functional core."""
