@@ -20,9 +20,8 @@ def escaped(text: str, limit: int = 300) -> str:
 def quoted(value: object, limit: int = 60) -> str:
     """A short, one-line literal of any JSON value, for a message: `"long te…"`, `true`, `null`, `12`."""
     if isinstance(value, str):
-        return (
-            '"' + escaped(value.replace("\\", "\\\\").replace('"', '\\"') if len(value) < 4096 else value, limit) + '"'
-        )
+        literal = value[: limit + 1].replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped(literal, limit)}"'
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -11,6 +11,8 @@ _RFC3339: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,18})?([Zz]|[+-][0-9]{2}:[0-9]{2})?"
 )
 _DURATION: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d{1,3})?)s)?(?:(\d+)ms)?")
+DURATION_SCHEMA_PATTERN: Final = r"^(\d+(\.\d+)?|(\d+d)?(\d+h)?(\d+m)?(\d+(\.\d{1,3})?s)?(\d+ms)?)$"
+"""How `parse_duration` reads, for the JSON Schema of the configuration."""
 _EARLIEST_MS: Final = -2_208_988_800_000
 """1900-01-01. An earlier time is some program's zero value, not news."""
 
