@@ -1,0 +1,74 @@
+"""Texts to token ids: packed arrays out of the `tokenizers` library, which works in parallel without the GIL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+LongTexts = Literal["truncate", "chunks"]
+CHUNK_OVERLAP = 0.25
+
+
+class TokenRows(NamedTuple):
+    """Token rows packed one after another. A text has one row, or several where it was cut in chunks.
+
+    `ids` int64[total], row r is `ids[starts[r] : starts[r] + counts[r]]`; `text_of` int64[rows] says whose row
+    it is, ascending.
+    """
+
+    ids: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    text_of: NDArray[np.int64]
+
+    def matrix(self, rows: NDArray[np.int64], length: int, pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """`input_ids` and `attention_mask`, both int64[len(rows), length], of rows that all fit in `length`."""
+        columns = np.arange(length)
+        mask = columns < self.counts[rows][:, None]
+        ids = np.full((len(rows), length), pad_id, dtype=np.int64)
+        ids[mask] = self.ids[(self.starts[rows][:, None] + columns)[mask]]
+        return ids, mask.astype(np.int64)
+
+
+class Encoder:
+    """Turns texts into token rows of at most `max_tokens`, special tokens included.
+
+    `long_texts` says what happens to a longer text: its end is cut off ("truncate"), or it becomes several
+    rows that overlap by a quarter ("chunks").
+    """
+
+    def __init__(self, tokenizer: bytes, *, max_tokens: int, long_texts: LongTexts = "truncate") -> None:
+        self._tokenizer = Tokenizer.from_str(tokenizer.decode("utf-8"))
+        self._chunks = long_texts == "chunks"
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        special = len(self._tokenizer.encode(""))
+        stride = int((max_tokens - special) * CHUNK_OVERLAP) if self._chunks else 0
+        self._tokenizer.enable_truncation(max_tokens, stride=stride)
+        self.pad_id = self._find_pad_id()
+
+    def encode(self, texts: Sequence[str]) -> TokenRows:
+        """Tokenise texts; any number, none included."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        if self._chunks:
+            parts = [[encoding, *encoding.overflowing] for encoding in encodings]
+            text_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+            encodings = list(chain.from_iterable(parts))
+        else:
+            text_of = np.arange(len(encodings))
+        ids = [encoding.ids for encoding in encodings]
+        counts = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+        flat = np.fromiter(chain.from_iterable(ids), dtype=np.int64, count=int(counts.sum()))
+        return TokenRows(flat, np.cumsum(counts) - counts, counts, text_of)
+
+    def _find_pad_id(self) -> int:
+        for token in ("[PAD]", "<pad>", "<|pad|>"):
+            found = self._tokenizer.token_to_id(token)
+            if found is not None:
+                return int(found)
+        return 0

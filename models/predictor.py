@@ -1,0 +1,206 @@
+"""Texts in, calibrated probabilities out: the one way every part of Bearwire scores text.
+
+    texts ─► cache ─► tokens ─► batches by length ─► ONNX Runtime ─► softmax(logits / temperature) ─► rows in order
+
+A text's probabilities depend on the text and the bundle alone. It is padded to the bucket of its own length,
+the model treats rows of a batch apart, and the softmax works row by row; so a text scores bit-identically
+alone, in any batch, in any order, cached or not.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.batching import Batch, length_buckets, plan_batches
+from models.bundle import MODEL, TOKENIZER, Bundle, BundleError
+from models.cache import ScoreCache, text_key
+from models.encoding import Encoder, LongTexts, TokenRows
+from models.providers import ModelSession
+from models.threads import usable_cores
+
+DEFAULT_BATCH_TOKENS = 1024
+DEFAULT_CACHE_ENTRIES = 65_536
+SLAB_TEXTS = 4096
+
+
+class Predictions(NamedTuple):
+    """`probabilities`: task name to float32[n_texts, n_labels], calibrated, rows in input order."""
+
+    probabilities: dict[str, NDArray[np.float32]]
+
+
+@dataclass(slots=True)
+class PredictorStats:
+    """Counters since the predictor was made. `padded_tokens` includes `tokens`; texts = hits + misses."""
+
+    cache_hits: int = 0
+    cache_misses: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0
+    batches: int = 0
+
+
+class Predictor:
+    """Scores texts with one bundle. `predict` may be called from several threads at once.
+
+    Parameters: `provider` "cpu", "cuda" or "tensorrt"; `threads` CPU threads, 0 for the cores this process may
+    use; `max_batch_tokens` padded tokens in one run of the model; `cache_entries` texts remembered, 0 for none;
+    `long_texts` "truncate" to the bundle's limit or score overlapping "chunks" and average them by their
+    number of tokens.
+
+    Raises BundleError where the graph does not fit the manifest, ProviderError where the provider is missing.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        provider: str = "cpu",
+        threads: int = 0,
+        max_batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        cache_entries: int = DEFAULT_CACHE_ENTRIES,
+        long_texts: LongTexts = "truncate",
+    ) -> None:
+        self.bundle = bundle
+        self.version_id = bundle.version_id
+        self.labels = {task.name: task.labels for task in bundle.tasks}
+        self.max_batch_tokens = max_batch_tokens
+        self.stats = PredictorStats()
+        self._encoder = Encoder(bundle.read(TOKENIZER), max_tokens=bundle.max_tokens, long_texts=long_texts)
+        self._session = ModelSession(bundle.read(MODEL), provider=provider, threads=threads or usable_cores())
+        self.provider_in_use = self._session.provider
+        _check_graph(bundle, self._session)
+        self._buckets = length_buckets(bundle.max_tokens)
+        self._outputs = [task.output for task in bundle.tasks]
+        self._columns = np.cumsum([0, *(len(task.labels) for task in bundle.tasks)])
+        self._cache = ScoreCache(cache_entries, int(self._columns[-1])) if cache_entries > 0 else None
+        self._lock = threading.Lock()
+        self._tokenising = ThreadPoolExecutor(1, thread_name_prefix="bearwire-tokenise")
+
+    def predict(self, texts: Sequence[str]) -> Predictions:
+        """Probabilities of every task for any number of texts (none too). Blocks; releases the GIL for most."""
+        if self._cache is None:
+            return self._split(self._score(texts))
+        keys = [text_key(text) for text in texts]
+        with self._lock:
+            rows, found = self._cache.look_up(keys)
+        first: dict[bytes, int] = {}
+        for index in np.flatnonzero(~found):
+            first.setdefault(keys[index], int(index))
+        if first:
+            fresh = self._score([texts[index] for index in first.values()])
+            position = {key: at for at, key in enumerate(first)}
+            missing = np.flatnonzero(~found)
+            rows[missing] = fresh[[position[keys[index]] for index in missing]]
+            with self._lock:
+                self._cache.store(list(first), fresh)
+        with self._lock:
+            self.stats.cache_misses += len(first)
+            self.stats.cache_hits += len(texts) - len(first)
+        return self._split(rows)
+
+    def warm_up(self) -> None:
+        """Run the largest batch of every length once, so that no later text pays for the first run of a shape."""
+        for length in map(int, self._buckets):
+            count = max(1, self.max_batch_tokens // length)
+            ids = np.full((count, length), self._encoder.pad_id, dtype=np.int64)
+            self._session.run(self._outputs, ids, np.ones_like(ids))
+
+    def _split(self, rows: NDArray[np.float32]) -> Predictions:
+        edges = self._columns
+        return Predictions(
+            {
+                task.name: np.ascontiguousarray(rows[:, edges[at] : edges[at + 1]])
+                for at, task in enumerate(self.bundle.tasks)
+            }
+        )
+
+    def _score(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """float32[n_texts, labels of all tasks side by side]; the next slab is tokenised while one is run."""
+        result = np.empty((len(texts), int(self._columns[-1])), dtype=np.float32)
+        at = 0
+        for rows in self._tokenised(texts):
+            scores = self._score_rows(rows)
+            count = int(rows.text_of[-1]) + 1
+            result[at : at + count] = _combine_chunks(scores, rows)
+            at += count
+        return result
+
+    def _tokenised(self, texts: Sequence[str]) -> Iterator[TokenRows]:
+        slabs = [texts[at : at + SLAB_TEXTS] for at in range(0, len(texts), SLAB_TEXTS)]
+        if not slabs:
+            return
+        rows = self._encoder.encode(slabs[0])
+        for slab in slabs[1:]:
+            coming = self._tokenising.submit(self._encoder.encode, slab)
+            yield rows
+            rows = coming.result()
+        yield rows
+
+    def _score_rows(self, rows: TokenRows) -> NDArray[np.float64]:
+        """float64[rows, labels of all tasks]: the calibrated probabilities of every token row."""
+        result = np.empty((len(rows.counts), int(self._columns[-1])), dtype=np.float64)
+        batches = plan_batches(rows.counts, self._buckets, self.max_batch_tokens)
+        for batch in batches:
+            result[batch.rows] = self._score_batch(rows, batch)
+        with self._lock:
+            self.stats.batches += len(batches)
+            self.stats.tokens += int(rows.counts.sum())
+            self.stats.padded_tokens += sum(len(batch.rows) * batch.length for batch in batches)
+        return result
+
+    def _score_batch(self, rows: TokenRows, batch: Batch) -> NDArray[np.float64]:
+        ids, mask = rows.matrix(batch.rows, batch.length, self._encoder.pad_id)
+        logits = self._session.run(self._outputs, ids, mask)
+        return np.concatenate(
+            [softmax(part, task.temperature) for part, task in zip(logits, self.bundle.tasks, strict=True)],
+            axis=1,
+        )
+
+
+def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    """Probabilities float64[n, labels] of logits float32[n, labels] divided by the calibration temperature.
+
+    Temperature scaling: Guo et al. 2017, "On Calibration of Modern Neural Networks" (arXiv:1706.04599).
+    """
+    scaled = logits.astype(np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    probabilities: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def _combine_chunks(scores: NDArray[np.float64], rows: TokenRows) -> NDArray[np.float64]:
+    """float64[texts, labels]: each text's chunks averaged, weighted by their number of tokens."""
+    if len(rows.text_of) == int(rows.text_of[-1]) + 1:
+        return scores
+    first = np.flatnonzero(np.diff(rows.text_of, prepend=-1))
+    weight = rows.counts[:, None].astype(np.float64)
+    combined: NDArray[np.float64] = np.add.reduceat(scores * weight, first) / np.add.reduceat(weight, first)
+    return combined
+
+
+def _check_graph(bundle: Bundle, session: ModelSession) -> None:
+    file = bundle.path / MODEL
+    known = {"input_ids", "attention_mask", "token_type_ids"}
+    inputs = session.inputs
+    if not {"input_ids", "attention_mask"} <= inputs.keys() <= known:
+        raise BundleError(f"{file} takes {sorted(inputs)}, expected {sorted(known)}; export the model again")
+    for task in bundle.tasks:
+        shape = session.outputs.get(task.output)
+        if shape is None:
+            raise BundleError(
+                f"{file} has no output {task.output!r} for task {task.name!r}, only {sorted(session.outputs)}; "
+                "export the model again"
+            )
+        if len(shape) != 2 or (isinstance(shape[1], int) and shape[1] != len(task.labels)):
+            raise BundleError(
+                f"{file} gives {task.output!r} the shape {shape}, but task {task.name!r} has "
+                f"{len(task.labels)} labels; export the model again"
+            )

@@ -1,0 +1,115 @@
+"""Where a graph runs: ONNX Runtime sessions on the CPU, CUDA or TensorRT.
+
+A provider that is asked for and not there is an error that says what was found, never a silent CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+Provider = Literal["cpu", "cuda", "tensorrt"]
+PROVIDERS: tuple[str, ...] = get_args(Provider)
+ONNX_NAMES = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+
+
+class ProviderError(Exception):
+    """The provider asked for cannot be used here. The message says what was found and what to install."""
+
+
+class ModelSession:
+    """One loaded graph. `run` may be called from several threads at once.
+
+    `threads` are the CPU threads that one run uses. `io_binding` keeps inputs and outputs in buffers bound to
+    the device; it is the default on GPUs.
+    """
+
+    def __init__(
+        self,
+        model: bytes,
+        *,
+        provider: str = "cpu",
+        threads: int = 1,
+        spinning: bool = True,
+        io_binding: bool | None = None,
+    ) -> None:
+        check_provider(provider)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+        wanted = _provider_options(provider)
+        self._session = ort.InferenceSession(model, options, providers=wanted)
+        self.provider = provider
+        used = self._session.get_providers()
+        if ONNX_NAMES[provider] not in used:
+            raise ProviderError(
+                f"provider {provider!r} was asked for but its libraries did not load; onnxruntime used "
+                f"{', '.join(used)}. Install the CUDA {'and TensorRT ' if provider == 'tensorrt' else ''}"
+                "libraries that this onnxruntime-gpu was built for, or set the provider to cpu."
+            )
+        self._bind = provider != "cpu" if io_binding is None else io_binding
+        self._device = "cpu" if provider == "cpu" else "cuda"
+        self._types = {item.name: item.type for item in self._session.get_inputs()}
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Input name to ONNX type, such as "tensor(int64)"."""
+        return dict(self._types)
+
+    @property
+    def outputs(self) -> dict[str, list[Any]]:
+        """Output name to shape; symbolic dimensions are strings or None."""
+        return {item.name: list(item.shape) for item in self._session.get_outputs()}
+
+    def run(
+        self, outputs: Sequence[str], input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
+    ) -> list[NDArray[np.float32]]:
+        """Logits of each named output, float32[batch, labels], for int64[batch, seq] ids and mask."""
+        feed = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if "token_type_ids" in self._types:
+            feed["token_type_ids"] = np.zeros_like(input_ids)
+        run = self._run_bound if self._bind else self._session.run
+        return [np.asarray(result, dtype=np.float32) for result in run(list(outputs), feed)]
+
+    def _run_bound(self, outputs: Sequence[str], feed: dict[str, NDArray[np.int64]]) -> list[NDArray[Any]]:
+        binding = self._session.io_binding()
+        for name, array in feed.items():
+            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, self._device, 0))
+        for name in outputs:
+            binding.bind_output(name, self._device, 0)
+        binding.synchronize_inputs()
+        self._session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        return list(binding.copy_outputs_to_cpu())
+
+
+def check_provider(provider: str, available: Sequence[str] | None = None) -> None:
+    """Raise ProviderError unless this onnxruntime was built with the provider."""
+    if provider not in PROVIDERS:
+        raise ProviderError(f"unknown provider {provider!r}; choose one of {', '.join(PROVIDERS)}")
+    found = ort.get_available_providers() if available is None else available
+    if ONNX_NAMES[provider] not in found:
+        raise ProviderError(
+            f"provider {provider!r} was asked for, but onnxruntime {ort.__version__} here has only "
+            f"{', '.join(found)}. Install bearwire[gpu] (onnxruntime-gpu in place of onnxruntime) on a machine "
+            "with an NVIDIA driver, or set the provider to cpu."
+        )
+
+
+def _provider_options(provider: str) -> list[str | tuple[str, dict[str, str]]]:
+    cuda = ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"})
+    if provider == "cuda":
+        return [cuda]
+    if provider == "tensorrt":
+        return [("TensorrtExecutionProvider", {"trt_fp16_enable": "1"}), cuda]
+    return ["CPUExecutionProvider"]
