@@ -1,0 +1,103 @@
+"""YAML with the place of every value, and without YAML 1.1's surprises.
+
+Only `true` and `false` are booleans (`no` is Norwegian), times and `1:30` stay text, a repeated key is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from typing import Any, NamedTuple
+
+import yaml
+
+Path = tuple[str | int, ...]
+
+
+class Located(NamedTuple):
+    """A document of YAML as plain data, and the line of each key or item in it."""
+
+    value: Any
+    lines: dict[Path, int]
+
+
+class YamlProblem(Exception):
+    """Text that is no usable YAML: the 1-based line and what is wrong there."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(f"line {line}: {message}")
+        self.line = line
+        self.message = message
+
+
+class _Loader(yaml.SafeLoader):
+    """Starts without any of PyYAML's rules for what a plain scalar is."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("tag:yaml.org,2002:bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("tag:yaml.org,2002:int", r"[-+]?[0-9][0-9_]*|0x[0-9a-fA-F]+", "-+0123456789"),
+    (
+        "tag:yaml.org,2002:float",
+        r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    ("tag:yaml.org,2002:null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("tag:yaml.org,2002:merge", r"<<", "<"),
+):
+    _Loader.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), list(_first))
+
+
+def read_yaml(text: str) -> Located:
+    """The data in `text`; raises `YamlProblem`."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        lines: dict[Path, int] = {}
+        return Located(None if node is None else _value(loader, node, (), lines), lines)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        message = str(error.problem or error.context)
+        raise YamlProblem(mark.line + 1 if mark else 1, message) from None
+    except yaml.reader.ReaderError as error:
+        raise YamlProblem(1, f"{error.reason} (position {error.position})") from None
+    except (ValueError, RecursionError) as error:
+        raise YamlProblem(1, str(error)) from None
+    finally:
+        loader.dispose()
+
+
+def read_scalar(text: str) -> Any:
+    """One value as it would be read to the right of a `key:`; raises `YamlProblem`."""
+    return read_yaml(text).value
+
+
+def _value(loader: _Loader, node: yaml.Node, path: Path, lines: dict[Path, int]) -> Any:
+    lines.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(loader, item, (*path, index), lines) for index, item in enumerate(node.value)]
+    if not isinstance(node, yaml.MappingNode):
+        return loader.construct_object(node, deep=True)
+    _refuse_repeats(loader, node)
+    loader.flatten_mapping(node)
+    mapping: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            key = str(key)
+        lines[(*path, key)] = key_node.start_mark.line + 1
+        mapping[key] = _value(loader, value_node, (*path, key), lines)
+    return mapping
+
+
+def _refuse_repeats(loader: _Loader, node: yaml.MappingNode) -> None:
+    seen: dict[Hashable, int] = {}
+    for key_node, _ in node.value:
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise YamlProblem(key_node.start_mark.line + 1, "a key must be plain text")
+        if key_node.value in seen:
+            raise YamlProblem(
+                key_node.start_mark.line + 1, f"{key_node.value!r} is given twice, first on line {seen[key_node.value]}"
+            )
+        seen[key_node.value] = key_node.start_mark.line + 1
