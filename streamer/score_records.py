@@ -1,0 +1,77 @@
+"""Score records: one scored document as JSON, for people, consumers and replays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from streamer.documents import Document
+from streamer.timestamps import format_rfc3339
+
+SENTIMENTS = ("negative", "neutral", "positive")
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Probabilities of n texts: `sentiment` float32[n, 3] and, where there is a topic task, `topics` float32[n, T].
+
+    `topic` int32[n] is the most likely label's place in `labels` (-1 without a topic task), `topic_p` its probability.
+    """
+
+    labels: tuple[str, ...]
+    sentiment: NDArray[np.float32]
+    topics: NDArray[np.float32] | None
+    topic: NDArray[np.int32]
+    topic_p: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, probabilities: Mapping[str, NDArray[np.float32]], labels: tuple[str, ...], n: int) -> Scored:
+        """From the probabilities by task. Raises ValueError where their shapes are not those of n texts."""
+        sentiment = probabilities["sentiment"]
+        if sentiment.shape != (n, 3):
+            raise ValueError(f"sentiment probabilities have shape {sentiment.shape}, expected ({n}, 3)")
+        topics = probabilities["topic"] if labels else None
+        if topics is None:
+            return cls((), sentiment, None, np.full(n, -1, np.int32), np.zeros(n, np.float32))
+        if topics.shape != (n, len(labels)):
+            raise ValueError(f"topic probabilities have shape {topics.shape}, expected ({n}, {len(labels)})")
+        return cls(labels, sentiment, topics, topics.argmax(axis=1).astype(np.int32), topics.max(axis=1))
+
+    def topic_labels(self) -> list[str | None]:
+        """The most likely topic of each text, None without a topic task."""
+        return [None if place < 0 else self.labels[place] for place in self.topic.tolist()]
+
+
+def score_record(
+    document: Document, scored: Scored, row: int, source: str, partition: int, offset: int, model: str, late: bool
+) -> bytes:
+    """The JSON of one scored document: keys in this order, probabilities with six decimals."""
+    record: dict[str, object] = {
+        "id": document.id,
+        "published_at": format_rfc3339(document.published_at_ms),
+        "sentiment": dict(zip(SENTIMENTS, _rounded(scored.sentiment[row]), strict=True)),
+    }
+    if scored.topics is not None:
+        values = _rounded(scored.topics[row])
+        place = int(scored.topic[row])
+        scores = dict(zip(scored.labels, values, strict=True))
+        record["topic"] = {"label": scored.labels[place], "score": values[place], "scores": scores}
+    record |= {
+        "model": model,
+        "late": late,
+        "origin": {"topic": source, "partition": partition, "offset": offset},
+        "symbols": document.symbols,
+        "source": document.source,
+        "lang": document.lang,
+        "weight": document.weight,
+    }
+    return orjson.dumps(record)
+
+
+def _rounded(values: NDArray[np.float32]) -> list[float]:
+    rounded: list[float] = np.round(values.astype(np.float64), 6).tolist()
+    return rounded

@@ -1,0 +1,303 @@
+"""Scoring one source partition: records in; scores, late documents, dead letters and digest blocks out. Pure.
+
+    records ─► prepare ─► texts ─► (a model, elsewhere) ─► finish ─► what to produce, and what to commit after it
+
+`prepare` moves the partition's clock, in log order; so the next batch may be prepared while the last one is still
+with the model, as long as the batches are finished and produced in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.blocks import DEAD, LATE, SCORED, SELECTED, DigestBlock
+from streamer.documents import Document, DocumentLimits, Rejection, parse_document
+from streamer.novelty import FINGERPRINT_SIZE, Fingerprints, fingerprint
+from streamer.ragged import Ragged
+from streamer.records import Counts, DeadLetter, SourceRecord, content_hash, hash64
+from streamer.score_records import Scored, score_record
+from streamer.selection import BookSelection
+from streamer.watermark import UNSET, PartitionClock
+
+EXCERPT_CHARACTERS = 280
+MAX_BLOCK_BYTES = 700_000
+"""Blocks are cut at this size (estimated), well below Kafka's default `max.message.bytes` of 1 MiB."""
+
+
+class KeyedRecord(NamedTuple):
+    """A Kafka record to produce."""
+
+    key: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch on its way: m records, d of them documents. `clock` is the dump to commit once all is produced.
+
+    `texts` [d] are what to predict; `document_rows` int64[d] their record numbers; `late` bool[d];
+    `watermark_ms` int64[m] the partition's watermark after each record.
+    """
+
+    from_offset: int
+    to_offset: int
+    record_offsets: NDArray[np.int64]
+    documents: list[Document]
+    document_rows: NDArray[np.int64]
+    late: NDArray[np.bool_]
+    watermark_ms: NDArray[np.int64]
+    dead: list[DeadLetter]
+    clock: str
+
+    @property
+    def texts(self) -> list[str]:
+        """What the model is to read, one text per document."""
+        return [document.scored_text for document in self.documents]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredBatch:
+    """What to produce for a batch, in this order, before `next_offset` is committed with metadata `clock`.
+
+    `blocks`: book to its encoded digest blocks, in offset order (several where one would be too large).
+    """
+
+    scores: list[KeyedRecord]
+    late: list[KeyedRecord]
+    dead: list[DeadLetter]
+    blocks: dict[str, list[bytes]]
+    counts: Counts
+    next_offset: int
+    clock: str
+
+
+class PartitionScorer:
+    """The state of scoring one source partition: its clock and its position.
+
+    `clock` is the one that was committed with `position`, the next offset to read (None: not known, the first
+    record's). `labels` and `model` are the predictor's; the task `topic` may be absent. `partitions` is the number
+    of partitions that the source topic has; set it anew when that grows.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        partition: int,
+        *,
+        partitions: int,
+        books: Sequence[BookSelection],
+        clock: PartitionClock,
+        limits: DocumentLimits,
+        labels: Mapping[str, tuple[str, ...]],
+        model: str,
+        position: int | None = None,
+        max_block_bytes: int = MAX_BLOCK_BYTES,
+    ) -> None:
+        if tuple(labels["sentiment"]) != ("negative", "neutral", "positive"):
+            raise ValueError(
+                f"sentiment labels are negative, neutral, positive in this order, not {labels['sentiment']}"
+            )
+        self.source = source
+        self.partition = partition
+        self.partitions = partitions
+        self.books = tuple(books)
+        self.clock = clock
+        self.limits = limits
+        self.topics = tuple(labels.get("topic", ()))
+        self.model = model
+        self.position = position
+        self.max_block_bytes = max_block_bytes
+
+    def prepare(self, records: Sequence[SourceRecord]) -> Prepared:
+        """Parse, reject and judge `records` (at least one), which follow what was prepared before."""
+        documents: list[Document] = []
+        rows: list[int] = []
+        dead: list[DeadLetter] = []
+        for row, record in enumerate(records):
+            parsed = parse_document(record.value, record_timestamp_ms=record.timestamp_ms, limits=self.limits)
+            if isinstance(parsed, Rejection):
+                dead.append(DeadLetter(self.source, self.partition, record, parsed.reason, parsed.detail))
+            else:
+                documents.append(parsed)
+                rows.append(row)
+        before = self.clock.watermark_ms
+        times = np.fromiter((d.published_at_ms for d in documents), dtype=np.int64, count=len(documents))
+        judged = self.clock.judge(times)
+        document_rows = np.array(rows, dtype=np.int64)
+        watermarks = np.full(len(records), UNSET if before is None else before, dtype=np.int64)
+        watermarks[document_rows] = judged.watermark_ms
+        np.maximum.accumulate(watermarks, out=watermarks)
+        from_offset = records[0].offset if self.position is None else self.position
+        self.position = records[-1].offset + 1
+        return Prepared(
+            from_offset,
+            self.position,
+            np.fromiter((record.offset for record in records), dtype=np.int64, count=len(records)),
+            documents,
+            document_rows,
+            judged.late,
+            watermarks,
+            dead,
+            self.clock.dump(),
+        )
+
+    def finish(self, prepared: Prepared, probabilities: Mapping[str, NDArray[np.float32]]) -> ScoredBatch:
+        """Everything to produce for a prepared batch, given the probabilities of its texts by task."""
+        scored = Scored.of(probabilities, self.topics, len(prepared.documents))
+        scores: list[KeyedRecord] = []
+        late: list[KeyedRecord] = []
+        offsets = prepared.record_offsets[prepared.document_rows].tolist()
+        for row, (document, is_late) in enumerate(zip(prepared.documents, prepared.late.tolist(), strict=True)):
+            value = score_record(document, scored, row, self.source, self.partition, offsets[row], self.model, is_late)
+            (late if is_late else scores).append(KeyedRecord(document.id.encode("utf-8", "replace"), value))
+        received, documents = len(prepared.record_offsets), len(prepared.documents)
+        return ScoredBatch(
+            scores,
+            late,
+            prepared.dead,
+            self._blocks(prepared, scored),
+            Counts(received, documents - len(late), len(late), received - documents),
+            prepared.to_offset,
+            prepared.clock,
+        )
+
+    def idle(self, next_offset: int) -> dict[str, bytes]:
+        """Per book a block that says: this partition is at its end (`next_offset`), do not wait for it."""
+        nothing = np.empty(0, dtype=np.int64)
+        prepared = Prepared(
+            next_offset, next_offset, nothing, [], nothing, nothing != 0, nothing, [], self.clock.dump()
+        )
+        scored = Scored.of({"sentiment": np.empty((0, 3), np.float32)}, (), 0)
+        prints = fingerprint([])
+        part = slice(0, 0)
+        return {
+            book.name: self._block(book, prepared, scored, prints, nothing, part, (next_offset, next_offset), True)
+            for book in self.books
+        }
+
+    def _blocks(self, prepared: Prepared, scored: Scored) -> dict[str, list[bytes]]:
+        on_time = ~prepared.late
+        labels = scored.topic_labels()
+        chosen = {
+            book.name: np.fromiter(
+                (
+                    bool(ok) and book.select.admits(document, label)
+                    for ok, document, label in zip(on_time.tolist(), prepared.documents, labels, strict=True)
+                ),
+                dtype=np.bool_,
+                count=len(labels),
+            )
+            for book in self.books
+        }
+        wanted = np.zeros(len(labels), dtype=np.bool_)
+        for mask in chosen.values():
+            wanted |= mask
+        prints = Fingerprints(np.zeros((len(labels), FINGERPRINT_SIZE), np.uint32), np.zeros(len(labels), np.uint64))
+        rows = np.flatnonzero(wanted)
+        made = fingerprint([prepared.documents[row].scored_text for row in rows])
+        prints.minima[rows], prints.text_hash[rows] = made
+        blocks: dict[str, list[bytes]] = {}
+        for book in self.books:
+            selected = np.flatnonzero(chosen[book.name])
+            parts = self._parts(prepared, selected)
+            edges = [prepared.from_offset, *(int(prepared.record_offsets[part.start]) for part in parts[1:])]
+            edges.append(prepared.to_offset)
+            blocks[book.name] = [
+                self._block(book, prepared, scored, prints, selected, part, (edges[i], edges[i + 1]), False)
+                for i, part in enumerate(parts)
+            ]
+        return blocks
+
+    def _parts(self, prepared: Prepared, selected: NDArray[np.int64]) -> list[slice]:
+        """The records cut into runs whose blocks stay below `max_block_bytes`, one run at least."""
+        sizes = np.full(len(prepared.record_offsets), 9, dtype=np.int64)
+        for row in selected.tolist():
+            document = prepared.documents[row]
+            strings = 4 * (min(len(document.text), EXCERPT_CHARACTERS) + len(document.url or "") + len(document.id))
+            tables = 4 * (len(document.source or "") + sum(map(len, document.symbols)) + 4 * len(document.symbols))
+            sizes[prepared.document_rows[row]] += strings + tables + 4 * FINGERPRINT_SIZE + 80
+        part = np.cumsum(sizes) // self.max_block_bytes
+        starts = np.flatnonzero(np.diff(part, prepend=-1)).tolist()
+        return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(sizes)], strict=True)]
+
+    def _block(
+        self,
+        book: BookSelection,
+        prepared: Prepared,
+        scored: Scored,
+        prints: Fingerprints,
+        selected: NDArray[np.int64],
+        part: slice,
+        covers: tuple[int, int],
+        idle: bool,
+    ) -> bytes:
+        first, last = part.start, part.stop
+        records = prepared.document_rows
+        fates = np.full(len(prepared.record_offsets), DEAD, dtype=np.uint8)
+        fates[records] = np.where(prepared.late, LATE, SCORED)
+        fates[records[selected]] = SELECTED
+        late_rows = records[prepared.late]
+        late_rows = late_rows[(late_rows >= first) & (late_rows < last)]
+        rows = selected[(records[selected] >= first) & (records[selected] < last)]
+        documents = [prepared.documents[row] for row in rows.tolist()]
+        watermark = prepared.watermark_ms[last - 1] if last else None
+        if watermark is None or watermark == UNSET:
+            watermark = self.clock.watermark_ms if idle else None
+        symbols, symbol_table = _symbol_rows(documents)
+        source_index, sources = _indexed([document.source for document in documents])
+        lang_index, langs = _indexed([document.lang for document in documents])
+        return DigestBlock(
+            book=book.name,
+            source=self.source,
+            partition=self.partition,
+            partitions=self.partitions,
+            from_offset=covers[0],
+            to_offset=covers[1],
+            watermark_ms=None if watermark is None else int(watermark),
+            idle=idle,
+            model=self.model,
+            topics=self.topics,
+            symbol_table=symbol_table,
+            sources=sources,
+            langs=langs,
+            record_offsets=prepared.record_offsets[part],
+            fates=fates[part],
+            late_at_ms=prepared.watermark_ms[late_rows],
+            time_ms=np.fromiter((d.published_at_ms for d in documents), dtype=np.int64, count=len(documents)),
+            sentiment=scored.sentiment[rows],
+            topic=scored.topic[rows],
+            topic_p=scored.topic_p[rows],
+            source_index=source_index,
+            lang_index=lang_index,
+            weight=np.fromiter((d.weight for d in documents), dtype=np.float64, count=len(documents)),
+            fingerprint=prints.minima[rows],
+            id_hash=np.fromiter(
+                (hash64(d.id.encode("utf-8", "replace")) for d in documents), dtype=np.uint64, count=len(documents)
+            ),
+            text_hash=prints.text_hash[rows],
+            content_hash=np.fromiter(map(content_hash, documents), dtype=np.uint64, count=len(documents)),
+            id=Ragged.of_texts(d.id for d in documents),
+            excerpt=Ragged.of_texts(d.scored_text[:EXCERPT_CHARACTERS] for d in documents),
+            url=Ragged.of_texts(d.url or "" for d in documents),
+            symbols=symbols,
+        ).encode()
+
+
+def _indexed(values: Sequence[str | None]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Each value's place in the table of distinct values (int32[n], -1 for None), and that table."""
+    table: dict[str, int] = {}
+    places = (-1 if value is None else table.setdefault(value, len(table)) for value in values)
+    return np.fromiter(places, dtype=np.int32, count=len(values)), tuple(table)
+
+
+def _symbol_rows(documents: Sequence[Document]) -> tuple[Ragged, tuple[str, ...]]:
+    """Each document's symbols as places in the table of distinct symbols, and that table."""
+    offsets = np.zeros(len(documents) + 1, dtype=np.int64)
+    np.cumsum([len(document.symbols) for document in documents], out=offsets[1:])
+    places, table = _indexed([symbol for document in documents for symbol in document.symbols])
+    return Ragged(places, offsets), table
