@@ -1,0 +1,207 @@
+"""A book's state in a key-value table whose writes are not atomic, may repeat, and may come from zombies.
+
+A state is a set of named chunks. Each is stored under the hash of its content, cut into pieces, and a manifest
+that lists them is written last:
+
+    main/00000003-5fe01c22/4be1...e0/0     a piece of a chunk
+    main/00000003-5fe01c22/4be1...e0/1     the next piece
+    main/00000003-5fe01c22/manifest        digest offset, chunk names, hashes, checksum
+
+Every worker that takes a book over becomes a new writer with a higher epoch and a random name of its own, and
+writes a full copy under it. A writer removes only its own pieces, and those of lower epochs once its own
+manifest is durable. So nobody can pull a piece from under a manifest of a higher epoch: a paused worker that
+wakes after its successor took over (a zombie) does no harm, and the complete manifest with the highest digest
+offset is always a right state, since a state is a function of the digests before that offset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+
+FORMAT: Final = 1
+PIECE_BYTES: Final = 512 * 1024
+_MANIFEST: Final = b"manifest"
+_CHECKSUM_BYTES: Final = 32
+
+
+class SnapshotError(Exception):
+    """A stored state that this version cannot use."""
+
+
+class ChunkEntry(msgspec.Struct, frozen=True, array_like=True):
+    """Where a chunk lies: `hash` of its content, number of `pieces`, `length` in bytes."""
+
+    hash: str
+    pieces: int
+    length: int
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a complete state consists of. `next_offset` is the first digest offset that it does not contain."""
+
+    book: str
+    epoch: int
+    writer: str
+    next_offset: int
+    settings: str
+    chunks: dict[str, ChunkEntry]
+    format: int = FORMAT
+
+
+class Restored(NamedTuple):
+    """The newest complete state. `problems` names newer ones that could not be used."""
+
+    manifest: Manifest
+    chunks: dict[str, bytes]
+    problems: list[str]
+
+
+class Writes(NamedTuple):
+    """What one snapshot writes, in three steps that must each be durable before the next begins."""
+
+    pieces: list[tuple[bytes, bytes]]
+    manifest: tuple[bytes, bytes]
+    removals: list[bytes]
+
+    @property
+    def piece_bytes(self) -> int:
+        """Bytes that are new since the last snapshot."""
+        return sum(len(value) for _, value in self.pieces)
+
+
+class SnapshotWriter:
+    """Writes the snapshots of one book as one writer. `epoch` is above every epoch seen in the table.
+
+    `settings` is a fingerprint of the configuration that shapes the state; a state of other settings is refused.
+    """
+
+    def __init__(self, book: str, *, epoch: int, settings: str) -> None:
+        self.book = book
+        self.epoch = epoch
+        self.writer = f"{epoch:08d}-{secrets.token_hex(4)}"
+        self._settings = settings
+        self._known: dict[str, tuple[bytes, ChunkEntry]] = {}
+        self._durable: dict[str, ChunkEntry] = {}
+        self._took_over = False
+
+    def plan(self, chunks: Mapping[str, bytes], next_offset: int, table_keys: Iterable[bytes]) -> Writes:
+        """Say what to write for a state. `table_keys` are the keys that the table holds now."""
+        entries = {name: self._entry(name, data) for name, data in chunks.items()}
+        pieces: dict[bytes, bytes] = {}
+        for name, entry in entries.items():
+            if entry.hash not in self._durable:
+                pieces.update(self._pieces(entry, chunks[name]))
+        manifest = Manifest(self.book, self.epoch, self.writer, next_offset, self._settings, entries)
+        wanted = {entry.hash for entry in entries.values()}
+        removals = [
+            self._key(entry.hash, piece)
+            for entry in self._durable.values()
+            if entry.hash not in wanted
+            for piece in range(entry.pieces)
+        ]
+        if not self._took_over:
+            removals += [key for key in table_keys if _is_of_lower_epoch(key, self.book, self.epoch)]
+        self._known = {name: (chunks[name], entry) for name, entry in entries.items()}
+        return Writes(list(pieces.items()), (self._manifest_key(), encode_manifest(manifest)), removals)
+
+    def done(self) -> None:
+        """Say that the last plan is durable to its end."""
+        self._durable = {entry.hash: entry for _, entry in self._known.values()}
+        self._took_over = True
+
+    def _entry(self, name: str, data: bytes) -> ChunkEntry:
+        known = self._known.get(name)
+        if known is not None and known[0] is data:
+            return known[1]
+        return ChunkEntry(_content_hash(data), max(1, -(-len(data) // PIECE_BYTES)), len(data))
+
+    def _pieces(self, entry: ChunkEntry, data: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for piece in range(entry.pieces):
+            part = data[piece * PIECE_BYTES : (piece + 1) * PIECE_BYTES]
+            yield self._key(entry.hash, piece), b"\0" + part
+
+    def _key(self, content: str, piece: int) -> bytes:
+        return f"{self.book}/{self.writer}/{content}/{piece}".encode()
+
+    def _manifest_key(self) -> bytes:
+        return f"{self.book}/{self.writer}/".encode() + _MANIFEST
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """A manifest with its checksum in front."""
+    body = msgspec.json.encode(manifest)
+    return hashlib.sha256(body).digest() + body
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """The manifest in `data`. Raises SnapshotError where it is damaged or of another format."""
+    body = data[_CHECKSUM_BYTES:]
+    if hashlib.sha256(body).digest() != data[:_CHECKSUM_BYTES]:
+        raise SnapshotError("the manifest does not match its checksum")
+    found = msgspec.json.decode(body).get("format")
+    if found != FORMAT:
+        raise SnapshotError(f"the state has format {found}, this version reads format {FORMAT}")
+    return msgspec.json.decode(body, type=Manifest)
+
+
+def highest_epoch(keys: Iterable[bytes], book: str) -> int:
+    """The highest writer epoch that the table holds for a book; 0 when it holds none."""
+    return max((epoch for key in keys if (epoch := _epoch_of(key, book)) is not None), default=0)
+
+
+def belongs_to(key: bytes, book: str) -> bool:
+    """Whether a table key is part of the state of a book."""
+    return _epoch_of(key, book) is not None
+
+
+def newest_state(table: Mapping[bytes, bytes], book: str) -> tuple[Restored | None, list[str]]:
+    """The complete state with the highest digest offset, and what is wrong with those that cannot be used."""
+    problems: list[str] = []
+    manifests: list[Manifest] = []
+    for key in table:
+        if belongs_to(key, book) and key.endswith(b"/" + _MANIFEST):
+            try:
+                manifests.append(decode_manifest(table[key]))
+            except SnapshotError as error:
+                problems.append(f"{key.decode()}: {error}")
+    for manifest in sorted(manifests, key=lambda each: (each.next_offset, each.epoch), reverse=True):
+        try:
+            chunks = {name: _read(table, manifest, name, entry) for name, entry in manifest.chunks.items()}
+        except SnapshotError as error:
+            problems.append(str(error))
+            continue
+        return Restored(manifest, chunks, problems), problems
+    return None, problems
+
+
+def _read(table: Mapping[bytes, bytes], manifest: Manifest, name: str, entry: ChunkEntry) -> bytes:
+    prefix = f"{manifest.book}/{manifest.writer}"
+    parts = [table.get(f"{prefix}/{entry.hash}/{piece}".encode()) for piece in range(entry.pieces)]
+    if any(part is None for part in parts):
+        raise SnapshotError(f"{prefix}: chunk {name!r} is not complete")
+    data = b"".join(part[1:] for part in parts if part is not None)
+    if len(data) != entry.length or _content_hash(data) != entry.hash:
+        raise SnapshotError(f"{prefix}: chunk {name!r} does not match its hash")
+    return data
+
+
+def _content_hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _epoch_of(key: bytes, book: str) -> int | None:
+    parts = key.split(b"/")
+    if len(parts) < 3 or parts[0] != book.encode():
+        return None
+    epoch = parts[1].partition(b"-")[0]
+    return int(epoch) if epoch.isdigit() else None
+
+
+def _is_of_lower_epoch(key: bytes, book: str, epoch: int) -> bool:
+    found = _epoch_of(key, book)
+    return found is not None and found < epoch

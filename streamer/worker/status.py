@@ -1,0 +1,164 @@
+"""What a worker knows about itself: plain counters and reasons, read by the page, the metrics and the watchdog.
+
+Everything here is written by the event loop's thread alone; readers take what they see.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_RATE_SECONDS: Final = 30.0
+
+
+class LatencyHistogram:
+    """Seconds from a record's own Kafka time to its score on the broker, in buckets that grow by a tenth.
+
+    `bounds` float64[n] are the upper bounds in seconds; `counts` int64[n + 1], the last one being what lies
+    above. A quantile is therefore right within 10 %.
+    """
+
+    def __init__(self) -> None:
+        self.bounds: NDArray[np.float64] = 0.001 * 1.1 ** np.arange(183)
+        self.counts: NDArray[np.int64] = np.zeros(len(self.bounds) + 1, dtype=np.int64)
+        self.total_seconds = 0.0
+
+    def observe(self, seconds: NDArray[np.float64]) -> None:
+        """Take in float64[n] latencies; negative ones (clocks apart) count as zero."""
+        seconds = np.maximum(seconds, 0.0)
+        places = np.searchsorted(self.bounds, seconds)
+        self.counts += np.bincount(places, minlength=len(self.counts))
+        self.total_seconds += float(seconds.sum())
+
+    @property
+    def count(self) -> int:
+        """Number of latencies taken in."""
+        return int(self.counts.sum())
+
+    def quantile(self, share: float) -> float | None:
+        """Upper bound in seconds of the bucket that holds the given share; None while empty."""
+        total = self.count
+        if total == 0:
+            return None
+        place = int(np.searchsorted(np.cumsum(self.counts), math.ceil(share * total)))
+        return float(self.bounds[min(place, len(self.bounds) - 1)])
+
+
+@dataclass(slots=True)
+class BookStatus:
+    """One book that this worker watches."""
+
+    watermark_ms: int | None = None
+    open_panes: int = 0
+    blocks: int = 0
+    documents: int = 0
+    duplicates: int = 0
+    too_late: int = 0
+    gaps: int = 0
+    alerts: int = 0
+    windows: int = 0
+    next_offset: int = 0
+    lag: int = 0
+    snapshot_at: float | None = None
+    snapshot_bytes: int = 0
+    snapshot_written_bytes: int = 0
+    restore_seconds: float | None = None
+
+    def snapshot_age_seconds(self) -> float | None:
+        """Seconds since the state was last written down; None before the first time."""
+        return None if self.snapshot_at is None else time.monotonic() - self.snapshot_at
+
+
+@dataclass(slots=True)
+class WorkerStatus:
+    """Counters since the start, what is going on now, and why the worker is not ready or dead."""
+
+    role: str
+    provider: str = ""
+    model: str = ""
+    started_at: float = field(default_factory=time.monotonic)
+    received: int = 0
+    scored: int = 0
+    late: int = 0
+    dead_letters: int = 0
+    dead_letter_reasons: dict[str, int] = field(default_factory=dict)
+    commits: int = 0
+    rebalances: int = 0
+    produce_failures: int = 0
+    partitions: dict[int, int] = field(default_factory=dict)
+    """Source partitions assigned to this worker and how many records each is behind."""
+    books: dict[str, BookStatus] = field(default_factory=dict)
+    latency: LatencyHistogram = field(default_factory=LatencyHistogram)
+    progress_at: float = field(default_factory=time.monotonic)
+    _holds: dict[str, str] = field(default_factory=dict)
+    _fatal: list[str] = field(default_factory=list)
+    _scored_at: deque[tuple[float, int]] = field(default_factory=deque)
+
+    @property
+    def duplicates(self) -> int:
+        """Documents whose id had been seen within the novelty horizon, over all books."""
+        return sum(book.duplicates for book in self.books.values())
+
+    @property
+    def alerts(self) -> int:
+        """Alert records produced, over all books."""
+        return sum(book.alerts for book in self.books.values())
+
+    @property
+    def lag(self) -> int:
+        """Records of the documents topic and blocks of the digests topic that wait for this worker."""
+        return sum(self.partitions.values()) + sum(book.lag for book in self.books.values())
+
+    def texts_per_second(self) -> float:
+        """Scored texts per second over the last 30 seconds."""
+        now = time.monotonic()
+        self._forget(now)
+        if not self._scored_at:
+            return 0.0
+        span = min(_RATE_SECONDS, max(1.0, now - self.started_at))
+        return sum(count for _, count in self._scored_at) / span
+
+    def note_scored(self, count: int) -> None:
+        """Count texts that were scored just now."""
+        now = time.monotonic()
+        self.scored += count
+        self._scored_at.append((now, count))
+        self._forget(now)
+
+    def note_progress(self) -> None:
+        """Say that something was durably done; the watchdog looks at when that was."""
+        self.progress_at = time.monotonic()
+
+    def book(self, name: str) -> BookStatus:
+        """The status of a book, made on first use."""
+        return self.books.setdefault(name, BookStatus())
+
+    def hold(self, part: str, reason: str) -> None:
+        """Say why a part keeps the worker from being ready."""
+        self._holds[part] = reason
+
+    def release(self, part: str) -> None:
+        """Say that a part no longer keeps the worker from being ready."""
+        self._holds.pop(part, None)
+
+    def fail(self, reason: str) -> None:
+        """Say that the process cannot recover by itself."""
+        self._fatal.append(reason)
+
+    def dead(self) -> list[str]:
+        """Why the process should be restarted; empty when it need not be."""
+        return list(self._fatal)
+
+    def not_ready(self) -> list[str]:
+        """Why the worker is not doing its job right now; empty when it is."""
+        return [*self._fatal, *(f"{part}: {reason}" for part, reason in sorted(self._holds.items()))]
+
+    def _forget(self, now: float) -> None:
+        while self._scored_at and self._scored_at[0][0] < now - _RATE_SECONDS:
+            self._scored_at.popleft()
