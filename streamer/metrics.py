@@ -1,0 +1,194 @@
+"""Prometheus metrics of a worker, read from its status at each scrape; nothing is counted twice.
+
+`METRICS` is the reference: the manual's table of metrics is made from it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from streamer.worker.status import LatencyHistogram, WorkerStatus
+
+_LATENCY_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+
+Sample = tuple[tuple[str, ...], float]
+
+
+class Described(NamedTuple):
+    """One metric: its type, its help text, its label names."""
+
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+METRICS: dict[str, Described] = {
+    "bearwire_documents_received": Described("counter", "Messages read from the documents topic."),
+    "bearwire_documents_scored": Described("counter", "Documents scored by the model, late ones not among them."),
+    "bearwire_documents_late": Described("counter", "Documents that came after their partition's watermark."),
+    "bearwire_dead_letters": Described("counter", "Messages sent to the dead letters, by reason.", ("reason",)),
+    "bearwire_commits": Described("counter", "Offset commits of the scorer."),
+    "bearwire_rebalances": Described("counter", "Times that partitions were assigned anew."),
+    "bearwire_produce_failures": Described("counter", "Produce requests that failed and were tried again."),
+    "bearwire_texts_per_second": Described("gauge", "Texts scored a second over the last 30 seconds."),
+    "bearwire_partition_lag": Described(
+        "gauge", "Records of a documents partition that wait for this worker.", ("partition",)
+    ),
+    "bearwire_score_latency_seconds": Described(
+        "histogram", "Time from a record's own Kafka timestamp to its score being acknowledged."
+    ),
+    "bearwire_book_documents": Described("counter", "Documents a book has taken in.", ("book",)),
+    "bearwire_book_duplicates": Described("counter", "Documents whose id the book had already counted.", ("book",)),
+    "bearwire_book_too_late": Described(
+        "counter", "Documents whose pane had closed because an idle partition was left out.", ("book",)
+    ),
+    "bearwire_book_gaps": Described("counter", "Jumps in the source offsets that a book was given.", ("book",)),
+    "bearwire_book_windows": Described("counter", "Window records produced.", ("book",)),
+    "bearwire_book_alerts": Described("counter", "Alert records produced, every change of state counted.", ("book",)),
+    "bearwire_book_watermark_seconds": Described("gauge", "Event time up to which panes are closed.", ("book",)),
+    "bearwire_book_open_panes": Described("gauge", "Panes that hold documents and are not closed.", ("book",)),
+    "bearwire_book_lag": Described("gauge", "Blocks of the digests topic that wait for this worker.", ("book",)),
+    "bearwire_snapshot_age_seconds": Described("gauge", "Time since the book's state was last written.", ("book",)),
+    "bearwire_snapshot_bytes": Described("gauge", "Size of the book's state.", ("book",)),
+    "bearwire_restore_seconds": Described("gauge", "How long the last restore of the book's state took.", ("book",)),
+    "bearwire_cache": Described("counter", "Look-ups in the cache of exact duplicates, by outcome.", ("outcome",)),
+    "bearwire_tokens": Described("counter", "Tokens put through the model, by kind: of a text, or padding.", ("kind",)),
+    "bearwire_batches": Described("counter", "Batches put through the model."),
+    "bearwire_ready": Described("gauge", "1 while the worker does its job, else 0."),
+    "bearwire_seconds_since_progress": Described("gauge", "Time since anything was last durably done."),
+    "bearwire_worker_info": Described(
+        "gauge", "Always 1; what runs where, as labels.", ("role", "provider", "model", "version")
+    ),
+}
+
+
+class InferenceCounters(Protocol):
+    """What the predictor counts."""
+
+    @property
+    def cache_hits(self) -> int:
+        """Texts answered from the cache."""
+
+    @property
+    def cache_misses(self) -> int:
+        """Texts that went through the model."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of texts."""
+
+    @property
+    def padded_tokens(self) -> int:
+        """Tokens with padding."""
+
+    @property
+    def batches(self) -> int:
+        """Model runs."""
+
+
+def worker_registry(
+    status: WorkerStatus, *, version: str, inference: Callable[[], InferenceCounters | None]
+) -> CollectorRegistry:
+    """A registry of its own with the worker's metrics and those of the process."""
+    registry = CollectorRegistry()
+    registry.register(_WorkerCollector(status, version, inference))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+class _WorkerCollector(Collector):
+    def __init__(self, status: WorkerStatus, version: str, inference: Callable[[], InferenceCounters | None]) -> None:
+        self._status = status
+        self._version = version
+        self._inference = inference
+
+    def collect(self) -> Iterable[Metric]:
+        samples = self._worker() | self._books() | self._model()
+        for name, described in METRICS.items():
+            if described.kind == "histogram":
+                yield _histogram(name, described, self._status.latency)
+                continue
+            family = _FAMILIES[described.kind](name, described.help, labels=described.labels)
+            for labels, value in samples.get(name, ()):
+                family.add_metric(labels, value)
+            yield family
+
+    def _worker(self) -> dict[str, list[Sample]]:
+        status = self._status
+        return {
+            "bearwire_documents_received": [((), status.received)],
+            "bearwire_documents_scored": [((), status.scored)],
+            "bearwire_documents_late": [((), status.late)],
+            "bearwire_dead_letters": [((reason,), count) for reason, count in status.dead_letter_reasons.items()],
+            "bearwire_commits": [((), status.commits)],
+            "bearwire_rebalances": [((), status.rebalances)],
+            "bearwire_produce_failures": [((), status.produce_failures)],
+            "bearwire_texts_per_second": [((), status.texts_per_second())],
+            "bearwire_partition_lag": [((str(partition),), lag) for partition, lag in status.partitions.items()],
+            "bearwire_ready": [((), float(not status.not_ready()))],
+            "bearwire_seconds_since_progress": [((), time.monotonic() - status.progress_at)],
+            "bearwire_worker_info": [((status.role, status.provider, status.model, self._version), 1.0)],
+        }
+
+    def _books(self) -> dict[str, list[Sample]]:
+        samples: dict[str, list[Sample]] = {}
+        for name, book in self._status.books.items():
+            age = book.snapshot_age_seconds()
+            values = {
+                "bearwire_book_documents": book.documents,
+                "bearwire_book_duplicates": book.duplicates,
+                "bearwire_book_too_late": book.too_late,
+                "bearwire_book_gaps": book.gaps,
+                "bearwire_book_windows": book.windows,
+                "bearwire_book_alerts": book.alerts,
+                "bearwire_book_watermark_seconds": None if book.watermark_ms is None else book.watermark_ms / 1000,
+                "bearwire_book_open_panes": book.open_panes,
+                "bearwire_book_lag": book.lag,
+                "bearwire_snapshot_age_seconds": age,
+                "bearwire_snapshot_bytes": book.snapshot_bytes,
+                "bearwire_restore_seconds": book.restore_seconds,
+            }
+            for metric, value in values.items():
+                if value is not None:
+                    samples.setdefault(metric, []).append(((name,), float(value)))
+        return samples
+
+    def _model(self) -> dict[str, list[Sample]]:
+        counters = self._inference()
+        if counters is None:
+            return {}
+        return {
+            "bearwire_cache": [(("hit",), counters.cache_hits), (("miss",), counters.cache_misses)],
+            "bearwire_tokens": [
+                (("text",), counters.tokens),
+                (("padding",), counters.padded_tokens - counters.tokens),
+            ],
+            "bearwire_batches": [((), counters.batches)],
+        }
+
+
+_FAMILIES: dict[str, type[CounterMetricFamily | GaugeMetricFamily]] = {
+    "counter": CounterMetricFamily,
+    "gauge": GaugeMetricFamily,
+}
+
+
+def _histogram(name: str, described: Described, latency: LatencyHistogram) -> HistogramMetricFamily:
+    """The fine latency buckets folded into a few round ones; a fine bucket counts where its upper bound lies."""
+    running = latency.counts.cumsum()
+    fine = latency.bounds
+    buckets = []
+    for bound in (*_LATENCY_BOUNDS, math.inf):
+        inside = int((fine <= bound).sum())
+        below = running[-1] if bound == math.inf else (running[inside - 1] if inside else 0)
+        buckets.append(("+Inf" if bound == math.inf else repr(bound), float(below)))
+    return HistogramMetricFamily(name, described.help, buckets=buckets, sum_value=latency.total_seconds)
