@@ -40,6 +40,14 @@ class Field(NamedTuple):
     meta: Meta
     default: Any
 
+    @property
+    def is_duration(self) -> bool:
+        """Whether the key, or each item of its list, is a duration in seconds."""
+        kind, meta = self.type, self.meta
+        if get_origin(kind) is tuple:
+            kind, meta = _unwrap(get_args(kind)[0])
+        return bool((meta.extra or {}).get("duration"))
+
 
 class Keys(NamedTuple):
     """Every known key in dotted form (books as `books.*.name`), and the sections."""

@@ -1,0 +1,154 @@
+"""The command line `bearwire`: a table of commands, each imported only when it is called."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib import import_module
+from typing import Any, Final, NamedTuple
+
+import click
+
+from streamer import __version__
+
+FAILURE: Final = 1
+USAGE: Final = 2
+_OUR_PACKAGES: Final = frozenset({"streamer", "models", "alerts"})
+
+
+class Entry(NamedTuple):
+    """Where a command lives, and its line in `bearwire --help` (so that help imports nothing)."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+COMMANDS: Final[dict[str, Entry]] = {
+    "demo": Entry("streamer.demo.cli", "demo", "Show it all: a broker, a worker, a news stream, alerts."),
+    "worker": Entry("streamer.worker.cli", "worker", "Score documents from Kafka and raise alerts."),
+    "classify": Entry("streamer.classify_cli", "classify", "Score texts from a file, without Kafka."),
+    "replay": Entry("streamer.replay_cli", "replay", "Publish documents from a file to Kafka."),
+    "backtest": Entry("streamer.backtest_cli", "backtest", "Run the worker's core over a file, in one process."),
+    "detect": Entry("alerts.cli", "detect", "Find surges in any series of counts."),
+    "alerts": Entry("alerts.cli", "alerts", "Look at alerts."),
+    "rules": Entry("alerts.cli", "rules", "Check and explain alert rules."),
+    "dead-letters": Entry("streamer.dead_letters_cli", "dead_letters", "List, export and replay rejected messages."),
+    "models": Entry("models.cli", "models", "Inspect, train, export and compare models."),
+    "config": Entry("streamer.config_cli", "config", "Check and show the configuration."),
+    "doctor": Entry("streamer.doctor_cli", "doctor", "Say what is and is not in order."),
+}
+
+
+class CommandTable(click.Group):
+    """A group whose commands are listed from `COMMANDS` and loaded on demand."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command itself, or None for a name that is not in the table."""
+        entry = COMMANDS.get(cmd_name)
+        return None if entry is None else load_command(cmd_name, entry)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, and an unknown name is answered with the nearest known one."""
+        import difflib
+
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else " `bearwire --help` lists the commands."
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table, without importing what is in it."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+
+
+def load_command(name: str, entry: Entry) -> click.Command:
+    """Imports a command; where its module is not installed, says so instead."""
+    try:
+        module = import_module(entry.module)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if missing.partition(".")[0] in _OUR_PACKAGES:
+            raise click.ClickException(f"`bearwire {name}` is not part of this installation ({missing})") from None
+        raise click.ClickException(
+            f"`bearwire {name}` needs the package {missing!r}, which is not installed; "
+            "see the extras of the distribution `bearwire`"
+        ) from None
+    command = getattr(module, entry.attribute)
+    if not isinstance(command, click.Command):
+        raise TypeError(f"{entry.module}.{entry.attribute} is no click command")
+    return command
+
+
+@click.command(
+    cls=CommandTable,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Every command explains itself with --help. Exit status: 0 done, 1 failed, 2 wrong usage or configuration.",
+)
+@click.version_option(__version__, prog_name="bearwire", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Bearwire scores finance and news text from Kafka and warns when negative text surges.
+
+    \b
+    bearwire demo                      see it work, with a broker of its own
+    bearwire config check              is bearwire.yaml right?
+    bearwire worker                    run against the Kafka in bearwire.yaml
+    bearwire classify news.jsonl       score a file
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits. Errors that explain themselves are printed without a traceback."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Runs the command line and returns its exit status."""
+    try:
+        result: Any = cli.main(arguments, prog_name="bearwire", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Whoever read our output has left; the interpreter must not trip over the same pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    home = type(error).__module__.partition(".")[0]
+    if home in _OUR_PACKAGES:
+        is_usage = type(error).__name__ in ("ConfigError", "RulesError")
+        for line in str(error).splitlines() or [type(error).__name__]:
+            click.echo(f"bearwire: {line}", err=True)
+        return USAGE if is_usage else FAILURE
+    if home == "aiokafka":
+        click.echo(f"bearwire: Kafka: {type(error).__name__}: {error}; `bearwire doctor` looks closer", err=True)
+        return FAILURE
+    if isinstance(error, OSError) and error.strerror:
+        named = f"{error.filename}: " if error.filename else ""
+        click.echo(f"bearwire: {named}{error.strerror}", err=True)
+        return FAILURE
+    raise error
+
+
+if __name__ == "__main__":
+    main()

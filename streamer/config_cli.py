@@ -1,0 +1,88 @@
+"""`bearwire config`: check, show and describe the configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import orjson
+import yaml
+
+from alerts.rules import RulesError
+from streamer.cli_options import loaded_options
+from streamer.config import Config, Section
+from streamer.config_load import ConfigError, Loaded
+from streamer.config_reference import config_schema
+from streamer.config_rules import book_rules
+from streamer.config_tree import Problem, fields_of
+from streamer.secret import Secret
+from streamer.timestamps import format_duration
+
+
+@click.group()
+def config() -> None:
+    """Check and show the configuration.
+
+    It is put together from defaults, then bearwire.yaml, then environment variables
+    (BEARWIRE_KAFKA__CLIENT_ID sets kafka.client_id), then --set flags.
+    """
+
+
+@config.command()
+@loaded_options
+def check(loaded: Loaded) -> None:
+    """Name every unknown or wrong key, where it is, and what was expected. Exit status 2 if there is any."""
+    problems = []
+    for index, book in enumerate(loaded.config.books):
+        try:
+            book_rules(book)
+        except RulesError as error:
+            key = f"books.{index}.rules"
+            problems.append(Problem(key, loaded.places.get(key, ""), str(error)))
+    if problems:
+        raise ConfigError(problems)
+    where = str(loaded.file) if loaded.file else "no file, defaults"
+    books = ", ".join(book.name for book in loaded.config.books)
+    click.echo(f"The configuration is in order ({where}; {len(loaded.places)} keys set; books: {books}).")
+
+
+@config.command()
+@click.option("--changed", is_flag=True, help="Only what differs from the defaults.")
+@loaded_options
+def show(loaded: Loaded, changed: bool) -> None:
+    """Print the configuration in force as YAML, secrets masked."""
+    tree = plain(loaded.config, Config() if changed else None)
+    click.echo(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), nl=False)
+
+
+@config.command()
+def schema() -> None:
+    """Print the JSON Schema of bearwire.yaml, for editors."""
+    click.echo(orjson.dumps(config_schema(), option=orjson.OPT_INDENT_2))
+
+
+def plain(section: Section, default: Section | None = None) -> dict[str, Any]:
+    """A section as YAML would hold it: durations as text, secrets as `***`; without what equals `default`."""
+    tree: dict[str, Any] = {}
+    for name, field in fields_of(type(section)).items():
+        value = getattr(section, name)
+        usual = getattr(default, name, None)
+        if default is not None and value == usual:
+            continue
+        if isinstance(value, Section):
+            tree[name] = plain(value, usual)
+        else:
+            tree[name] = _plain_value(value, field.is_duration, default is not None)
+    return tree
+
+
+def _plain_value(value: Any, is_duration: bool, changed: bool) -> Any:
+    if isinstance(value, Section):
+        return plain(value, type(value)() if changed else None)
+    if isinstance(value, Secret):
+        return "***"
+    if isinstance(value, tuple):
+        return [_plain_value(item, is_duration, changed) for item in value]
+    if is_duration and isinstance(value, float):
+        return format_duration(value)
+    return value
