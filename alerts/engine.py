@@ -1,34 +1,306 @@
-"""The engine of one book: closed panes in, alert records out. Pure; decided on event time alone."""
+"""The engine of one book: closed panes in, alert records out. Pure; decided on event time alone.
+
+pane ─► season, baselines (lazy) ─► detector of each rule ─► lives ─► records
+                ▲                          │ rarity: false alarms per series day
+                └── a firing alert does not teach
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
-from alerts.panes import ClosedPane, EvidenceOf
-from alerts.records import AlertRecord
-from alerts.rules import RuleSet
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from alerts.baseline import FLOAT_COLUMNS, INT_COLUMNS, Baselines, Floats, Ints
+from alerts.detect import Detector, Scores
+from alerts.durations import DAY_MS, format_duration, parse_duration_ms
+from alerts.explain import calm_below, readings
+from alerts.history import History
+from alerts.life import Life, Timings
+from alerts.packing import StateError, pack, unpack
+from alerts.panes import DOCUMENTS, NEGATIVE, ClosedPane, EvidenceOf
+from alerts.records import AlertRecord, AlertText, Change, alert_id
+from alerts.rules import Rule, RulesError, RuleSet
+from alerts.season import Season
+from alerts.wording import line, paragraph, resolves_when
+
+SHARD = 4096
+_CHECK_MS = 300_000
+_TEACH_AFTER_MS = 3 * DAY_MS
 
 
 class AlertEngine:
-    """Watches every series of a book by its rules."""
+    """Watches every series of a book by its rules.
+
+    `windows_ms` are the lengths of `ClosedPane.windows`, in its order. Raises RulesError where a rule names a window
+    that the book does not have.
+    """
 
     def __init__(self, rules: RuleSet, *, book: str, pane_ms: int, windows_ms: tuple[int, ...]) -> None:
-        self.rules = rules
+        self.rules, self.book, self.pane_ms, self.windows_ms = rules, book, pane_ms, windows_ms
+        self.version = rules.version_id
+        memory_ms = parse_duration_ms(rules.learning.memory)
+        self.warm_up_ms = parse_duration_ms(rules.learning.warm_up)
+        self.season = Season(memory_ms)
+        self.base = Baselines(self.season, memory_ms)
+        self.history = History()
+        self.timings = [Timings.of(rule) for rule in rules.rules]
+        self.detectors = [self._detector(rule) for rule in rules.rules]
+        self.lives: dict[tuple[int, int], Life] = {}
+        self.rested: dict[tuple[int, int], int] = {}
+        self.watched = np.zeros((len(rules.rules), 64), np.int8)
+
+    def _detector(self, rule: Rule) -> Detector:
+        wanted = sorted(parse_duration_ms(window) for window in rule.windows) or sorted(self.windows_ms)
+        for window in wanted:
+            if window not in self.windows_ms:
+                has = ", ".join(format_duration(length) for length in self.windows_ms)
+                raise RulesError(
+                    f"rules.{rule.name}.windows: the book has no window {format_duration(window)}; it has {has}"
+                )
+        rows = [self.windows_ms.index(window) for window in wanted]
+        return Detector(wanted, rows, slow=rule.slow, min_negative=rule.min_negative)
 
     def observe(self, pane: ClosedPane, evidence: EvidenceOf, model: str) -> list[AlertRecord]:
-        """The changes that this pane causes, in a fixed order. Panes come in order of time."""
-        return []
+        """The changes that this pane causes, ordered by rule and series. Panes come in order of time."""
+        self.season.advance(pane.start_ms)
+        before = self.base.block
+        if self.base.advance(pane.start_ms) and before >= 0:
+            for detector in self.detectors:
+                detector.forget(self.base.keep_block ** (self.base.block - before))
+        ids = np.asarray(pane.ids, np.int64)
+        if not len(ids) and pane.end_ms % _CHECK_MS:
+            return []
+        negative = self._count(pane, ids) if len(ids) else np.zeros(0)
+        records: list[AlertRecord] = []
+        for number, rule in enumerate(self.rules.rules):
+            chosen = ids[(negative > 0) & self._selected(number, ids, pane.keys)]
+            live = [series for (of, series), life in self.lives.items() if of == number and life.series >= 0]
+            asked = np.union1d(chosen, np.array(live, np.int64)) if live else chosen
+            if not len(asked) or self.base.watched_ms < self.warm_up_ms / 2:
+                continue
+            records += self._decide(number, rule, asked, chosen, ids, negative, pane, evidence, model)
+        return records
+
+    def _count(self, pane: ClosedPane, ids: Ints) -> Floats:
+        documents = pane.counts[:, DOCUMENTS]
+        negative = pane.counts[:, NEGATIVE]
+        teaching = np.ones(len(ids), np.bool_)
+        for life in self.lives.values():
+            if life.state == "firing" and pane.end_ms - life.fired_ms < _TEACH_AFTER_MS:
+                teaching[ids == life.series] = False
+        self.base.add(ids, pane.keys, documents.astype(np.float64), negative.astype(np.float64), teaching)
+        self.season.add(float(documents.max()))
+        self.history.add(ids, pane.start_ms, documents, negative)
+        return np.asarray(negative.astype(np.float64))
+
+    def _selected(self, number: int, ids: Ints, keys: Sequence[str]) -> NDArray[np.bool_]:
+        """Whether rule `number` watches these series; asked once per series (0 not asked yet, 1 yes, 2 no)."""
+        if len(ids) and int(ids[-1]) >= self.watched.shape[1]:
+            size = max(2 * self.watched.shape[1], int(ids[-1]) + 1)
+            grown = np.zeros((len(self.watched), size), np.int8)
+            grown[:, : self.watched.shape[1]] = self.watched
+            self.watched = grown
+        row = self.watched[number]
+        for series in ids[row[ids] == 0].tolist():
+            row[series] = 1 if self.rules.rules[number].selects(keys[series]) else 2
+        return np.asarray(row[ids] == 1)
+
+    def _decide(
+        self, number: int, rule: Rule, asked: Ints, chosen: Ints, ids: Ints, negative: Floats,
+        pane: ClosedPane, evidence: EvidenceOf, model: str,
+    ) -> list[AlertRecord]:  # fmt: skip
+        detector, timings = self.detectors[number], self.timings[number]
+        self.base.fold(asked, np.ones(len(asked), np.bool_))
+        muted = {series: until for (of, series), until in self.rested.items() if of == number}
+        scores = detector.score(asked, pane.windows, pane.end_ms, self.base, muted)
+        if len(chosen):
+            picked = np.searchsorted(asked, chosen)
+            own = scores.of(picked)
+            spoken = negative[np.searchsorted(ids, chosen)]
+            detector.learn(chosen, own, spoken, pane.end_ms, pane.windows, self.base, timings.fire)
+        warm = self.base.watched_ms >= self.warm_up_ms
+        records = []
+        for place, series in enumerate(asked.tolist()):
+            life = self.lives.get((number, series))
+            rarity = float(scores.rarity[place])
+            if life is None:
+                if not warm or rarity < timings.fire or not self._rested(number, series, pane.end_ms):
+                    continue
+                life = self._open(number, rule, series, pane, int(scores.channel[place]))
+                self.lives[number, series] = life
+            else:
+                rarity = self._present(life, scores, place)
+            records += self._step(life, rule, detector, scores, place, rarity, pane, evidence, model)
+        return records
+
+    def _rested(self, number: int, series: int, now_ms: int) -> bool:
+        until = self.rested.get((number, series))
+        if until is None:
+            return True
+        if now_ms - until >= max(self.windows_ms):
+            del self.rested[number, series]
+            return True
+        return now_ms - until >= self.timings[number].cool_down_ms
+
+    def _present(self, life: Life, scores: Scores, place: int) -> float:
+        """The rarity of a live alert: of the leading channel or a faster one; a slower one that is rarer takes the lead."""
+        rarities = scores.channel_rarity[place]
+        best = int(scores.channel[place])
+        led = float(rarities[: life.channel + 1].max())
+        if best > life.channel and led >= self.timings[life.rule].calm:
+            life.channel, led = best, float(rarities[best])
+        return (
+            min(led, float(scores.rarity[place])) if led < self.timings[life.rule].calm else float(scores.rarity[place])
+        )
+
+    def _open(self, number: int, rule: Rule, series: int, pane: ClosedPane, channel: int) -> Life:
+        key = pane.keys[series]
+        return Life(
+            id=alert_id(self.book, rule.name, key, pane.start_ms),
+            rule=number,
+            series=series,
+            key=key,
+            channel=channel,
+            since_ms=pane.start_ms,
+            severity=0,
+            peak_severity=0,
+            rarity=0.0,
+        )
+
+    def _step(
+        self, life: Life, rule: Rule, detector: Detector, scores: Scores, place: int, rarity: float,
+        pane: ClosedPane, evidence: EvidenceOf, model: str,
+    ) -> list[AlertRecord]:  # fmt: skip
+        timings = self.timings[life.rule]
+        seen = readings(detector, scores, place, life.series, pane, self.base)
+        lead = seen[min(life.channel, len(seen) - 1)]
+        if rarity > life.peak_rarity or life.peak is None:
+            life.peak, life.peak_rarity = lead, rarity
+        window_ms = lead.window_ms
+        said = None
+        backed = True
+        if life.state == "pending" and rule.min_sources > 1:
+            said = evidence(life.series, pane.end_ms - window_ms, pane.end_ms)
+            backed = said.sources >= rule.min_sources
+        records = []
+        while (change := life.step(pane.end_ms, rarity, timings, backed=backed)) is not None:
+            start_ms = min(pane.end_ms - window_ms, life.since_ms if life.state == "resolved" else pane.end_ms)
+            said = said or evidence(life.series, start_ms, pane.end_ms)
+            calm = calm_below(detector, scores, place, life.series, life.channel, pane, self.base, timings.calm)
+            ends = resolves_when(window_ms, calm, timings.resolve_after_ms, self.rules.language)
+            texts = tuple(
+                AlertText(
+                    id=text.id, text=text.text, published_at_ms=text.published_at_ms, negative=text.negative,
+                    copies=text.copies, source=text.source, url=text.url,
+                )
+                for text in said.texts
+            )  # fmt: skip
+            record = AlertRecord(
+                id=life.id, sequence=life.sequence, state=life.state, change=change,
+                severity=timings.severities[life.severity], peak_severity=timings.severities[life.peak_severity],
+                kind="deterioration" if life.channel >= len(detector.windows_ms) else "surge",
+                book=self.book, rule=rule.name, series=life.key, labels=dict(rule.labels),
+                since_ms=life.since_ms, at_ms=pane.end_ms,
+                fired_at_ms=life.fired_ms if life.fired_ms >= 0 else None,
+                resolved_at_ms=life.resolved_ms if life.resolved_ms >= 0 else None,
+                observed=lead, peak=life.peak, windows=seen,
+                false_alarms_per_day=math.pow(10.0, -life.peak_rarity if life.state == "resolved" else -rarity),
+                budget_per_day=rule.budget_per_day,
+                sources=said.sources, copies=said.copies, texts=texts,
+                history=self.history.points(life.series, pane.start_ms),
+                resolves_when=ends, line="", paragraph="", model=model, rules=self.version,
+            )  # fmt: skip
+            language = self.rules.language
+            records.append(
+                msgspec.structs.replace(record, line=line(record, language), paragraph=paragraph(record, language))
+            )
+            if life.state == "resolved":
+                self._close(life, change, pane.end_ms)
+                break
+        return records
+
+    def _close(self, life: Life, change: Change, now_ms: int) -> None:
+        del self.lives[life.rule, life.series]
+        if change == "resolved":
+            self.rested[life.rule, life.series] = now_ms
 
     def is_live(self) -> bool:
         """Whether quiet panes must be observed too, because an alert may change with time alone."""
-        return False
+        return bool(self.lives)
 
     def drop_series(self, ids: Iterable[int]) -> None:
-        """Forget these series; their ids may be given to others."""
+        """Forget these series; their ids may be given to others. A live alert keeps its series until it is resolved."""
+        held = {series for _, series in self.lives}
+        gone = np.array(sorted(series for series in set(map(int, ids)) if series not in held), np.int64)
+        if not len(gone):
+            return
+        self.base.drop(gone)
+        self.history.drop(gone)
+        self.watched[:, gone[gone < self.watched.shape[1]]] = 0
+        for detector in self.detectors:
+            detector.drop(gone)
+        for key in [key for key in self.rested if key[1] in set(gone.tolist())]:
+            del self.rested[key]
 
     def snapshot(self) -> dict[str, bytes]:
-        """The whole state in named chunks."""
-        return {}
+        """The whole state in named chunks: `alerts/head`, and `alerts/series/N` for every 4096 series ids."""
+        head = {
+            "rules": self.version,
+            "season": self.season.dump(),
+            "base": self.base.dump(),
+            "lives": [msgspec.to_builtins(life) for life in self.lives.values()],
+            "rested": [[rule, series, until] for (rule, series), until in self.rested.items()],
+            "sizes": [self.base.size, len(self.history.last_hour), *(len(d.seen_ms) for d in self.detectors)],
+        }
+        arrays: dict[str, NDArray[np.float64] | NDArray[np.int64] | NDArray[np.bool_] | NDArray[np.int32]] = {}
+        for number, detector in enumerate(self.detectors):
+            arrays |= {f"{number}/{name}": array for name, array in detector.dump().items()}
+        chunks = {"alerts/head": pack(head, arrays)}
+        columns = self._per_series()
+        longest = max(len(array) for array in columns.values())
+        for shard in range(0, longest, SHARD):
+            cut = {name: array[shard : shard + SHARD] for name, array in columns.items()}
+            chunks[f"alerts/series/{shard // SHARD}"] = pack({}, cut)
+        return chunks
+
+    def _per_series(self) -> dict[str, NDArray[np.float64] | NDArray[np.int64] | NDArray[np.bool_] | NDArray[np.int32]]:
+        columns: dict[str, NDArray[np.float64] | NDArray[np.int64] | NDArray[np.bool_] | NDArray[np.int32]] = {
+            f"base/{name}": self.base.columns[name] for name in (*FLOAT_COLUMNS, *INT_COLUMNS)
+        }
+        columns |= {"history/counts": self.history.counts, "history/last_hour": self.history.last_hour}
+        for number, d in enumerate(self.detectors):
+            columns |= {
+                f"{number}/peak": d.peak,
+                f"{number}/last_ms": d.last_ms,
+                f"{number}/fired": d.fired,
+                f"{number}/seen_ms": d.seen_ms,
+            }
+        return columns
 
     def restore(self, chunks: Mapping[str, bytes]) -> None:
-        """Take over the state of `snapshot`, to continue bit-identically."""
+        """Take over the state of `snapshot`, to continue bit-identically. Raises StateError where it does not fit."""
+        if "alerts/head" not in chunks:
+            raise StateError("alert state: the chunk alerts/head is missing")
+        head, arrays = unpack(chunks["alerts/head"])
+        if head["rules"] != self.version:
+            raise StateError(f"alert state of {head['rules']}, the rules now are {self.version}; replay from the log")
+        self.season.load(head["season"])
+        shards = [unpack(chunks[f"alerts/series/{n}"])[1] for n in range(sum("/series/" in name for name in chunks))]
+        columns = {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0]}
+        self.base.load(
+            head["base"], {name.removeprefix("base/"): a for name, a in columns.items() if name[:5] == "base/"}
+        )
+        self.history.counts, self.history.last_hour = columns["history/counts"], columns["history/last_hour"]
+        for number, detector in enumerate(self.detectors):
+            mark = f"{number}/"
+            detector.load({name.removeprefix(mark): array for name, array in arrays.items() if name.startswith(mark)})
+            detector.peak, detector.last_ms = columns[f"{mark}peak"], columns[f"{mark}last_ms"]
+            detector.fired, detector.seen_ms = columns[f"{mark}fired"], columns[f"{mark}seen_ms"]
+        lives = [msgspec.convert(life, Life) for life in head["lives"]]
+        self.lives = {(life.rule, life.series): life for life in lives}
+        self.rested = {(rule, series): until for rule, series, until in head["rested"]}
+        self.watched = np.zeros((len(self.rules.rules), 64), np.int8)

@@ -30,7 +30,8 @@ class Life(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     `pending` is how long a surge must hold before it fires, `min_firing` the least time it stays firing,
     `resolve_after` how long it must be calm, `cool_down` how long after that nothing new may start, `repeat` how
-    often a firing alert is sent again. `hysteresis`: calm means a score below this share of the one needed to fire.
+    often a firing alert is sent again. `hysteresis`: calm means a score that ordinary days reach this many times as
+    often as the one needed to fire.
     """
 
     pending: str = "0m"
@@ -38,7 +39,7 @@ class Life(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     resolve_after: str = "10m"
     cool_down: str = "30m"
     repeat: str = "6h"
-    hysteresis: float = 0.7
+    hysteresis: float = 5.0
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -147,8 +148,8 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 _check_duration(window, f"{where}.windows")
             for field in ("pending", "min_firing", "resolve_after", "cool_down", "repeat"):
                 _check_duration(getattr(rule.life, field), f"{where}.life.{field}")
-            if not 0.0 < rule.life.hysteresis <= 1.0:
-                raise RulesError(f"{where}.life.hysteresis: {rule.life.hysteresis} is not in (0, 1]")
+            if not 1.0 <= rule.life.hysteresis <= 1000.0:
+                raise RulesError(f"{where}.life.hysteresis: {rule.life.hysteresis} is not between 1 and 1000")
             if rule.min_negative < 1 or rule.min_sources < 0:
                 raise RulesError(f"{where}: min_negative must be at least 1 and min_sources at least 0")
             for field, rate in [("max_false_alarms", rule.max_false_alarms), *rule.severities.items()]:

@@ -1,0 +1,244 @@
+"""One rule's decision: how rare are this series' windows, all lengths taken together?
+
+For every window length a surprise (see `surprise`): a spike needs more negative texts than expected *and* a shift of
+the share towards negative, so the smaller of the two surprises counts (an intersection-union test: both must be
+rejected). A slow channel adds the CUSUMs of the baseline. Each channel's surprise becomes a false-alarm rate through its
+own measured tail, the rarest channel speaks for the series, and because channels overlap that value goes through a
+measured tail of its own. What comes out is what a budget is stated in: false alarms per series and day.
+
+Clustering is measured where it can be seen: given one negative text, how many more are in the window before it than the
+baseline expects (the pair correlation of the point process). It sets the variance of counts and shares per window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alerts.baseline import ACTIVITY_CLASSES, Baselines, Floats, Ints
+from alerts.durations import DAY_MS
+from alerts.panes import DOCUMENTS, NEGATIVE
+from alerts.surprise import count_surprise, drift_surprise, share_surprise
+from alerts.tails import Tails
+
+_TAIL_ARRAYS = ("counts", "censored", "exposure_days", "curves", "slopes")
+_EPISODE_FLOOR = 0.3
+_EPISODE_CALM = 0.7
+_MIN_GAP_MS = 3_600_000
+_SPREAD_PRIOR = 20.0
+_PAIR_PRIOR = 40.0
+
+
+class Scores(NamedTuple):
+    """Scores of n series.
+
+    `surprise` and `channel_rarity` float64[n, channels]; `rarity` float64[n] is -log10 of false alarms per series day;
+    `channel` int64[n] the rarest one. `expected` float64[n, windows] negative texts and `share` float64[n] are the
+    baseline's.
+    """
+
+    surprise: Floats
+    channel_rarity: Floats
+    rarity: Floats
+    channel: Ints
+    expected: Floats
+    share: Floats
+
+    def of(self, places: Ints) -> Scores:
+        """The scores of some of the series."""
+        return Scores(
+            self.surprise[places],
+            self.channel_rarity[places],
+            self.rarity[places],
+            self.channel[places],
+            self.expected[places],
+            self.share[places],
+        )
+
+
+class Detector:
+    """Scores the windows `window_rows` (rows of `ClosedPane.windows`) of one rule, and learns how its scores run."""
+
+    def __init__(self, windows_ms: Sequence[int], window_rows: Sequence[int], *, slow: bool, min_negative: int) -> None:
+        self.windows_ms = np.array(windows_ms, np.int64)
+        self.rows = np.array(window_rows, np.int64)
+        self.slow = slow
+        self.min_negative = min_negative
+        self.channels = len(windows_ms) + int(slow)
+        longest = int(self.windows_ms.max())
+        lengths = np.append(self.windows_ms, longest)[: self.channels]
+        activity = 4.0 ** (np.arange(ACTIVITY_CLASSES) - 0.5)
+        self.tails = [Tails(np.minimum(DAY_MS / length, activity)) for length in lengths.tolist()]
+        self.together = Tails(np.full(ACTIVITY_CLASSES, 0.6 * self.channels))
+        self.gap_ms = np.append(np.maximum(lengths, _MIN_GAP_MS), 2 * _MIN_GAP_MS)
+        shape = (ACTIVITY_CLASSES, len(windows_ms))
+        self.spread_sums = np.zeros((2, *shape))
+        self.pair_sums = np.zeros((2, *shape))
+        self.spread_prior = np.clip(0.5 * (DAY_MS / self.windows_ms) ** 0.25, 0.1, 4.0)
+        self.peak = np.zeros((64, self.channels + 1))
+        self.last_ms = np.zeros((64, self.channels + 1), np.int64)
+        self.fired = np.zeros((64, self.channels + 1), np.bool_)
+        self.seen_ms = np.full(64, -1, np.int64)
+
+    def score(
+        self, ids: Ints, windows: NDArray[np.int64], end_ms: int, base: Baselines, muted: Mapping[int, int]
+    ) -> Scores:
+        """Score series `ids` over `windows` int64[W, S, F]; `muted` maps a series to the end of its last alert.
+
+        A window that still contains a past alert says nothing new and counts as unsurprising.
+        """
+        negative, documents = _window_sums(windows, self.rows, ids)
+        share = base.share[ids][:, None]
+        days = base.season.days_between(end_ms - self.windows_ms, end_ms)
+        expected = base.rate[ids][:, None] * share * days
+        classes = base.activity[ids]
+        spread = self.spread[classes] + base.rate_variance(ids)[:, None]
+        correlation = np.minimum(self.pair_correlation[classes] + base.share_correlation(ids)[:, None], 0.9)
+        surprise = np.zeros((len(ids), self.channels))
+        told = (negative >= self.min_negative) & (negative > expected) & (negative > documents * share)
+        for series, until_ms in muted.items():
+            told[ids == series] &= end_ms - self.windows_ms >= until_ms
+        if told.any():
+            wide = np.broadcast_to(share, told.shape)[told]
+            counts = count_surprise(negative[told], expected[told], spread[told])
+            shares = share_surprise(negative[told], documents[told], wide, correlation[told])
+            surprise[:, : len(self.windows_ms)][told] = np.minimum(counts, shares)
+        if self.slow:
+            free = np.array([series not in muted for series in ids.tolist()], bool)
+            surprise[:, -1] = np.where(free, drift_surprise(base.drift_share[ids], base.drift_count[ids]), 0.0)
+        rarities = np.empty_like(surprise)
+        for channel, tails in enumerate(self.tails):
+            rarities[:, channel] = -tails.log_rate(classes, surprise[:, channel])
+        rarities[surprise <= 0.0] = -9.0
+        best = rarities.argmax(axis=1)
+        highest = np.maximum(rarities[np.arange(len(ids)), best], 0.0)
+        return Scores(surprise, rarities, -self.together.log_rate(classes, highest), best, expected, share[:, 0])
+
+    def learn(
+        self, ids: Ints, scores: Scores, negative: Floats, end_ms: int, windows: NDArray[np.int64], base: Baselines,
+        cap: float,
+    ) -> None:  # fmt: skip
+        """Learn how scores run from series touched in this pane; `negative` float64[n] are the pane's own negatives.
+
+        Scores at or above `cap` (the rarity that fires) are censored there.
+        """
+        self._fit(int(ids[-1]) + 1)
+        classes = base.activity[ids]
+        self._learn_clusters(ids, classes, scores, negative, windows)
+        first = self.seen_ms[ids] < 0
+        days = np.where(first, 0.0, (end_ms - self.seen_ms[ids]) / DAY_MS)
+        self.seen_ms[ids] = end_ms
+        highest = np.maximum(scores.channel_rarity.max(axis=1), 0.0)
+        for channel in range(self.channels + 1):
+            together = channel == self.channels
+            tails = self.together if together else self.tails[channel]
+            values = highest if together else scores.surprise[:, channel]
+            tails.watch(classes, days)
+            self._follow(ids, classes, values, channel, end_ms, tails, scores.rarity >= cap)
+
+    def _follow(
+        self,
+        ids: Ints,
+        classes: Ints,
+        values: Floats,
+        channel: int,
+        end_ms: int,
+        tails: Tails,
+        fires: NDArray[np.bool_],
+    ) -> None:
+        """Runs declustering: an episode lasts while scores come back near its maximum before the gap has passed.
+
+        From the moment it fires its maximum no longer grows: of a real surge only "at least as rare" is learned.
+        """
+        peak, fired = self.peak[ids, channel], self.fired[ids, channel]
+        over = (peak > 0.0) & (end_ms - self.last_ms[ids, channel] > self.gap_ms[channel])
+        if over.any():
+            tails.record(classes[over], peak[over], fired[over])
+            peak, fired = np.where(over, 0.0, peak), fired & ~over
+        high = (values >= _EPISODE_FLOOR) & (values >= _EPISODE_CALM * peak)
+        self.last_ms[ids, channel] = np.where(high, end_ms, self.last_ms[ids, channel])
+        self.peak[ids, channel] = np.where(high & ~fired, np.maximum(values, peak), peak)
+        self.fired[ids, channel] = fired | (high & fires)
+
+    def _learn_clusters(
+        self, ids: Ints, classes: Ints, scores: Scores, negative: Floats, windows: NDArray[np.int64]
+    ) -> None:
+        touched = negative > 0.0
+        if not touched.any():
+            return
+        sums, documents = _window_sums(windows, self.rows, ids)
+        weight = negative[touched][:, None]
+        expected = scores.expected[touched]
+        others = np.maximum(sums[touched] - weight, 0.0)
+        spread = self.spread[classes[touched]]
+        others = np.minimum(others, expected + 3.0 * np.sqrt(expected + spread * expected**2) + 1.0)
+        around = np.maximum(documents[touched] - weight, 0.0)
+        share = scores.share[touched][:, None]
+        pairs = np.minimum(others - around * share, 3.0 * np.sqrt(around * share * (1.0 - share)) + 1.0)
+        for sums_of, top, bottom in (
+            (self.spread_sums, weight * (others - expected), weight * expected),
+            (self.pair_sums, weight * pairs, weight * around * (1.0 - share)),
+        ):
+            np.add.at(sums_of[0], classes[touched], top)
+            np.add.at(sums_of[1], classes[touched], bottom)
+
+    @property
+    def spread(self) -> Floats:
+        """Relative variance of counts beyond Poisson, float64[classes, windows]."""
+        top, bottom = self.spread_sums
+        return np.asarray(np.clip((top + _SPREAD_PRIOR * self.spread_prior) / (bottom + _SPREAD_PRIOR), 0.02, 100.0))
+
+    @property
+    def pair_correlation(self) -> Floats:
+        """Correlation of the labels of two texts in one window, float64[classes, windows]."""
+        top, bottom = self.pair_sums
+        return np.asarray(np.clip((top + _PAIR_PRIOR * 0.05) / (bottom + _PAIR_PRIOR), 0.005, 0.5))
+
+    def forget(self, keep: float) -> None:
+        """Let all history count for `keep` of what it did, and rebuild the tails' curves."""
+        self.spread_sums *= keep
+        self.pair_sums *= keep
+        for tails in (*self.tails, self.together):
+            tails.forget(keep)
+            tails.refresh()
+
+    def drop(self, ids: Ints) -> None:
+        """Forget these series."""
+        ids = ids[ids < len(self.seen_ms)]
+        self.peak[ids] = 0.0
+        self.last_ms[ids] = 0
+        self.fired[ids] = False
+        self.seen_ms[ids] = -1
+
+    def dump(self) -> dict[str, Floats]:
+        """What is not per series: clusters and tails."""
+        state = {"spread_sums": self.spread_sums, "pair_sums": self.pair_sums}
+        for number, tails in enumerate((*self.tails, self.together)):
+            state |= {f"tails/{number}/{name}": getattr(tails, name) for name in _TAIL_ARRAYS}
+        return state
+
+    def load(self, state: Mapping[str, Floats]) -> None:
+        """Take over a state from `dump`."""
+        self.spread_sums, self.pair_sums = state["spread_sums"], state["pair_sums"]
+        for number, tails in enumerate((*self.tails, self.together)):
+            for name in _TAIL_ARRAYS:
+                setattr(tails, name, state[f"tails/{number}/{name}"])
+
+    def _fit(self, size: int) -> None:
+        old = len(self.seen_ms)
+        if size <= old:
+            return
+        size = max(size, 2 * old)
+        self.peak = np.concatenate((self.peak, np.zeros((size - old, self.channels + 1))))
+        self.last_ms = np.concatenate((self.last_ms, np.zeros((size - old, self.channels + 1), np.int64)))
+        self.fired = np.concatenate((self.fired, np.zeros((size - old, self.channels + 1), np.bool_)))
+        self.seen_ms = np.concatenate((self.seen_ms, np.full(size - old, -1, np.int64)))
+
+
+def _window_sums(windows: NDArray[np.int64], rows: Ints, ids: Ints) -> tuple[Floats, Floats]:
+    """Negative texts and documents of series `ids`, float64[n, windows] each."""
+    picked = windows[rows[:, None], ids[None, :]]
+    return picked[:, :, NEGATIVE].T.astype(np.float64), picked[:, :, DOCUMENTS].T.astype(np.float64)

@@ -1,0 +1,100 @@
+"""From scores to false-alarm rates: how often a score as high comes up when nothing is the matter.
+
+The idea of SPOT (Siffer et al. 2017, "Anomaly detection in streams with extreme value theory"): do not believe the
+model's tail, measure it. For every class of series (by how busy they are) the maxima of past episodes are counted over
+the series days watched; above the level that only a few have passed the tail is exponential with a fitted decay,
+because scores are logarithms of chances. Classes with little history lean on all classes together, and those on what the model
+says. Episodes that fired are censored where they fired: a real surge says "at least this rare" and not how heavy the
+tail of ordinary days is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+BINS = 120
+STEP = 0.1
+GRID: Floats = np.arange(BINS, dtype=np.float64) * STEP
+_LN10 = float(np.log(10.0))
+
+_FEW = 12.0
+_PRIOR_DAYS_POOL = 15.0
+_PRIOR_DAYS_CLASS = 20.0
+_PRIOR_EXCESSES = 8.0
+
+
+class Tails:
+    """Episode maxima per class of series, and the curve of false alarms per series day that follows from them.
+
+    `first_rates` float64[classes] are the model's own guess of episodes per series day with a score of 0 or more; its
+    guess above is ten times fewer per unit of score. Curves are rebuilt by `refresh` only: scoring is a table look-up.
+    """
+
+    def __init__(self, first_rates: Floats) -> None:
+        classes = len(first_rates)
+        self.first_rates = first_rates
+        self.counts = np.zeros((classes, BINS))
+        self.censored = np.zeros((classes, BINS))
+        self.exposure_days = np.zeros(classes)
+        self.curves = np.log10(first_rates)[:, None] - GRID
+        self.slopes = np.full(classes, _LN10)
+
+    def watch(self, classes: NDArray[np.int64], days: Floats) -> None:
+        """Count the time that series of these classes were watched."""
+        np.add.at(self.exposure_days, classes, days)
+
+    def record(self, classes: NDArray[np.int64], maxima: Floats, censored: NDArray[np.bool_]) -> None:
+        """Count the maxima of ended episodes."""
+        bins = np.clip((maxima / STEP).astype(np.int64), 0, BINS - 1)
+        np.add.at(self.counts, (classes, bins), 1.0)
+        np.add.at(self.censored, (classes[censored], bins[censored]), 1.0)
+
+    def forget(self, keep: float) -> None:
+        """Let all history count for `keep` of what it did."""
+        self.counts *= keep
+        self.censored *= keep
+        self.exposure_days *= keep
+
+    def refresh(self) -> None:
+        """Rebuild the curves from the history."""
+        guess = np.log10(float(np.average(self.first_rates, weights=self.exposure_days + 1e-6))) - GRID
+        pool_counts = self.counts.sum(axis=0)
+        pool, pool_slope = _curve(
+            pool_counts, self.censored.sum(axis=0), float(self.exposure_days.sum()), guess, _LN10, _PRIOR_DAYS_POOL
+        )
+        for row in range(len(self.exposure_days)):
+            self.curves[row], self.slopes[row] = _curve(
+                self.counts[row],
+                self.censored[row],
+                float(self.exposure_days[row]),
+                pool,
+                pool_slope,
+                _PRIOR_DAYS_CLASS,
+            )
+
+    def log_rate(self, classes: NDArray[np.int64], scores: Floats) -> Floats:
+        """log10 of episodes per series day with a maximum of `scores` or more."""
+        place = np.clip(scores / STEP, 0.0, None)
+        low = np.minimum(place.astype(np.int64), BINS - 2)
+        part = np.minimum(place - low, 1.0)
+        inside = self.curves[classes, low] * (1.0 - part) + self.curves[classes, low + 1] * part
+        beyond = np.maximum(scores - GRID[-1], 0.0) * self.slopes[classes] / _LN10
+        return np.asarray(inside - beyond)
+
+
+def _curve(
+    counts: Floats, censored: Floats, days: float, parent: Floats, parent_slope: float, prior_days: float
+) -> tuple[Floats, float]:
+    """log10 rate over GRID of one class, and the decay of its tail per unit of score (natural logarithm)."""
+    above = np.cumsum(counts[::-1])[::-1]
+    rates = (above + prior_days * 10.0**parent) / (days + prior_days)
+    start = int(np.argmax(above <= _FEW))
+    excess = float(counts[start:] @ (GRID[start:] - GRID[start] + STEP / 2))
+    seen = float((counts[start:] - censored[start:]).sum())
+    slope = (seen + _PRIOR_EXCESSES) / (excess + _PRIOR_EXCESSES / parent_slope)
+    curve = np.log10(rates)
+    curve[start:] = curve[start] + (parent[start:] - parent[start]) * slope / parent_slope
+    return curve, slope
