@@ -25,7 +25,7 @@ class LatencyHistogram:
     """
 
     def __init__(self) -> None:
-        self.bounds: NDArray[np.float64] = 0.001 * 1.1 ** np.arange(183)
+        self.bounds: NDArray[np.float64] = np.geomspace(0.001, 0.001 * 1.1**182, 183)
         self.counts: NDArray[np.int64] = np.zeros(len(self.bounds) + 1, dtype=np.int64)
         self.total_seconds = 0.0
 

@@ -1,0 +1,81 @@
+"""Between the partitions and the model: what waits from several partitions is predicted together, off the loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Probabilities = dict[str, NDArray[np.float32]]
+Predict = Callable[[Sequence[str]], Probabilities]
+
+
+class _Request(NamedTuple):
+    texts: Sequence[str]
+    answer: asyncio.Future[Probabilities]
+
+
+class InferenceQueue:
+    """Runs `predict` in threads, at most two calls at once so that one tokenises while the other infers.
+
+    Requests that wait are merged up to `max_texts`. A text's scores do not depend on its batch mates, so
+    merging changes nothing but the speed.
+    """
+
+    def __init__(self, predict: Predict, *, max_texts: int = 2048, calls: int = 2) -> None:
+        self._predict = predict
+        self._max_texts = max_texts
+        self._threads = ThreadPoolExecutor(calls, thread_name_prefix="bearwire-model")
+        self._free = calls
+        self._waiting: deque[_Request] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def predict(self, texts: Sequence[str]) -> Probabilities:
+        """Probabilities per task, float32[n_texts, n_labels]. Raises what the model raises."""
+        answer: asyncio.Future[Probabilities] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Request(texts, answer))
+        self._start()
+        return await answer
+
+    def close(self) -> None:
+        """Stop the threads; what waits is abandoned."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _start(self) -> None:
+        while self._free and self._waiting:
+            first = self._waiting.popleft()
+            if first.answer.done():
+                continue
+            together = [first]
+            size = len(together[0].texts)
+            while self._waiting and size + len(self._waiting[0].texts) <= self._max_texts:
+                together.append(self._waiting.popleft())
+                size += len(together[-1].texts)
+            self._free -= 1
+            task = asyncio.create_task(self._run(together))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _run(self, together: list[_Request]) -> None:
+        texts = [text for request in together for text in request.texts]
+        try:
+            result = await asyncio.get_running_loop().run_in_executor(self._threads, self._predict, texts)
+        except Exception as error:
+            for request in together:
+                if not request.answer.done():
+                    request.answer.set_exception(error)
+        else:
+            start = 0
+            for request in together:
+                end = start + len(request.texts)
+                if not request.answer.done():
+                    request.answer.set_result({task: rows[start:end] for task, rows in result.items()})
+                start = end
+        finally:
+            self._free += 1
+            self._start()

@@ -1,0 +1,153 @@
+"""One source partition on its way through the model, in order.
+
+    take ─► prepare ─► predict (merged with other partitions) ─► finish ─► produce ─► all acknowledged ─► commit
+
+The next batch is prepared and predicted while the last one is produced, but nothing of it is produced before
+the last one is acknowledged: a digest block that failed must not be overtaken, because the watcher takes what lies
+behind a block that it has for taken in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from streamer.records import SourceRecord
+from streamer.scoring import PartitionScorer, Prepared, ScoredBatch
+from streamer.worker.inference import InferenceQueue, Probabilities
+from streamer.worker.status import WorkerStatus
+
+Produce = Callable[[ScoredBatch], Awaitable[None]]
+Commit = Callable[[int, str], Awaitable[None]]
+_Predicted = tuple[Sequence[SourceRecord], Prepared, "asyncio.Future[Probabilities]"]
+
+
+class PartitionLost(Exception):
+    """The partition belongs to another worker by now; raised by `commit`."""
+
+
+@dataclass(slots=True)
+class PartitionPipeline:
+    """Runs batches of one partition until it is drained or abandoned.
+
+    `produce` returns when a batch is durable; `commit` takes the next offset and the clock. `failed` is called
+    with whatever stopped the pipeline before its time.
+    """
+
+    scorer: PartitionScorer
+    inference: InferenceQueue
+    produce: Produce
+    commit: Commit
+    failed: Callable[[BaseException], None]
+    status: WorkerStatus
+    max_in_flight: int
+    next_offset: int | None = None
+    active_at: float = field(default_factory=time.monotonic)
+    idle_said: bool = False
+    _batches: asyncio.Queue[Sequence[SourceRecord] | None] = field(init=False)
+    _predicting: asyncio.Queue[_Predicted | None] = field(init=False)
+    _tasks: list[asyncio.Task[None]] = field(init=False)
+    _in_flight: int = 0
+    _closing: bool = False
+
+    def __post_init__(self) -> None:
+        self._batches = asyncio.Queue()
+        self._predicting = asyncio.Queue()
+        self._tasks = [asyncio.create_task(self._guarded(run)) for run in (self._prepare, self._finish)]
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another batch may be taken."""
+        return self._in_flight < self.max_in_flight and not self._closing
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is on its way."""
+        return self._in_flight == 0
+
+    def take(self, records: Sequence[SourceRecord]) -> None:
+        """Take the next records of the partition, at least one."""
+        self._in_flight += 1
+        self.active_at = time.monotonic()
+        self.idle_said = False
+        self._batches.put_nowait(records)
+
+    async def drain(self) -> None:
+        """Finish and commit everything taken, then end."""
+        self._closing = True
+        self._batches.put_nowait(None)
+        await asyncio.wait(self._tasks)
+
+    async def abandon(self, grace_seconds: float) -> None:
+        """Drop what has no scores yet, let what is being produced end within the grace time, then end."""
+        self._closing = True
+        preparing, finishing = self._tasks
+        preparing.cancel()
+        for waiting in _emptied(self._predicting):
+            if waiting is not None:
+                waiting[2].cancel()
+        self._predicting.put_nowait(None)
+        await asyncio.wait([finishing], timeout=grace_seconds)
+        finishing.cancel()
+        await asyncio.wait(self._tasks)
+
+    async def _guarded(self, run: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await run()
+        except asyncio.CancelledError:
+            if not self._closing:
+                raise
+        except PartitionLost:
+            self._end()
+        except BaseException as error:
+            self._end()
+            self.failed(error)
+
+    def _end(self) -> None:
+        self._closing = True
+        self._batches.put_nowait(None)
+        self._predicting.put_nowait(None)
+
+    async def _prepare(self) -> None:
+        while (records := await self._batches.get()) is not None:
+            prepared = await asyncio.to_thread(self.scorer.prepare, records)
+            predicting = asyncio.ensure_future(self.inference.predict(prepared.texts))
+            self._predicting.put_nowait((records, prepared, predicting))
+        self._predicting.put_nowait(None)
+
+    async def _finish(self) -> None:
+        while (item := await self._predicting.get()) is not None:
+            records, prepared, predicting = item
+            probabilities = await predicting
+            batch = await asyncio.to_thread(self.scorer.finish, prepared, probabilities)
+            await self.produce(batch)
+            self._count(records, prepared, batch)
+            await self.commit(batch.next_offset, batch.clock)
+            self.next_offset = batch.next_offset
+            self.active_at = time.monotonic()
+            self._in_flight -= 1
+
+    def _count(self, records: Sequence[SourceRecord], prepared: Prepared, batch: ScoredBatch) -> None:
+        now_ms = time.time() * 1000
+        stamps = [records[row].timestamp_ms for row in prepared.document_rows.tolist()]
+        known = np.array([stamp for stamp in stamps if stamp is not None and stamp >= 0], dtype=np.float64)
+        status = self.status
+        status.latency.observe((now_ms - known) / 1000)
+        status.received += batch.counts.received
+        status.late += batch.counts.late
+        status.dead_letters += batch.counts.dead
+        for letter in batch.dead:
+            status.dead_letter_reasons[letter.reason] = status.dead_letter_reasons.get(letter.reason, 0) + 1
+        status.note_scored(batch.counts.scored)
+        status.note_progress()
+
+
+def _emptied(queue: asyncio.Queue[_Predicted | None]) -> list[_Predicted | None]:
+    items = []
+    while not queue.empty():
+        items.append(queue.get_nowait())
+    return items

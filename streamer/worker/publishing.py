@@ -1,0 +1,186 @@
+"""Producers that say when what they were given is durable, and a kind that a successor can fence off."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+    UnknownError,
+    UnsupportedVersionError,
+)
+
+from streamer.kafka_client import COMPRESSION
+from streamer.records import Headers
+from streamer.worker.topics import LARGE_MESSAGE_BYTES
+
+MAX_REQUEST_BYTES: Final = LARGE_MESSAGE_BYTES + 2 * 1024 * 1024
+_REFUSED: Final = (UnknownError, UnsupportedVersionError)
+_FENCED: Final = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping)
+
+log = logging.getLogger(__name__)
+
+
+class PublishError(Exception):
+    """Something that was to be produced is not on the broker."""
+
+
+class FencedError(PublishError):
+    """A newer producer of the same name has taken over; this one may write nothing more."""
+
+
+class Publisher:
+    """An idempotent producer with acks=all. `send` returns at once; `settle` waits until everything is durable.
+
+    A broker that knows no idempotence (the embedded one) gets acks=all alone, which is logged once. `options`
+    are the connection's (`streamer.kafka_client`).
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._options = dict(options)
+        self._producer: AIOKafkaProducer | None = None
+
+    async def start(self) -> None:
+        """Connect. Raises KafkaError where the broker is not there or refuses."""
+        self._producer = await self._connect(enable_idempotence=True)
+        if self._producer is None:
+            log.warning("the broker knows no idempotent producers: a retry may produce a record twice")
+            self._producer = await self._connect()
+        if self._producer is None:
+            raise PublishError("the broker accepts no producer")
+
+    async def stop(self) -> None:
+        """Send what waits and disconnect."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.stop()
+
+    async def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: Headers = (),
+        timestamp_ms: int | None = None,
+    ) -> asyncio.Future[Any]:
+        """Hand over one record; the future is its acknowledgement. Waits only while the buffer is full."""
+        if self._producer is None:
+            raise PublishError("the producer is stopped")
+        try:
+            sent: asyncio.Future[Any] = await self._producer.send(
+                topic, value, key=key, partition=partition, headers=list(headers), timestamp_ms=timestamp_ms
+            )
+        except MessageSizeTooLargeError:
+            raise
+        except _FENCED as error:
+            raise FencedError(f"{topic}: {error}") from error
+        except KafkaError as error:
+            raise PublishError(f"{topic}: {error!r}") from error
+        return sent
+
+    async def _connect(self, **how: Any) -> AIOKafkaProducer | None:
+        """A started producer, or None where the broker refuses this kind."""
+        producer = AIOKafkaProducer(
+            **self._options,
+            acks="all",
+            compression_type=COMPRESSION,
+            max_request_size=MAX_REQUEST_BYTES,
+            max_batch_size=256 * 1024,
+            linger_ms=2,
+            **how,
+        )
+        try:
+            await producer.start()
+        except _REFUSED:
+            await producer.stop()
+            return None
+        except BaseException:
+            await producer.stop()
+            raise
+        return producer
+
+
+class FencedPublisher(Publisher):
+    """A producer of which only the newest of a name may write: the outputs of one book.
+
+    It carries a transactional id, so that starting a successor makes the broker refuse whatever a paused
+    predecessor still wants to write (KIP-98). Records lie in short transactions; `settle` commits the current one.
+    A broker without transactions gets no fence, which is logged once.
+    """
+
+    def __init__(self, options: Mapping[str, Any], name: str) -> None:
+        super().__init__(options)
+        self._name = name
+        self._transactional = False
+        self._open = False
+        self._unsettled: list[asyncio.Future[Any]] = []
+
+    async def start(self) -> None:
+        """Connect and fence off every predecessor."""
+        self._producer = await self._connect(transactional_id=self._name)
+        self._transactional = self._producer is not None
+        if not self._transactional:
+            log.warning("the broker knows no transactions: a worker that was paused may still write for a moment")
+            await super().start()
+
+    async def send(self, topic: str, value: bytes | None, **how: Any) -> asyncio.Future[Any]:
+        """Hand over one record within the current transaction."""
+        if self._transactional and not self._open and self._producer is not None:
+            with _named_errors(topic):
+                await self._producer.begin_transaction()
+            self._open = True
+        sent = await super().send(topic, value, **how)
+        self._unsettled.append(sent)
+        return sent
+
+    async def settle(self) -> None:
+        """Wait until everything sent is durable and committed. Raises FencedError or PublishError."""
+        unsettled, self._unsettled = self._unsettled, []
+        with _named_errors(self._name):
+            await settle(unsettled)
+            if self._open and self._producer is not None:
+                await self._producer.commit_transaction()
+                self._open = False
+
+    async def stop(self) -> None:
+        """Disconnect; an open transaction is aborted by the broker."""
+        for sent in self._unsettled:
+            sent.cancel()
+        self._unsettled = []
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with contextlib.suppress(KafkaError):
+                await producer.stop()
+
+
+async def settle(sent: list[asyncio.Future[Any]]) -> None:
+    """Wait until all of `sent` are acknowledged. Raises FencedError or PublishError for the first that is not."""
+    if not sent:
+        return
+    results = await asyncio.gather(*sent, return_exceptions=True)
+    for result in results:
+        if isinstance(result, _FENCED):
+            raise FencedError(str(result)) from result
+        if isinstance(result, BaseException):
+            raise PublishError(f"a record was not acknowledged: {result!r}") from result
+
+
+@contextlib.contextmanager
+def _named_errors(where: str) -> Any:
+    try:
+        yield
+    except _FENCED as error:
+        raise FencedError(f"{where}: {error}") from error
+    except KafkaError as error:
+        raise PublishError(f"{where}: {error!r}") from error

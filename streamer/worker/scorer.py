@@ -1,0 +1,338 @@
+"""The scorer: a consumer group over the documents topic, one ordered pipeline per assigned partition."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import (
+    CommitFailedError,
+    ConsumerStoppedError,
+    IllegalStateError,
+    KafkaError,
+    MessageSizeTooLargeError,
+)
+from aiokafka.structs import OffsetAndMetadata
+
+from streamer.config import BookSettings, Config
+from streamer.dead_letters import dead_letter_headers
+from streamer.kafka_client import client_arguments
+from streamer.records import DeadLetter, SourceRecord
+from streamer.scoring import PartitionScorer, ScoredBatch
+from streamer.selection import BookSelection, Selector
+from streamer.worker.inference import InferenceQueue
+from streamer.worker.offsets import committed_metadata, restored_position
+from streamer.worker.pipeline import PartitionLost, PartitionPipeline
+from streamer.worker.publishing import Publisher, PublishError, settle
+from streamer.worker.status import WorkerStatus
+from streamer.worker.topics import score_group
+
+_POLL_MS: Final = 100
+_HOUSEKEEPING_SECONDS: Final = 1.0
+_METADATA_SECONDS: Final = 30
+_FETCH_BYTES: Final = 2 * 1024 * 1024
+_TRUNCATED_BYTES: Final = 512 * 1024
+
+log = logging.getLogger(__name__)
+
+
+class Scorer:
+    """Scores every partition that the group gives to this worker, until `stop`.
+
+    `labels` and `model` are the predictor's. One `run` is one membership in the group: it ends with an error when
+    producing or committing failed for good, and may then be called again; nothing that was not committed is lost.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        inference: InferenceQueue,
+        status: WorkerStatus,
+        *,
+        labels: Mapping[str, tuple[str, ...]],
+        model: str,
+    ) -> None:
+        self._config = config
+        self._inference = inference
+        self._status = status
+        self._labels = labels
+        self._model = model
+        self._books = tuple(book_selection(book) for book in config.books)
+        self._book_partition = {book.name: index for index, book in enumerate(config.books)}
+        self._topic = config.topics.documents.name
+        self._options = client_arguments(config.kafka, purpose="score")
+        self._pipelines: dict[TopicPartition, PartitionPipeline] = {}
+        self._failure: BaseException | None = None
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._publisher: Publisher
+        self._consumer: AIOKafkaConsumer
+
+    async def run(self) -> None:
+        """Join the group and score until `stop` is called. Raises KafkaError or PublishError; may be called again."""
+        self._failure = None
+        self._publisher = Publisher(self._options)
+        self._consumer = self._new_consumer()
+        started: list[Any] = []
+        try:
+            for client in (self._publisher, self._consumer):
+                started.append(client)
+                await client.start()
+            self._status.hold("scorer", "joining the consumer group")
+            self._consumer.subscribe([self._topic], listener=_Listener(self))
+            await self._poll()
+            await self._drain()
+        finally:
+            await self.revoke(list(self._pipelines))
+            for client in reversed(started):
+                with contextlib.suppress(KafkaError):
+                    await client.stop()
+
+    def stop(self) -> None:
+        """Take no more records; `run` then finishes, commits and leaves the group."""
+        self._stopping = True
+        self._wake.set()
+
+    async def assign(self, partitions: Collection[TopicPartition]) -> None:
+        """Start a pipeline for each partition where the group's last owner committed."""
+        self._status.rebalances += 1
+        committed = await committed_metadata(self._consumer, partitions)
+        count = self._partition_count()
+        for partition in partitions:
+            position = await restored_position(
+                partition,
+                committed.get(partition),
+                allowed_lateness_ms=self._config.time.allowed_lateness_ms,
+                limits=self._config.document_limits,
+                options=self._options,
+            )
+            scorer = PartitionScorer(
+                self._topic,
+                partition.partition,
+                partitions=count,
+                books=self._books,
+                clock=position.clock,
+                limits=self._config.document_limits,
+                labels=self._labels,
+                model=self._model,
+                position=position.next_offset,
+            )
+            if position.next_offset is not None:
+                self._consumer.seek(partition, position.next_offset)
+            self._pipelines[partition] = self._pipeline(partition, scorer, position.next_offset)
+        self._status.release("scorer")
+        log.info("scoring partitions %s of %s", sorted(each.partition for each in partitions), self._topic)
+        self._wake.set()
+
+    async def revoke(self, partitions: Iterable[TopicPartition]) -> None:
+        """End the pipelines of these partitions; what was not committed is left to their next owner."""
+        leaving = [self._pipelines.pop(each) for each in partitions if each in self._pipelines]
+        for partition in list(self._status.partitions):
+            self._status.partitions.pop(partition)
+        grace = min(5.0, self._config.worker.rebalance_timeout_seconds / 2)
+        await asyncio.gather(*(pipeline.abandon(grace) for pipeline in leaving))
+
+    def _pipeline(
+        self, partition: TopicPartition, scorer: PartitionScorer, next_offset: int | None
+    ) -> PartitionPipeline:
+        async def commit(offset: int, clock: str) -> None:
+            await self._commit(partition, offset, clock)
+
+        return PartitionPipeline(
+            scorer,
+            self._inference,
+            self._produce,
+            commit,
+            self._fail,
+            self._status,
+            self._config.worker.max_in_flight,
+            next_offset,
+        )
+
+    def _new_consumer(self) -> AIOKafkaConsumer:
+        worker = self._config.worker
+        session_ms = int(worker.session_timeout_seconds * 1000)
+        return AIOKafkaConsumer(
+            **self._options,
+            group_id=score_group(self._config),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=session_ms,
+            heartbeat_interval_ms=max(300, session_ms // 10),
+            rebalance_timeout_ms=int(worker.rebalance_timeout_seconds * 1000),
+            max_partition_fetch_bytes=_FETCH_BYTES,
+            metadata_max_age_ms=_METADATA_SECONDS * 1000,
+        )
+
+    async def _poll(self) -> None:
+        kept_house_at = time.monotonic()
+        while not self._stopping:
+            if self._failure is not None:
+                raise self._failure
+            ready = [each for each, pipeline in self._pipelines.items() if pipeline.has_room]
+            if ready:
+                await self._take(ready)
+            else:
+                self._wake.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), _POLL_MS / 1000)
+            now = time.monotonic()
+            if now - kept_house_at >= _HOUSEKEEPING_SECONDS:
+                kept_house_at = now
+                await self._keep_house(now)
+
+    async def _take(self, ready: list[TopicPartition]) -> None:
+        try:
+            got = await self._consumer.getmany(
+                *ready, timeout_ms=_POLL_MS, max_records=self._config.worker.fetch_max_records
+            )
+        except (IllegalStateError, ConsumerStoppedError):
+            return
+        for partition, messages in got.items():
+            pipeline = self._pipelines.get(partition)
+            if pipeline is None or not messages:
+                continue
+            pipeline.take(
+                [
+                    SourceRecord(each.offset, each.timestamp, each.key, each.value, tuple(each.headers))
+                    for each in messages
+                ]
+            )
+
+    async def _produce(self, batch: ScoredBatch) -> None:
+        """Hand over everything of a batch and wait until it is durable."""
+        topics, publisher = self._config.topics, self._publisher
+        sent = []
+        try:
+            if topics.scores.enabled:
+                for score in batch.scores:
+                    sent.append(await publisher.send(topics.scores.name, score.value, key=score.key))
+            for late in batch.late:
+                sent.append(await publisher.send(topics.late.name, late.value, key=late.key))
+            for book, blocks in batch.blocks.items():
+                for block in blocks:
+                    partition = self._book_partition[book]
+                    sent.append(await publisher.send(topics.digests.name, block, partition=partition))
+            for letter in batch.dead:
+                await self._send_dead_letter(letter)
+            await settle(sent)
+        except PublishError:
+            self._status.produce_failures += 1
+            raise
+
+    async def _send_dead_letter(self, letter: DeadLetter) -> None:
+        """Send the original bytes; where the topic does not take that many, their beginning and how many there were."""
+        topic, record = self._config.topics.dead_letters.name, letter.record
+        headers = tuple(dead_letter_headers(letter))
+        try:
+            sent = await self._publisher.send(topic, record.value, key=record.key, headers=headers)
+            await asyncio.shield(sent)
+        except MessageSizeTooLargeError:
+            value = record.value or b""
+            log.warning(
+                "%s takes no message of %d bytes: the dead letter of %s-%d offset %d is cut; raise its max.message.bytes",
+                topic,
+                len(value),
+                letter.topic,
+                letter.partition,
+                record.offset,
+            )
+            headers += (("bearwire-truncated-from", str(len(value)).encode()),)
+            sent = await self._publisher.send(topic, value[:_TRUNCATED_BYTES], headers=headers)
+            await settle([sent])
+        except KafkaError as error:
+            raise PublishError(f"{topic}: {error!r}") from error
+
+    async def _commit(self, partition: TopicPartition, offset: int, clock: str) -> None:
+        try:
+            await self._consumer.commit({partition: OffsetAndMetadata(offset, clock)})
+        except (CommitFailedError, IllegalStateError) as error:
+            raise PartitionLost(str(error)) from error
+        self._status.commits += 1
+        self._wake.set()
+
+    async def _keep_house(self, now: float) -> None:
+        count = self._partition_count()
+        for partition, pipeline in list(self._pipelines.items()):
+            pipeline.scorer.partitions = count
+            highwater = self._consumer.highwater(partition)
+            at = pipeline.next_offset
+            if at is None:
+                at = await self._first_offset(partition, pipeline)
+            if highwater is None or at is None:
+                continue
+            self._status.partitions[partition.partition] = max(0, highwater - at)
+            waited = now - pipeline.active_at
+            if (
+                pipeline.is_empty
+                and at >= highwater
+                and not pipeline.idle_said
+                and waited >= self._config.time.idle_timeout_seconds
+            ):
+                await self._say_idle(pipeline, at)
+
+    async def _first_offset(self, partition: TopicPartition, pipeline: PartitionPipeline) -> int | None:
+        """Where a partition begins of which nothing was committed, once that is known and nothing is on its way."""
+        if not pipeline.is_empty:
+            return None
+        with contextlib.suppress(KafkaError, TimeoutError):
+            pipeline.next_offset = await asyncio.wait_for(self._consumer.position(partition), _POLL_MS / 1000)
+        return pipeline.next_offset
+
+    async def _say_idle(self, pipeline: PartitionPipeline, next_offset: int) -> None:
+        pipeline.idle_said = True
+        topic = self._config.topics.digests.name
+        blocks = pipeline.scorer.idle(next_offset)
+        await settle(
+            [
+                await self._publisher.send(topic, block, partition=self._book_partition[book])
+                for book, block in blocks.items()
+            ]
+        )
+
+    async def _drain(self) -> None:
+        """Finish and commit what is on its way, within the time that a graceful stop may take."""
+        draining = [asyncio.create_task(pipeline.drain()) for pipeline in self._pipelines.values()]
+        if draining:
+            await asyncio.wait(draining, timeout=self._config.worker.shutdown_timeout_seconds * 0.8)
+
+    def _partition_count(self) -> int:
+        return len(self._consumer.partitions_for_topic(self._topic) or ()) or 1
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self._wake.set()
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Hands the group's decisions to the scorer; an error in one would otherwise only be logged by aiokafka."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Before a rebalance: give up what this worker has."""
+        await self._scorer.revoke(revoked)
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """After a rebalance: start on what this worker got."""
+        try:
+            await self._scorer.assign(assigned)
+        except Exception as error:
+            self._scorer._fail(error)
+
+
+def book_selection(book: BookSettings) -> BookSelection:
+    """What the scorer needs to know of a configured book."""
+    select = book.select
+    return BookSelection(
+        book.name,
+        Selector.of(
+            topics=select.topics, symbols=select.symbols, sources=select.sources, languages=select.languages
+        ),
+    )
