@@ -151,10 +151,10 @@ class ModelSettings(Section, frozen=True, kw_only=True):
     threads: Annotated[int, Meta(ge=0, le=1024, description="CPU threads of the model; 0 takes every core.")] = 0
     max_batch_tokens: Annotated[
         int, Meta(ge=64, le=4_194_304, description="Padded tokens in one batch: longest text times texts.")
-    ] = 4096
+    ] = 1024
     cache_entries: Annotated[
         int, Meta(ge=0, le=100_000_000, description="Texts whose scores are remembered; 0 switches it off.")
-    ] = 100_000
+    ] = 65_536
 
 
 class TimeSettings(Section, frozen=True, kw_only=True):

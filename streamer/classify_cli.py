@@ -1,0 +1,114 @@
+"""`bearwire classify`."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import click
+import msgspec
+
+from streamer.classify import CHUNK_BYTES, CHUNK_LINES, Rejected, Tally, classify_chunks
+from streamer.cli_options import config_options
+from streamer.config import Config
+from streamer.escaping import escaped
+from streamer.lines import open_lines
+from streamer.model import load_predictor
+from streamer.progress import progress_line
+
+_SHOWN_REJECTIONS = 5
+
+
+@click.command()
+@click.argument("source", metavar="[INPUT]", default="-")
+@click.option("-o", "--output", default="-", metavar="FILE", help="Where to write; standard output by default.")
+@click.option("--rejects", metavar="FILE", help="Where lines without a text to score go, with the reason.")
+@click.option("--model", "bundle", metavar="DIRECTORY", help="A model bundle; the configured one by default.")
+@config_options
+def classify(source: str, output: str, rejects: str | None, bundle: str | None, config: Config) -> None:
+    """Score texts: their sentiment and their topic.
+
+    INPUT is JSON Lines (standard input by default), CSV or Parquet, told by the name; a name ending in .gz is
+    decompressed. Each line needs a `text`; `id` is its line number where absent, `title` is read before the text.
+
+    Each output line holds `id`, `sentiment` {negative, neutral, positive}, `topic` {label, score, scores} and
+    `model`, in the order of the input. A bad line goes to the --rejects file and never ends the run.
+    """
+    _refuse_overwriting(source, output, rejects)
+    settings = msgspec.structs.replace(config.model, bundle=bundle) if bundle else config.model
+    scorer = load_predictor(settings)
+    shown = 0
+    with ExitStack() as stack:
+        lines = stack.enter_context(open_lines(source))
+        out = stack.enter_context(_open_output(output))
+        bad = stack.enter_context(_open_output(rejects)) if rejects else None
+
+        def reject(rejected: Rejected) -> None:
+            nonlocal shown
+            if bad is not None:
+                bad.write(rejected.encode())
+            elif shown < _SHOWN_REJECTIONS:
+                shown += 1
+                where = f"{escaped(source)}:{rejected.line.number}" if source != "-" else f"line {rejected.line.number}"
+                click.echo(f"{where}: {rejected.rejection.reason}: {rejected.rejection.detail}", err=True)
+
+        def write(data: bytes) -> None:
+            out.write(data)
+            out.flush()
+
+        started = time.perf_counter()
+        show = stack.enter_context(progress_line(lines.size))
+
+        def progress(tally: Tally) -> None:
+            rate = tally.scored / max(time.perf_counter() - started, 1e-9)
+            show(lines.position, f"{tally.scored:,} texts, {rate:,.0f}/s, {tally.rejected:,} rejected")
+
+        tally = classify_chunks(
+            lines.chunks(CHUNK_LINES, CHUNK_BYTES),
+            scorer,
+            config.document_limits,
+            write=write,
+            reject=reject,
+            progress=progress,
+        )
+        seconds = time.perf_counter() - started
+    click.echo(
+        f"{tally.scored:,} texts scored in {seconds:.1f} s ({tally.scored / max(seconds, 1e-9):,.0f} texts/s), "
+        f"{tally.rejected:,} rejected{_where_rejects(tally, rejects)}; "
+        f"model {scorer.version_id} on {scorer.provider_in_use}",
+        err=True,
+    )
+
+
+def _where_rejects(tally: Tally, rejects: str | None) -> str:
+    if not tally.rejected:
+        return ""
+    return f" (see {escaped(rejects)})" if rejects else " (--rejects FILE keeps them)"
+
+
+def _refuse_overwriting(source: str, *targets: str | None) -> None:
+    files = [Path(target) for target in targets if target and target != "-"]
+    resolved = [file.resolve() for file in files]
+    if source != "-" and Path(source).resolve() in resolved:
+        raise click.UsageError(f"{source} would be overwritten while it is read; name another file")
+    if len(set(resolved)) < len(resolved):
+        raise click.UsageError("--output and --rejects name the same file")
+
+
+@contextmanager
+def _open_output(path: str) -> Iterator[BinaryIO]:
+    if path == "-":
+        yield cast(BinaryIO, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+        return
+    with Path(path).open("wb") as raw:
+        if path.endswith(".gz"):
+            with gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=6, mtime=0, filename="") as stream:
+                yield cast(BinaryIO, stream)
+        else:
+            yield raw
