@@ -25,7 +25,9 @@ BLOCK_MS = 6 * HOUR_MS
 KINDS = ("all", "topic", "company", "company|topic")
 ACTIVITY_CLASSES = 9
 
-_PRIOR_DAYS = 1.5
+_RATE_SHAPE = 0.7
+_SPREAD_DAYS = 1.0
+_DRIFT_MEMORY_BLOCKS = 12.0
 _PRIOR_SHARE = 0.2
 _PRIOR_SHARE_DOCUMENTS = 20.0
 _PARENT_DOCUMENTS = 12.0
@@ -169,8 +171,9 @@ class Baselines:
 
     def _rate_variance(self, ids: Ints) -> Floats:
         """Relative variance of what is known of the rate: texts seen so far, and days, since days differ."""
-        known = self.documents[ids] + _PRIOR_DAYS * self._kind_rate(self.kind[ids])
-        return np.asarray(1.0 / np.maximum(known, 0.2) + self.day_spread / (self.exposure_days + _PRIOR_DAYS))
+        return np.asarray(
+            1 / (self.documents[ids] + _RATE_SHAPE) + self.day_spread / (self.exposure_days + _SPREAD_DAYS)
+        )
 
     def rate_variance(self, ids: Ints) -> Floats:
         """Relative variance of `rate`, from how little has been seen."""
@@ -192,9 +195,8 @@ class Baselines:
 
     def _estimate(self, ids: Ints) -> None:
         kinds, parents = self.kind[ids], self.parent[ids]
-        self.rate[ids] = (self.documents[ids] + _PRIOR_DAYS * self._kind_rate(kinds)) / (
-            self.exposure_days + _PRIOR_DAYS
-        )
+        prior_days = _RATE_SHAPE / self._kind_rate(kinds)
+        self.rate[ids] = (self.documents[ids] + _RATE_SHAPE) / (self.exposure_days + prior_days)
         negative, documents = self.kind_negative.sum(), self.kind_documents.sum()
         book = (negative + _PRIOR_SHARE * _PRIOR_SHARE_DOCUMENTS) / (documents + _PRIOR_SHARE_DOCUMENTS)
         known = (parents >= 0) & (self.share[np.maximum(parents, 0)] > 0.0)
@@ -216,8 +218,9 @@ class Baselines:
         wide = 1.0 + expected * (self.day_spread + self._rate_variance(ids))
         by_count = (negative * np.log(_DRIFT_COUNT_RATIO) - expected * (_DRIFT_COUNT_RATIO - 1.0)) / wide
         quiet = (gap - 1.0) * expected * (_DRIFT_COUNT_RATIO - 1.0) / wide
-        self.drift_share[ids] = np.maximum(self.drift_share[ids] + np.minimum(by_share, _DRIFT_CAP), 0.0)
-        self.drift_count[ids] = np.maximum(self.drift_count[ids] + np.minimum(by_count, _DRIFT_CAP) - quiet, 0.0)
+        keep = 0.5 ** (gap / _DRIFT_MEMORY_BLOCKS)
+        self.drift_share[ids] = keep * np.maximum(self.drift_share[ids] + np.minimum(by_share, _DRIFT_CAP), 0.0)
+        self.drift_count[ids] = keep * np.maximum(self.drift_count[ids] + np.minimum(by_count, _DRIFT_CAP) - quiet, 0.0)
 
     def _learn_spread(
         self, documents: Floats, negative: Floats, mean: Floats, share: Floats, gap: Floats, sd: Floats

@@ -25,8 +25,11 @@ from alerts.surprise import count_surprise, drift_surprise, share_surprise
 from alerts.tails import Tails
 
 _TAIL_ARRAYS = ("counts", "censored", "exposure_days", "curves", "slopes")
+_SHARE_FLOOR = 1.0
+_SHARE_SCALE = 2.0
 _EPISODE_FLOOR = 0.3
 _EPISODE_CALM = 0.7
+_PRIOR_BOOK_DAYS = 1.0
 _MIN_GAP_MS = 3_600_000
 _SPREAD_PRIOR = 20.0
 _PAIR_PRIOR = 40.0
@@ -69,7 +72,7 @@ class Detector:
         self.min_negative = min_negative
         self.channels = len(windows_ms) + int(slow)
         longest = int(self.windows_ms.max())
-        lengths = np.append(self.windows_ms, longest)[: self.channels]
+        lengths = self.lengths_ms = np.append(self.windows_ms, longest)[: self.channels]
         activity = 4.0 ** (np.arange(ACTIVITY_CLASSES) - 0.5)
         self.tails = [Tails(np.minimum(DAY_MS / length, activity)) for length in lengths.tolist()]
         self.together = Tails(np.full(ACTIVITY_CLASSES, 0.6 * self.channels))
@@ -98,17 +101,19 @@ class Detector:
         spread = self.spread[classes] + base.rate_variance(ids)[:, None]
         correlation = np.minimum(self.pair_correlation[classes] + base.share_correlation(ids)[:, None], 0.9)
         surprise = np.zeros((len(ids), self.channels))
-        told = (negative >= self.min_negative) & (negative > expected) & (negative > documents * share)
+        ready = base.watched_ms >= self.windows_ms
+        told = ready & (negative >= self.min_negative) & (negative > expected) & (negative > documents * share)
         for series, until_ms in muted.items():
             told[ids == series] &= end_ms - self.windows_ms >= until_ms
         if told.any():
             wide = np.broadcast_to(share, told.shape)[told]
             counts = count_surprise(negative[told], expected[told], spread[told])
             shares = share_surprise(negative[told], documents[told], wide, correlation[told])
-            surprise[:, : len(self.windows_ms)][told] = np.minimum(counts, shares)
+            both = np.where(shares >= _SHARE_FLOOR, np.minimum(counts, _SHARE_SCALE * shares), 0.0)
+            surprise[:, : len(self.windows_ms)][told] = both
         if self.slow:
-            free = np.array([series not in muted for series in ids.tolist()], bool)
-            surprise[:, -1] = np.where(free, drift_surprise(base.drift_share[ids], base.drift_count[ids]), 0.0)
+            drift = drift_surprise(base.drift_share[ids], base.drift_count[ids])
+            surprise[:, -1] = np.where(told[:, -1], drift, 0.0)
         rarities = np.empty_like(surprise)
         for channel, tails in enumerate(self.tails):
             rarities[:, channel] = -tails.log_rate(classes, surprise[:, channel])
@@ -132,11 +137,13 @@ class Detector:
         days = np.where(first, 0.0, (end_ms - self.seen_ms[ids]) / DAY_MS)
         self.seen_ms[ids] = end_ms
         highest = np.maximum(scores.channel_rarity.max(axis=1), 0.0)
+        ready = [*(base.watched_ms >= self.lengths_ms).tolist(), True]
         for channel in range(self.channels + 1):
             together = channel == self.channels
             tails = self.together if together else self.tails[channel]
             values = highest if together else scores.surprise[:, channel]
-            tails.watch(classes, days)
+            if ready[channel]:
+                tails.watch(classes, days)
             self._follow(ids, classes, values, channel, end_ms, tails, scores.rarity >= cap)
 
     def _follow(
@@ -197,13 +204,13 @@ class Detector:
         top, bottom = self.pair_sums
         return np.asarray(np.clip((top + _PAIR_PRIOR * 0.05) / (bottom + _PAIR_PRIOR), 0.005, 0.5))
 
-    def forget(self, keep: float) -> None:
-        """Let all history count for `keep` of what it did, and rebuild the tails' curves."""
+    def forget(self, keep: float, series: float) -> None:
+        """Let all history count for `keep` of what it did, and rebuild the tails' curves of a book of `series`."""
         self.spread_sums *= keep
         self.pair_sums *= keep
         for tails in (*self.tails, self.together):
             tails.forget(keep)
-            tails.refresh()
+            tails.refresh(_PRIOR_BOOK_DAYS * series)
 
     def drop(self, ids: Ints) -> None:
         """Forget these series."""

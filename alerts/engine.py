@@ -70,15 +70,17 @@ class AlertEngine:
         before = self.base.block
         if self.base.advance(pane.start_ms) and before >= 0:
             for detector in self.detectors:
-                detector.forget(self.base.keep_block ** (self.base.block - before))
+                detector.forget(self.base.keep_block ** (self.base.block - before), float(self.base.kind_series.sum()))
         ids = np.asarray(pane.ids, np.int64)
         if not len(ids) and pane.end_ms % _CHECK_MS:
             return []
         negative = self._count(pane, ids) if len(ids) else np.zeros(0)
         records: list[AlertRecord] = []
+        touched = set(ids.tolist()) if self.lives else set()
         for number, rule in enumerate(self.rules.rules):
             chosen = ids[(negative > 0) & self._selected(number, ids, pane.keys)]
-            live = [series for (of, series), life in self.lives.items() if of == number and life.series >= 0]
+            due = pane.end_ms % _CHECK_MS == 0
+            live = [series for of, series in self.lives if of == number and (due or series in touched)]
             asked = np.union1d(chosen, np.array(live, np.int64)) if live else chosen
             if not len(asked) or self.base.watched_ms < self.warm_up_ms / 2:
                 continue

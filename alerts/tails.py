@@ -21,7 +21,6 @@ GRID: Floats = np.arange(BINS, dtype=np.float64) * STEP
 _LN10 = float(np.log(10.0))
 
 _FEW = 12.0
-_PRIOR_DAYS_POOL = 15.0
 _PRIOR_DAYS_CLASS = 20.0
 _PRIOR_EXCESSES = 8.0
 
@@ -58,12 +57,12 @@ class Tails:
         self.censored *= keep
         self.exposure_days *= keep
 
-    def refresh(self) -> None:
-        """Rebuild the curves from the history."""
+    def refresh(self, prior_days: float) -> None:
+        """Rebuild the curves from the history; the guess weighs as much as `prior_days` series days of it."""
         guess = np.log10(float(np.average(self.first_rates, weights=self.exposure_days + 1e-6))) - GRID
         pool_counts = self.counts.sum(axis=0)
         pool, pool_slope = _curve(
-            pool_counts, self.censored.sum(axis=0), float(self.exposure_days.sum()), guess, _LN10, _PRIOR_DAYS_POOL
+            pool_counts, self.censored.sum(axis=0), float(self.exposure_days.sum()), guess, _LN10, prior_days
         )
         for row in range(len(self.exposure_days)):
             self.curves[row], self.slopes[row] = _curve(
