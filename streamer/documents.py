@@ -130,17 +130,17 @@ def parse_document(
                 f"published_at {quoted(fields['published_at'])} is {ahead:.0f} s ahead of the record's own time, "
                 f"more than the {limits.future_tolerance_ms / 1000:.0f} s allowed",
             )
-        weight = fields.get("weight")
-        symbols = fields.get("symbols")
-        title = _optional_text(fields, "title")
+        get = fields.get
+        source, url, lang, symbols, weight = get("source"), get("url"), get("lang"), get("symbols"), get("weight")
+        title = _title(fields)
         return Document(
             _id(fields.get("id")),
             _text(fields, title, limits),
             published_at_ms,
             title,
-            _optional_text(fields, "source"),
-            _optional_text(fields, "url"),
-            _optional_text(fields, "lang"),
+            None if source is None else _short_text("source", source),
+            None if url is None else _short_text("url", url),
+            None if lang is None else _short_text("lang", lang),
             _symbols(symbols, limits) if symbols else _no_symbols(symbols),
             1.0 if weight is None else _weight(weight),
         )
@@ -160,7 +160,7 @@ def parse_scoring_text(value: bytes, *, default_id: str, limits: DocumentLimits)
             identity = default_id
         elif type(identity) is int:
             identity = str(identity)
-        title = _optional_text(fields, "title")
+        title = _title(fields)
         return ScoringText(_id(identity), join_title(title, _text(fields, title, limits)))
     except _Rejected as rejected:
         return Rejection(rejected.reason, escaped(rejected.detail))
@@ -248,8 +248,7 @@ def _text(fields: dict[str, Any], title: str | None, limits: DocumentLimits) -> 
         raise _absent_or_mistyped("text", text)
     if not text.strip(_BLANK):
         raise _Rejected("empty_text", f"text {quoted(text)} has no visible character")
-    if "\0" in text:
-        raise _Rejected("nul_character", f"text holds U+0000 at position {text.index(chr(0))}")
+    _no_nul("text", text)
     characters = len(text) + (len(title) if title else 0)
     if characters * 4 > limits.max_text_bytes:
         size = len(text.encode()) + (len(title.encode()) if title else 0)
@@ -260,18 +259,25 @@ def _text(fields: dict[str, Any], title: str | None, limits: DocumentLimits) -> 
     return text
 
 
-def _optional_text(fields: dict[str, Any], name: str) -> str | None:
-    value = fields.get(name)
-    if value is None:
-        return None
+def _title(fields: dict[str, Any]) -> str | None:
+    title = fields.get("title")
+    return None if title is None else _no_nul("title", title)
+
+
+def _short_text(name: str, value: object) -> str:
+    text = _no_nul(name, value)
+    if len(text) > MAX_FIELD_CHARACTERS[name]:
+        raise _Rejected(
+            "field_too_long", f"{name} has {len(text)} characters, more than the {MAX_FIELD_CHARACTERS[name]} allowed"
+        )
+    return text
+
+
+def _no_nul(name: str, value: object) -> str:
     if type(value) is not str:
         raise _absent_or_mistyped(name, value)
     if "\0" in value:
         raise _Rejected("nul_character", f"{name} holds U+0000 at position {value.index(chr(0))}")
-    if name != "title" and len(value) > MAX_FIELD_CHARACTERS[name]:
-        raise _Rejected(
-            "field_too_long", f"{name} has {len(value)} characters, more than the {MAX_FIELD_CHARACTERS[name]} allowed"
-        )
     return value
 
 
@@ -289,9 +295,12 @@ def _symbols(symbols: object, limits: DocumentLimits) -> tuple[str, ...]:
     for symbol in symbols:
         if type(symbol) is not str:
             raise _Rejected("wrong_type", f"symbols holds {_kind(symbol)}, strings were expected")
-    if len(symbols) == 1:
-        return (_checked_symbol(symbols[0]),)
-    return tuple(dict.fromkeys(map(_checked_symbol, symbols)))
+        if len(symbol) > 2 * MAX_SYMBOL_CHARACTERS:
+            raise _bad_symbol(symbol)
+    normal = list(map(normal_symbol, symbols))
+    if None in normal:
+        raise _bad_symbol(symbols[normal.index(None)])
+    return tuple(dict.fromkeys(normal))  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=16_384)
@@ -303,14 +312,11 @@ def normal_symbol(symbol: str) -> str | None:
     return None if "|" in normal or " " in normal else normal
 
 
-def _checked_symbol(symbol: str) -> str:
-    normal = normal_symbol(symbol) if len(symbol) <= 2 * MAX_SYMBOL_CHARACTERS else None
-    if normal is None:
-        raise _Rejected(
-            "bad_symbols",
-            f"symbol {quoted(symbol)}: 1 to {MAX_SYMBOL_CHARACTERS} printable characters without space or '|' expected",
-        )
-    return normal
+def _bad_symbol(symbol: str) -> _Rejected:
+    return _Rejected(
+        "bad_symbols",
+        f"symbol {quoted(symbol)}: 1 to {MAX_SYMBOL_CHARACTERS} printable characters without space or '|' expected",
+    )
 
 
 def _weight(weight: object) -> float:

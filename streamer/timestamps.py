@@ -26,11 +26,15 @@ def parse_rfc3339(text: str) -> int:
 
     The offset is required. A leap second counts as the first moment of the next minute, as POSIX has it.
     """
-    match = _RFC3339.fullmatch(text)
-    if match is None:
-        raise TimestampError("not RFC 3339, expected for example 2026-11-23T09:30:00Z or 2026-11-23T09:30:00.250+01:00")
-    if match[1] is None:
-        raise TimestampError("has no offset from UTC, expected Z or for example +01:00 at the end")
+    if not (len(text) == 20 and text[4] == text[7] == "-" and text[10] == "T" and text[13] == text[16] == ":"):
+        # Whole seconds in UTC, the common form, leave fromisoformat nothing to be lenient about.
+        match = _RFC3339.fullmatch(text)
+        if match is None:
+            raise TimestampError(
+                "not RFC 3339, expected for example 2026-11-23T09:30:00Z or 2026-11-23T09:30:00.250+01:00"
+            )
+        if match[1] is None:
+            raise TimestampError("has no offset from UTC, expected Z or for example +01:00 at the end")
     try:
         when = datetime.fromisoformat(text) - _EPOCH
     except ValueError:
