@@ -5,6 +5,10 @@
 A text's probabilities depend on the text and the bundle alone. It is padded to the bucket of its own length,
 the model treats rows of a batch apart, and the softmax works row by row; so a text scores bit-identically
 alone, in any batch, in any order, cached or not.
+
+Each run of the model uses one CPU thread, and as many runs as there are threads go on at once. Batches are
+independent, so cores need not wait for each other in every layer, as they do when one run is spread over all
+of them, and a core that another process takes away delays one batch and not every layer of all.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from models.threads import usable_cores
 DEFAULT_BATCH_TOKENS = 1024
 DEFAULT_CACHE_ENTRIES = 65_536
 SLAB_TEXTS = 4096
+GPU_STREAMS = 2
 
 
 class Predictions(NamedTuple):
@@ -74,8 +79,9 @@ class Predictor:
         self.max_batch_tokens = max_batch_tokens
         self.stats = PredictorStats()
         self._encoder = Encoder(bundle.read(TOKENIZER), max_tokens=bundle.max_tokens, long_texts=long_texts)
-        self._session = ModelSession(bundle.read(MODEL), provider=provider, threads=threads or usable_cores())
+        self._session = ModelSession(bundle.read(MODEL), provider=provider)
         self.provider_in_use = self._session.provider
+        self.threads = threads or (usable_cores() if provider == "cpu" else GPU_STREAMS)
         _check_graph(bundle, self._session)
         self._buckets = length_buckets(bundle.max_tokens)
         self._outputs = [task.output for task in bundle.tasks]
@@ -83,6 +89,7 @@ class Predictor:
         self._cache = ScoreCache(cache_entries, int(self._columns[-1])) if cache_entries > 0 else None
         self._lock = threading.Lock()
         self._tokenising = ThreadPoolExecutor(1, thread_name_prefix="bearwire-tokenise")
+        self._inference = ThreadPoolExecutor(self.threads, thread_name_prefix="bearwire-model")
 
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Probabilities of every task for any number of texts (none too). Blocks; releases the GIL for most."""
@@ -147,9 +154,11 @@ class Predictor:
     def _score_rows(self, rows: TokenRows) -> NDArray[np.float64]:
         """float64[rows, labels of all tasks]: the calibrated probabilities of every token row."""
         result = np.empty((len(rows.counts), int(self._columns[-1])), dtype=np.float64)
-        batches = plan_batches(rows.counts, self._buckets, self.max_batch_tokens)
-        for batch in batches:
-            result[batch.rows] = self._score_batch(rows, batch)
+        fair_share = -(-int(rows.counts.sum()) // self.threads)
+        batches = plan_batches(rows.counts, self._buckets, min(self.max_batch_tokens, fair_share))
+        running = [self._inference.submit(self._score_batch, rows, batch) for batch in batches]
+        for batch, scores in zip(batches, running, strict=True):
+            result[batch.rows] = scores.result()
         with self._lock:
             self.stats.batches += len(batches)
             self.stats.tokens += int(rows.counts.sum())
