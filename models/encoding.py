@@ -14,6 +14,10 @@ LongTexts = Literal["truncate", "chunks"]
 CHUNK_OVERLAP = 0.25
 
 
+class EncoderError(ValueError):
+    """The bytes are not a tokenizer of the `tokenizers` library."""
+
+
 class TokenRows(NamedTuple):
     """Token rows packed one after another. A text has one row, or several where it was cut in chunks.
 
@@ -43,7 +47,7 @@ class Encoder:
     """
 
     def __init__(self, tokenizer: bytes, *, max_tokens: int, long_texts: LongTexts = "truncate") -> None:
-        self._tokenizer = Tokenizer.from_str(tokenizer.decode("utf-8"))
+        self._tokenizer = _parse(tokenizer)
         self._chunks = long_texts == "chunks"
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -72,3 +76,10 @@ class Encoder:
             if found is not None:
                 return int(found)
         return 0
+
+
+def _parse(tokenizer: bytes) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(tokenizer.decode("utf-8"))
+    except Exception as error:  # the library raises bare Exception
+        raise EncoderError(str(error)) from error

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from models.batching import Batch, length_buckets, plan_batches
 from models.bundle import MODEL, TOKENIZER, Bundle, BundleError
 from models.cache import ScoreCache, text_key
-from models.encoding import Encoder, LongTexts, TokenRows
-from models.providers import ModelSession
+from models.encoding import Encoder, EncoderError, LongTexts, TokenRows
+from models.providers import GraphError, ModelSession
 from models.threads import usable_cores
 
 DEFAULT_BATCH_TOKENS = 1024
@@ -78,8 +78,8 @@ class Predictor:
         self.labels = {task.name: task.labels for task in bundle.tasks}
         self.max_batch_tokens = max_batch_tokens
         self.stats = PredictorStats()
-        self._encoder = Encoder(bundle.read(TOKENIZER), max_tokens=bundle.max_tokens, long_texts=long_texts)
-        self._session = ModelSession(bundle.read(MODEL), provider=provider)
+        self._encoder = _load_encoder(bundle, long_texts)
+        self._session = _load_session(bundle, provider)
         self.provider_in_use = self._session.provider
         self.threads = threads or (usable_cores() if provider == "cpu" else GPU_STREAMS)
         _check_graph(bundle, self._session)
@@ -193,6 +193,20 @@ def _combine_chunks(scores: NDArray[np.float64], rows: TokenRows) -> NDArray[np.
     weight = rows.counts[:, None].astype(np.float64)
     combined: NDArray[np.float64] = np.add.reduceat(scores * weight, first) / np.add.reduceat(weight, first)
     return combined
+
+
+def _load_encoder(bundle: Bundle, long_texts: LongTexts) -> Encoder:
+    try:
+        return Encoder(bundle.read(TOKENIZER), max_tokens=bundle.max_tokens, long_texts=long_texts)
+    except EncoderError as error:
+        raise BundleError(f"{bundle.path / TOKENIZER} is not a tokenizer: {error}") from error
+
+
+def _load_session(bundle: Bundle, provider: str) -> ModelSession:
+    try:
+        return ModelSession(bundle.read(MODEL), provider=provider, folder=bundle.path)
+    except GraphError as error:
+        raise BundleError(f"{bundle.path / MODEL} cannot be loaded: {error}") from error
 
 
 def _check_graph(bundle: Bundle, session: ModelSession) -> None:

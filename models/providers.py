@@ -6,6 +6,7 @@ A provider that is asked for and not there is an error that says what was found,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -25,11 +26,15 @@ class ProviderError(Exception):
     """The provider asked for cannot be used here. The message says what was found and what to install."""
 
 
+class GraphError(ValueError):
+    """ONNX Runtime refuses the graph: damaged, an unknown operator, or a newer opset."""
+
+
 class ModelSession:
     """One loaded graph. `run` may be called from several threads at once.
 
-    `threads` are the CPU threads that one run uses. `io_binding` keeps inputs and outputs in buffers bound to
-    the device; it is the default on GPUs.
+    A run uses the calling thread alone. `folder` holds the files in which tensors of the model lie, if any do.
+    `io_binding` keeps inputs and outputs in buffers bound to the device; it is the default on GPUs.
     """
 
     def __init__(
@@ -37,18 +42,21 @@ class ModelSession:
         model: bytes,
         *,
         provider: str = "cpu",
-        threads: int = 1,
-        spinning: bool = True,
+        folder: Path | None = None,
         io_binding: bool | None = None,
     ) -> None:
         check_provider(provider)
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+        if folder is not None:
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
         wanted = _provider_options(provider)
-        self._session = ort.InferenceSession(model, options, providers=wanted)
+        try:
+            self._session = ort.InferenceSession(model, options, providers=wanted)
+        except Exception as error:  # each of onnxruntime's errors derives from Exception itself
+            raise GraphError(str(error)) from error
         self.provider = provider
         used = self._session.get_providers()
         if ONNX_NAMES[provider] not in used:

@@ -1,0 +1,219 @@
+"""A text's probabilities depend on the text and the bundle alone."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from models.bundle import Bundle, BundleError, Task, write_manifest
+from models.predictor import Predictions, Predictor, softmax
+from tests.models.tiny_bundle import TASKS, vocabulary, write_tiny_bundle
+
+words = st.sampled_from([word for word in vocabulary() if not word.startswith("[")])
+sentences = st.lists(words | st.text(max_size=6), max_size=60).map(" ".join)
+batches = st.lists(sentences, max_size=30)
+
+
+def same(one: Predictions, other: Predictions) -> bool:
+    return all(np.array_equal(one.probabilities[task], other.probabilities[task]) for task in one.probabilities)
+
+
+def rows_of(predictions: Predictions, rows: list[int]) -> Predictions:
+    return Predictions({task: table[rows] for task, table in predictions.probabilities.items()})
+
+
+@given(batches, st.integers(1, 300), st.randoms(use_true_random=False))
+def test_a_text_scores_bit_identically_alone_and_in_any_batch_and_order(
+    tiny: Bundle, texts: list[str], budget: int, shuffle: random.Random
+) -> None:
+    reference = Predictor(tiny, threads=1, cache_entries=0).predict(texts)
+    predictor = Predictor(tiny, threads=3, cache_entries=0, max_batch_tokens=budget)
+    order = list(range(len(texts)))
+    shuffle.shuffle(order)
+    assert same(predictor.predict([texts[row] for row in order]), rows_of(reference, order))
+    for row in order[:3]:
+        assert same(predictor.predict([texts[row]]), rows_of(reference, [row]))
+
+
+@given(st.lists(batches, max_size=4), st.integers(1, 20))
+def test_the_cache_changes_nothing(tiny: Bundle, calls: list[list[str]], entries: int) -> None:
+    plain = Predictor(tiny, threads=1, cache_entries=0)
+    caching = Predictor(tiny, threads=1, cache_entries=entries)
+    for texts in [*calls, *calls]:
+        assert same(plain.predict(texts), caching.predict(texts))
+
+
+def test_copies_are_scored_once(tiny: Bundle) -> None:
+    predictor = Predictor(tiny, threads=1)
+    predictor.predict(["record profit", "court", "record profit"])
+    predictor.predict(["court", "new product"])
+    assert (predictor.stats.cache_hits, predictor.stats.cache_misses) == (2, 3)
+    assert predictor.stats.tokens == 4 + 3 + 4
+
+
+def test_no_texts_give_tables_without_rows(predictor: Predictor) -> None:
+    tables = predictor.predict([]).probabilities
+    assert {task: table.shape for task, table in tables.items()} == {"sentiment": (0, 3), "topic": (0, 3)}
+
+
+def test_probabilities_are_float32_rows_that_sum_to_one(predictor: Predictor) -> None:
+    tables = predictor.predict(["", "record profit", "lawsuit " * 500, "公司"]).probabilities
+    for table in tables.values():
+        assert table.dtype == np.float32
+        assert table.sum(axis=1) == pytest.approx(1, abs=1e-6)
+
+
+def test_the_words_decide(predictor: Predictor) -> None:
+    tables = predictor.predict(["company wins record profit", "fraud lawsuit", "the market today"]).probabilities
+    labels = predictor.labels["sentiment"]
+    assert [labels[at] for at in tables["sentiment"].argmax(axis=1)][:2] == ["positive", "negative"]
+    assert predictor.labels["topic"][int(tables["topic"][1].argmax())] == "Legal"
+
+
+def test_it_computes_softmax_of_logits_over_temperature(tiny: Bundle) -> None:
+    predictor = Predictor(tiny, threads=1, cache_entries=0)
+    words = vocabulary()
+    ids = np.array([[words[w] for w in ("[CLS]", "record", "profit", "[SEP]")]])
+    session = ort.InferenceSession(tiny.read("model.onnx"))
+    (logits,) = session.run(["topic"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+    powers = np.exp(logits[0].astype(float) / 0.8)
+    found = predictor.predict(["Record profit"]).probabilities["topic"][0]
+    assert found == pytest.approx(powers / powers.sum(), rel=1e-5)
+
+
+@given(st.integers(1, 5), st.integers(2, 25), st.integers(0, 2**32 - 1))
+def test_softmax_works_row_by_row(rows: int, labels: int, seed: int) -> None:
+    logits = np.random.default_rng(seed).normal(0, 30, (rows, labels)).astype(np.float32)
+    together = softmax(logits, 0.7)
+    for row in range(rows):
+        assert np.array_equal(softmax(logits[row : row + 1], 0.7)[0], together[row])
+
+
+def test_many_threads_may_predict_at_once(tiny: Bundle) -> None:
+    predictor = Predictor(tiny, threads=3, cache_entries=16)
+    rng = random.Random(5)
+    pool = [" ".join(rng.choices(list(vocabulary()), k=rng.randint(0, 30))) for _ in range(60)]
+    expected = Predictor(tiny, threads=1, cache_entries=0).predict(pool)
+    picks = [rng.sample(range(len(pool)), 25) for _ in range(40)]
+    with ThreadPoolExecutor(8) as callers:
+        answers = list(callers.map(lambda pick: predictor.predict([pool[row] for row in pick]), picks))
+    assert all(same(found, rows_of(expected, pick)) for found, pick in zip(answers, picks, strict=True))
+    assert predictor.stats.cache_hits + predictor.stats.cache_misses == 40 * 25
+
+
+def test_many_texts_are_scored_slab_by_slab_in_order(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"{'profit ' * (at % 7)} lawsuit" for at in range(50)]
+    expected = Predictor(tiny, threads=1, cache_entries=0).predict(texts)
+    monkeypatch.setattr("models.predictor.SLAB_TEXTS", 8)
+    assert same(Predictor(tiny, threads=2, cache_entries=0).predict(texts), expected)
+
+
+def test_a_long_text_is_cut_at_the_limit(tiny: Bundle) -> None:
+    predictor = Predictor(tiny, threads=1)
+    limit = tiny.max_tokens - 2
+    long = "market " * limit + "lawsuit fraud " * 100
+    assert same(predictor.predict([long]), predictor.predict(["market " * limit]))
+
+
+def test_a_long_text_in_chunks_is_read_to_its_end(tiny: Bundle) -> None:
+    predictor = Predictor(tiny, threads=1, long_texts="chunks")
+    calm, bad = "market " * 40, "market " * 40 + "lawsuit fraud " * 10
+    tables = predictor.predict([calm, bad, "market"]).probabilities["sentiment"]
+    assert tables[1, 0] > tables[0, 0]
+    assert tables.sum(axis=1) == pytest.approx(1, abs=1e-6)
+    assert same(predictor.predict(["market"]), Predictor(tiny, threads=1).predict(["market"]))
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(batches)
+def test_chunked_texts_score_alone_as_in_a_batch(tiny: Bundle, texts: list[str]) -> None:
+    predictor = Predictor(tiny, threads=2, cache_entries=0, long_texts="chunks")
+    together = predictor.predict(texts)
+    for row, text in enumerate(texts[:4]):
+        assert same(predictor.predict([text]), rows_of(together, [row]))
+
+
+def test_it_counts_tokens_and_padding(tiny: Bundle) -> None:
+    predictor = Predictor(tiny, threads=1)
+    predictor.predict(["market today the"])
+    assert (predictor.stats.tokens, predictor.stats.padded_tokens, predictor.stats.batches) == (5, 6, 1)
+
+
+def test_warming_up_leaves_scores_as_they_were(tiny: Bundle) -> None:
+    predictor = Predictor(tiny, threads=2)
+    before = predictor.predict(["record profit"])
+    predictor.warm_up()
+    assert same(predictor.predict(["record profit"]), before)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (Task(name="mood", labels=("a", "b", "c"), output="mood"), r"no output 'mood' for task 'mood'"),
+        (Task(name="topic", labels=("a", "b"), output="topic"), r"task 'topic' has 2 labels"),
+    ],
+)
+def test_a_graph_that_does_not_answer_the_tasks_is_refused(tmp_path: Path, task: Task, message: str) -> None:
+    bundle = write_tiny_bundle(tmp_path / "odd", tasks=(TASKS[0], task))
+    with pytest.raises(BundleError, match=message):
+        Predictor(bundle)
+
+
+def test_a_tokenizer_that_is_not_one_is_refused(bundle_dir: Path) -> None:
+    from tests.models.test_bundle import seal
+
+    (bundle_dir / "tokenizer.json").write_text('{"model": 1}')
+    seal(bundle_dir, "tokenizer.json")
+    with pytest.raises(BundleError, match=r"tokenizer\.json is not a tokenizer"):
+        Predictor(Bundle.load(bundle_dir))
+
+
+def test_a_model_that_onnxruntime_cannot_load_is_refused(bundle_dir: Path) -> None:
+    import onnx
+
+    from tests.models.test_bundle import seal
+
+    empty = onnx.helper.make_model(
+        onnx.helper.make_graph([onnx.helper.make_node("Nonsense", ["x"], ["y"])], "g", [], [])
+    )
+    (bundle_dir / "model.onnx").write_bytes(empty.SerializeToString())
+    seal(bundle_dir, "model.onnx")
+    with pytest.raises(BundleError, match=r"model\.onnx cannot be loaded"):
+        Predictor(Bundle.load(bundle_dir))
+
+
+def test_tensors_in_a_file_of_the_bundle_are_found(tmp_path: Path, tiny: Bundle) -> None:
+    import onnx
+
+    directory = tmp_path / "apart"
+    write_tiny_bundle(directory)
+    model = onnx.load(directory / "model.onnx")
+    onnx.save(model, directory / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=1024)
+    bundle = write_manifest(directory, Bundle.load(tiny.path).manifest)
+    assert "weights.bin" in bundle.manifest.files
+    assert same(Predictor(bundle).predict(["record profit"]), Predictor(tiny).predict(["record profit"]))
+
+
+STREET = """shares fell rose after the quarter results beat missed guidance lawsuit $ACME Acme Corp. profit warning
+12% dividend cut central bank raises rates oil drops analyst upgrades to buy merger talks CEO resigns ! ?"""
+plausible = st.lists(st.sampled_from(STREET.split()) | st.text(max_size=8), max_size=50).map(" ".join)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(plausible, min_size=1, max_size=16), st.randoms(use_true_random=False))
+def test_the_shipped_bundle_is_batch_invariant(
+    shipped_predictors: tuple[Predictor, Predictor], texts: list[str], shuffle: random.Random
+) -> None:
+    together, narrow = shipped_predictors
+    expected = together.predict(texts)
+    order = list(range(len(texts)))
+    shuffle.shuffle(order)
+    assert same(narrow.predict([texts[row] for row in order]), rows_of(expected, order))
+    assert same(together.predict([texts[order[0]]]), rows_of(expected, [order[0]]))
