@@ -293,6 +293,16 @@ class WorkerSettings(Section, frozen=True, kw_only=True):
     shutdown_timeout_seconds: Annotated[
         Duration, Meta(gt=0, description="How long a graceful stop may take before it is cut off.")
     ] = 30.0
+    stall_timeout_seconds: Annotated[
+        Duration, Meta(gt=0, description="A worker that has work and gets nothing done for this long ends itself.")
+    ] = 180.0
+    unusable_state: Annotated[
+        Literal["refuse", "rebuild"],
+        Meta(
+            description="What to do where a book's stored state is damaged, of another version, or of other settings: "
+            "end with an error, or watch the digests that are kept from their beginning."
+        ),
+    ] = "refuse"
     data_dir: Annotated[
         FilePath, Meta(description="Scratch directory of Faust; holds nothing that Kafka does not hold as well.")
     ] = ".bearwire"

@@ -209,15 +209,12 @@ class Scorer:
         topics, publisher = self._config.topics, self._publisher
         sent = []
         try:
-            if topics.scores.enabled:
-                for score in batch.scores:
-                    sent.append(await publisher.send(topics.scores.name, score.value, key=score.key))
-            for late in batch.late:
-                sent.append(await publisher.send(topics.late.name, late.value, key=late.key))
+            for topic, records in ((topics.scores.name, batch.scores), (topics.late.name, batch.late)):
+                if topic != topics.scores.name or topics.scores.enabled:
+                    sent += [await publisher.send(topic, record.value, key=record.key) for record in records]
             for book, blocks in batch.blocks.items():
-                for block in blocks:
-                    partition = self._book_partition[book]
-                    sent.append(await publisher.send(topics.digests.name, block, partition=partition))
+                partition = self._book_partition[book]
+                sent += [await publisher.send(topics.digests.name, block, partition=partition) for block in blocks]
             for letter in batch.dead:
                 await self._send_dead_letter(letter)
             await settle(sent)
@@ -235,7 +232,7 @@ class Scorer:
         except MessageSizeTooLargeError:
             value = record.value or b""
             log.warning(
-                "%s takes no message of %d bytes: the dead letter of %s-%d offset %d is cut; raise its max.message.bytes",
+                "%s takes no message of %d bytes: the dead letter of %s-%d offset %d is cut; raise max.message.bytes",
                 topic,
                 len(value),
                 letter.topic,
@@ -332,7 +329,5 @@ def book_selection(book: BookSettings) -> BookSelection:
     select = book.select
     return BookSelection(
         book.name,
-        Selector.of(
-            topics=select.topics, symbols=select.symbols, sources=select.sources, languages=select.languages
-        ),
+        Selector.of(topics=select.topics, symbols=select.symbols, sources=select.sources, languages=select.languages),
     )

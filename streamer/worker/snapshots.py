@@ -87,7 +87,8 @@ class SnapshotWriter:
         self._settings = settings
         self._known: dict[str, tuple[bytes, ChunkEntry]] = {}
         self._durable: dict[str, ChunkEntry] = {}
-        self._took_over = False
+        self.has_written = False
+        """Whether a state of this writer is durable."""
 
     def plan(self, chunks: Mapping[str, bytes], next_offset: int, table_keys: Iterable[bytes]) -> Writes:
         """Say what to write for a state. `table_keys` are the keys that the table holds now."""
@@ -104,7 +105,7 @@ class SnapshotWriter:
             if entry.hash not in wanted
             for piece in range(entry.pieces)
         ]
-        if not self._took_over:
+        if not self.has_written:
             removals += [key for key in table_keys if _is_of_lower_epoch(key, self.book, self.epoch)]
         self._known = {name: (chunks[name], entry) for name, entry in entries.items()}
         return Writes(list(pieces.items()), (self._manifest_key(), encode_manifest(manifest)), removals)
@@ -112,7 +113,7 @@ class SnapshotWriter:
     def done(self) -> None:
         """Say that the last plan is durable to its end."""
         self._durable = {entry.hash: entry for _, entry in self._known.values()}
-        self._took_over = True
+        self.has_written = True
 
     def _entry(self, name: str, data: bytes) -> ChunkEntry:
         known = self._known.get(name)

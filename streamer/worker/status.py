@@ -55,12 +55,13 @@ class BookStatus:
     """One book that this worker watches."""
 
     watermark_ms: int | None = None
-    open_panes: int = 0
+    open_rows: int = 0
     blocks: int = 0
     documents: int = 0
     duplicates: int = 0
     too_late: int = 0
     gaps: int = 0
+    bad_blocks: int = 0
     alerts: int = 0
     windows: int = 0
     next_offset: int = 0
@@ -96,6 +97,7 @@ class WorkerStatus:
     books: dict[str, BookStatus] = field(default_factory=dict)
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
     progress_at: float = field(default_factory=time.monotonic)
+    beat_at: float = field(default_factory=time.monotonic)
     _holds: dict[str, str] = field(default_factory=dict)
     _fatal: list[str] = field(default_factory=list)
     _scored_at: deque[tuple[float, int]] = field(default_factory=deque)
@@ -134,6 +136,15 @@ class WorkerStatus:
     def note_progress(self) -> None:
         """Say that something was durably done; the watchdog looks at when that was."""
         self.progress_at = time.monotonic()
+
+    def note_beat(self) -> None:
+        """Say that the event loop turns."""
+        self.beat_at = time.monotonic()
+
+    @property
+    def holds(self) -> dict[str, str]:
+        """The parts that keep the worker from being ready, and why."""
+        return dict(self._holds)
 
     def book(self, name: str) -> BookStatus:
         """The status of a book, made on first use."""

@@ -1,0 +1,102 @@
+"""The Faust app: the digests' agent, the state table, and the scorer as one of its services."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import faust
+import msgspec
+
+from alerts.engine import AlertEngine
+from streamer.config import Config
+from streamer.kafka_client import COMPRESSION, client_arguments, faust_arguments
+from streamer.watch import Watch
+from streamer.watch_settings import WatchSettings
+from streamer.worker.book_watcher import BookWatcher
+from streamer.worker.publishing import FencedPublisher
+from streamer.worker.state_table import StateTable
+from streamer.worker.status import WorkerStatus
+from streamer.worker.topics import watch_app_id
+
+_MESSAGE_BYTES: Final = 8 * 1024 * 1024
+_BUFFERED_DIGESTS: Final = 32
+_COMMIT_SECONDS: Final = 1.0
+
+
+def faust_app(config: Config) -> faust.App:
+    """An app that is configured and holds nothing yet.
+
+    Its settings follow from how we use it: no web server, at-least-once, the memory store (the state is small and
+    its changelog compacted), no waiting for streams at a rebalance (what is in flight is taken in again), few
+    buffered digests because each may be large.
+    """
+    worker = config.worker
+    quiet_faust()
+    data = Path(worker.data_dir)
+    data.mkdir(parents=True, exist_ok=True)
+    return faust.App(
+        watch_app_id(config),
+        **faust_arguments(config.kafka),
+        processing_guarantee="at_least_once",
+        store="memory://",
+        datadir=data,
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_partitions=config.digest_partitions,
+        topic_replication_factor=config.topics.replication_factor,
+        table_standby_replicas=0,
+        stream_wait_empty=False,
+        stream_buffer_maxsize=_BUFFERED_DIGESTS,
+        stream_recovery_delay=0.0,
+        broker_session_timeout=min(worker.session_timeout_seconds, config.kafka.request_timeout_seconds),
+        broker_heartbeat_interval=max(0.3, worker.session_timeout_seconds / 10),
+        broker_rebalance_timeout=worker.rebalance_timeout_seconds,
+        broker_commit_interval=_COMMIT_SECONDS,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=_MESSAGE_BYTES,
+        producer_max_request_size=_MESSAGE_BYTES,
+        producer_compression_type=COMPRESSION,
+        producer_request_timeout=config.kafka.request_timeout_seconds,
+        loghandlers=[],
+    )
+
+
+def book_maker(
+    config: Config, status: WorkerStatus, engines: Callable[[int], AlertEngine]
+) -> Callable[[int, StateTable], BookWatcher]:
+    """Makes the watcher of a book by its index. `engines` makes its alert engine, empty."""
+    options = client_arguments(config.kafka, purpose="watch")
+
+    def make(index: int, table: StateTable) -> BookWatcher:
+        settings = WatchSettings.of(config, config.books[index])
+        return BookWatcher(
+            settings.book,
+            index,
+            topics=config.topics,
+            table=table,
+            publisher=FencedPublisher(options, f"{watch_app_id(config)}-{settings.book}"),
+            status=status.book(settings.book),
+            settings=settings_fingerprint(settings),
+            rebuild=config.worker.unusable_state == "rebuild",
+            new_watch=lambda: Watch(settings, engines(index)),
+            restore_watch=lambda chunks: Watch.restore(settings, engines(index), chunks),
+        )
+
+    return make
+
+
+def settings_fingerprint(settings: WatchSettings) -> str:
+    """A short hash of everything that shapes a book's state but its rules."""
+    plain: Any = msgspec.to_builtins(settings, str_keys=True)
+    plain["companies"] = sorted(plain["companies"])
+    return hashlib.blake2b(msgspec.json.encode(plain, order="sorted"), digest_size=8).hexdigest()
+
+
+def quiet_faust() -> None:
+    """Leave Faust's and mode's chatter out of the log; their warnings and errors stay."""
+    for name in ("faust", "mode"):
+        logging.getLogger(name).setLevel(logging.WARNING)

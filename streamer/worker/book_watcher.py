@@ -1,0 +1,238 @@
+"""One book on this worker: its watch, what it produces, and its snapshots.
+
+    block ─► Watch ─► windows, alerts, late ─► acknowledged ─► … ─► snapshot durable ─► blocks acknowledged to Faust
+
+A block is acknowledged only once a snapshot that contains it is durable. After a crash the newest snapshot is
+restored and the blocks after it come again; what they cause is produced again with the same keys and bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from aiokafka.errors import KafkaError
+
+from streamer.blocks import DigestBlock, DigestError
+from streamer.config import TopicsSettings
+from streamer.state_chunks import StateError
+from streamer.watch import Watch, WatchOutput
+from streamer.worker.publishing import FencedPublisher
+from streamer.worker.snapshots import SnapshotWriter, highest_epoch, newest_state
+from streamer.worker.state_table import StateTable
+from streamer.worker.status import BookStatus
+
+_SNAPSHOT_BLOCK_BYTES: Final = 64 * 1024 * 1024
+
+log = logging.getLogger(__name__)
+
+
+class Delivered(NamedTuple):
+    """A digest as it came: its offset, its bytes, and how to acknowledge it."""
+
+    offset: int
+    value: bytes
+    acknowledge: Callable[[], Any]
+
+
+class BookWatcher:
+    """Takes in the digests of one book in order. `open` before use, `close` after; not for concurrent use.
+
+    `new_watch` makes an empty watch, `restore_watch` one from a snapshot's chunks (raising StateError); `settings`
+    is a fingerprint of what shapes the state; `rebuild` says whether to start afresh where no state is usable.
+    """
+
+    def __init__(
+        self,
+        book: str,
+        partition: int,
+        *,
+        topics: TopicsSettings,
+        table: StateTable,
+        publisher: FencedPublisher,
+        status: BookStatus,
+        settings: str,
+        rebuild: bool,
+        new_watch: Callable[[], Watch],
+        restore_watch: Callable[[dict[str, bytes]], Watch],
+    ) -> None:
+        self.book = book
+        self.partition = partition
+        self.next_offset: int | None = None
+        """The next digest offset to take in; None while nothing was and no snapshot says."""
+        self._topics = topics
+        self._table = table
+        self._publisher = publisher
+        self._status = status
+        self._settings = settings
+        self._rebuild = rebuild
+        self._new_watch = new_watch
+        self._restore_watch = restore_watch
+        self._watch: Watch
+        self._writer: SnapshotWriter
+        self._waiting: list[Delivered] = []
+        self._waiting_bytes = 0
+        self._taken_since_snapshot = 0
+        self._snapshot_at = time.monotonic()
+
+    async def open(self) -> None:
+        """Fence off predecessors and restore the newest state. Raises KafkaError, PublishError, StateError."""
+        started = time.monotonic()
+        await self._publisher.start()
+        entries = self._table.entries
+        self._writer = SnapshotWriter(self.book, epoch=highest_epoch(entries, self.book) + 1, settings=self._settings)
+        self._watch, self.next_offset = await asyncio.to_thread(self._restored)
+        self._status.restore_seconds = time.monotonic() - started
+        self._status.next_offset = self.next_offset or 0
+        self._snapshot_at = time.monotonic()
+        log.info(
+            "watching book %s from digest %s, state restored in %.2f s",
+            self.book,
+            "the first" if self.next_offset is None else self.next_offset,
+            self._status.restore_seconds,
+        )
+
+    async def close(self) -> None:
+        """Stop producing; what no snapshot contains comes again to the next owner."""
+        self._waiting = []
+        await self._publisher.stop()
+
+    def is_mine(self) -> bool:
+        """Whether nobody else has written a state of this book since it was opened."""
+        return highest_epoch(self._table.entries, self.book) <= self._writer.epoch
+
+    def forget_deliveries(self) -> None:
+        """Forget what waits for acknowledgement: after a rebalance it is delivered again."""
+        self._waiting = []
+        self._waiting_bytes = 0
+
+    async def take(self, delivered: Delivered) -> None:
+        """Take in the digest at `next_offset`, or one before it that was delivered again; its outputs are durable.
+
+        Raises FencedError where another worker has taken the book over, PublishError where outputs were refused.
+        """
+        if self.next_offset is None or delivered.offset >= self.next_offset:
+            await self._take_in(delivered)
+            self.next_offset = delivered.offset + 1
+            self._status.next_offset = self.next_offset
+            self._taken_since_snapshot += 1
+        self._waiting.append(delivered._replace(value=b""))
+        self._waiting_bytes += len(delivered.value)
+
+    def is_snapshot_due(self, snapshot_seconds: float) -> bool:
+        """Whether there is something to write down, and it is time or much has come in."""
+        age = time.monotonic() - self._snapshot_at
+        return bool(self._waiting) and (age >= snapshot_seconds or self._waiting_bytes >= _SNAPSHOT_BLOCK_BYTES)
+
+    async def snapshot(self) -> None:
+        """Write the state down, then acknowledge every digest that it contains. Raises KafkaError."""
+        if not self._waiting or self.next_offset is None:
+            return
+        if self._taken_since_snapshot or not self._writer.has_written:
+            await self._write()
+        for delivered in self._waiting:
+            delivered.acknowledge()
+        self.forget_deliveries()
+
+    async def _write(self) -> None:
+        assert self.next_offset is not None
+        next_offset = self.next_offset
+        chunks = await asyncio.to_thread(self._watch.snapshot)
+        writes = await asyncio.to_thread(self._writer.plan, chunks, next_offset, list(self._table.entries))
+        await self._table.put(self.partition, writes.pieces)
+        await self._table.put(self.partition, [writes.manifest])
+        self._writer.done()
+        await self._table.remove(self.partition, writes.removals)
+        self._taken_since_snapshot = 0
+        self._snapshot_at = time.monotonic()
+        status = self._status
+        status.snapshot_at = self._snapshot_at
+        status.snapshot_bytes = sum(map(len, chunks.values()))
+        status.snapshot_written_bytes += writes.piece_bytes
+
+    def _restored(self) -> tuple[Watch, int | None]:
+        """The watch of the newest usable state and the digest after it. Raises StateError where none is usable."""
+        restored, problems = newest_state(self._table.entries, self.book)
+        for problem in problems:
+            log.error("book %s: a stored state cannot be used: %s", self.book, problem)
+        if restored is None and not problems:
+            return self._new_watch(), None
+        try:
+            if restored is None:
+                raise StateError("every stored state is damaged")
+            if restored.manifest.settings != self._settings:
+                raise StateError("it was watched with other panes, windows, companies or novelty settings")
+            return self._restore_watch(restored.chunks), restored.manifest.next_offset
+        except StateError as error:
+            if not self._rebuild:
+                raise StateError(
+                    f"book {self.book}: {error}; put that right, give the book another name, or set "
+                    "worker.unusable_state=rebuild to build its state from the digests that are kept"
+                ) from error
+            log.error("book %s: %s; its state is built anew from the digests that are kept", self.book, error)
+            return self._new_watch(), None
+
+    async def _take_in(self, delivered: Delivered) -> None:
+        try:
+            block = DigestBlock.decode(delivered.value)
+        except DigestError as error:
+            self._status.bad_blocks += 1
+            log.error("book %s: digest %d is skipped: %s", self.book, delivered.offset, error)
+            return
+        if block.book != self.book:
+            self._status.bad_blocks += 1
+            log.error(
+                "book %s: digest %d belongs to book %s and is skipped; books may be added to the configuration, "
+                "but not removed or put in another order",
+                self.book,
+                delivered.offset,
+                block.book,
+            )
+            return
+        output = await asyncio.to_thread(self._watch.take_in, block)
+        await self._produce(output)
+        self._count(output)
+
+    async def _produce(self, output: WatchOutput) -> None:
+        topics, publisher = self._topics, self._publisher
+        for window in output.windows():
+            await publisher.send(topics.windows.name, window.value, key=window.key)
+        for alert in output.alerts:
+            await publisher.send(topics.alerts.name, alert.encode(), key=alert.key)
+        for late in output.too_late:
+            await publisher.send(topics.late.name, late.value, key=late.key)
+        await publisher.settle()
+
+    def _count(self, output: WatchOutput) -> None:
+        status, counts = self._status, self._watch.counts
+        status.blocks += 1
+        status.documents = counts.rows
+        status.duplicates = counts.duplicates
+        status.too_late = counts.too_late
+        status.gaps = counts.gaps
+        status.alerts += len(output.alerts)
+        status.windows += sum(len(rows.keys) for rows in output.rows)
+        status.watermark_ms = output.watermark_ms
+        status.open_rows = self._watch.open_rows
+
+
+async def opened(make: Callable[[], BookWatcher], attempts_seconds: float) -> BookWatcher:
+    """A book watcher that is open; tries again with growing pauses while the broker does not let it."""
+    pause = 0.2
+    deadline = time.monotonic() + attempts_seconds
+    while True:
+        watcher = make()
+        try:
+            await watcher.open()
+        except KafkaError as error:
+            await watcher.close()
+            if time.monotonic() + pause > deadline:
+                raise
+            log.warning("book %s cannot be opened yet (%s), next try in %.1f s", watcher.book, error, pause)
+            await asyncio.sleep(pause)
+            pause = min(5.0, pause * 2)
+        else:
+            return watcher

@@ -1,0 +1,31 @@
+"""`bearwire worker`."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+import msgspec
+
+from streamer.cli_options import config_options
+from streamer.config import Config
+
+
+@click.command()
+@click.option(
+    "--role",
+    type=click.Choice(["all", "score", "watch"]),
+    help="`score` runs the model, `watch` the windows and alerts; else worker.role of the configuration.",
+)
+@config_options
+def worker(config: Config, role: str | None) -> None:
+    """Score documents from Kafka, follow their sentiment, and raise alerts.
+
+    Creates its topics, waits for a broker that is not up yet, and stops gracefully on SIGTERM or SIGINT (exit status
+    0); a second signal ends it at once. Exit status 1: it had to end, the last line says why.
+    """
+    from streamer.worker.runtime import run_worker
+
+    if role is not None:
+        config = msgspec.structs.replace(config, worker=msgspec.structs.replace(config.worker, role=role))
+    asyncio.run(run_worker(config))

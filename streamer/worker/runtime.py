@@ -1,0 +1,247 @@
+"""One worker from start to end: the page, the broker, the model, the Faust app with its roles, and the way out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+from collections.abc import Sequence
+from typing import Any, Final
+
+import faust
+from aiokafka.errors import KafkaError
+
+from alerts.engine import AlertEngine
+from models.predictor import Predictor
+from streamer import __version__
+from streamer.config import Config
+from streamer.config_rules import book_rules
+from streamer.kafka_client import quiet_clients
+from streamer.metrics import worker_registry
+from streamer.model import load_predictor
+from streamer.web.service import PageService
+from streamer.worker.app import book_maker, faust_app
+from streamer.worker.broker import connected_admin, watch_broker
+from streamer.worker.inference import InferenceQueue, Probabilities
+from streamer.worker.publishing import PublishError
+from streamer.worker.scorer import Scorer
+from streamer.worker.status import WorkerStatus
+from streamer.worker.watchdog import Watchdog
+from streamer.worker.watcher import Watcher
+
+_BEAT_SECONDS: Final = 0.5
+_LONGEST_PAUSE_SECONDS: Final = 15.0
+
+log = logging.getLogger(__name__)
+
+
+class WorkerError(Exception):
+    """The worker had to end; the message is its last word."""
+
+
+class Worker:
+    """A worker with the role of the configuration. `run` returns when it was told to stop, after finishing."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.status = WorkerStatus(config.worker.role)
+        self._stop = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._predictor: Predictor | None = None
+        self._scorer: Scorer | None = None
+        self._scoring_ended = asyncio.Event()
+        self._watcher: Watcher | None = None
+        self._app: faust.App | None = None
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    def stop(self) -> None:
+        """Begin a graceful stop: finish what was taken, flush, write down, commit."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Run until `stop`. Raises WorkerError, or what made the start impossible (ConfigError, BundleError, ...)."""
+        quiet_clients()
+        loop = asyncio.get_running_loop()
+        watchdog = Watchdog(
+            self.status,
+            self.config.worker.stall_timeout_seconds,
+            lambda why: _from_thread(loop, self._fail, WorkerError(why)),
+        )
+        self._tasks = [asyncio.create_task(self._beat())]
+        watchdog.start()
+        page = self._page()
+        try:
+            if page is not None:
+                await page.start()
+            await self._until_stopped(self._start())
+            await self._stopped_or_failed()
+            self.status.hold("worker", "stopping")
+            await self._finish()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if page is not None:
+                await page.stop()
+            watchdog.stop()
+        if self._failure is not None:
+            raise WorkerError(_said(self._failure)) from self._failure
+
+    def _page(self) -> PageService | None:
+        if not self.config.web.enabled:
+            return None
+        registry = worker_registry(
+            self.status,
+            version=__version__,
+            inference=lambda: None if self._predictor is None else self._predictor.stats,
+        )
+        return PageService(self.config, self.status, registry)
+
+    async def _start(self) -> None:
+        role = self.config.worker.role
+        rules = [book_rules(book) for book in self.config.books]
+        self.status.hold("broker", "connecting")
+        loading = None
+        if role != "watch":
+            self.status.hold("model", "loading")
+            loading = asyncio.create_task(asyncio.to_thread(load_predictor, self.config.model))
+        admin = await connected_admin(self.config, self.status)
+        self._tasks.append(asyncio.create_task(watch_broker(admin, self.config, self.status)))
+        app = self._app = faust_app(self.config)
+        if loading is not None:
+            await self._with_scorer(app, await loading)
+        if role == "score":
+            app.producer_only = True
+        else:
+            self._with_watcher(app, [self._engine_of(index, rule_set) for index, rule_set in enumerate(rules)])
+        log.info("starting as role %s", role)
+        await app.start()
+
+    async def _with_scorer(self, app: faust.App, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self.status.provider = predictor.provider_in_use
+        self.status.model = predictor.version_id
+        self.status.release("model")
+        log.info("model %s on %s", predictor.version_id, predictor.provider_in_use)
+
+        def predict(texts: Sequence[str]) -> Probabilities:
+            return predictor.predict(texts).probabilities
+
+        scorer = self._scorer = Scorer(
+            self.config, InferenceQueue(predict), self.status, labels=predictor.labels, model=predictor.version_id
+        )
+        worker = self
+
+        @app.service
+        class Scoring(faust.Service):
+            """The scorer as a part of the Faust app: it starts and ends with it."""
+
+            @faust.Service.task
+            async def score(self) -> None:
+                await worker._keep_scoring(scorer)
+
+    def _with_watcher(self, app: faust.App, engines: list[Any]) -> None:
+        make = book_maker(self.config, self.status, lambda index: engines[index]())
+        self._watcher = Watcher(app, self.config, self.status, make, self._fail)
+        self._tasks.append(asyncio.create_task(self._watcher.keep_house()))
+
+    def _engine_of(self, index: int, rules: Any) -> Any:
+        book = self.config.books[index]
+
+        def make() -> AlertEngine:
+            return AlertEngine(rules, book=book.name, pane_ms=self.config.time.pane_ms, windows_ms=book.windows_ms)
+
+        return make
+
+    async def _keep_scoring(self, scorer: Scorer) -> None:
+        """Run the scorer, and run it again after a failure that may pass, with growing pauses."""
+        pause = 0.5
+        try:
+            while not self._stop.is_set():
+                try:
+                    await scorer.run()
+                except (KafkaError, PublishError, OSError) as error:
+                    self.status.hold("scorer", _said(error))
+                    wait = pause * random.uniform(0.5, 1.0)  # noqa: S311
+                    log.warning("scoring stopped (%s), starts again in %.1f s", _said(error), wait)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._stop.wait(), wait)
+                    pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._scoring_ended.set()
+
+    async def _finish(self) -> None:
+        """Finish, flush, write down and commit, each within what is left of the time for it."""
+        limit = self.config.worker.shutdown_timeout_seconds
+        try:
+            async with asyncio.timeout(limit):
+                if self._scorer is not None:
+                    self._scorer.stop()
+                    if self._app is not None and self._app.started:
+                        await self._scoring_ended.wait()
+                if self._watcher is not None and self._failure is None:
+                    await self._watcher.finish()
+                if self._app is not None:
+                    await self._app.stop()
+        except TimeoutError:
+            self._failure = self._failure or WorkerError(f"the worker could not finish within {limit:.0f} s")
+
+    async def _until_stopped(self, starting: Any) -> None:
+        """Wait for the start, unless the worker is told to stop before."""
+        task = asyncio.ensure_future(starting)
+        stopped = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if task.done():
+            task.result()
+        else:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _stopped_or_failed(self) -> None:
+        await self._stop.wait()
+
+    async def _beat(self) -> None:
+        while True:
+            self.status.note_beat()
+            app = self._app
+            if app is not None and app.crashed and self._failure is None:
+                self._fail(app.crash_reason or WorkerError("Faust ended for no reason that it gave"))
+            await asyncio.sleep(_BEAT_SECONDS)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None:
+            log.error("the worker ends: %s", _said(error), exc_info=error)
+            self._failure = error
+            self.status.fail(_said(error))
+        self._stop.set()
+
+
+async def run_worker(config: Config) -> None:
+    """Run a worker until SIGTERM or SIGINT; a second signal ends the process at once. Raises as `Worker.run`."""
+    worker = Worker(config)
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        if worker._stop.is_set():
+            os._exit(128 + number)
+        log.info("%s: finishing; a second one ends at once", number.name)
+        worker.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    await worker.run()
+    log.info("the worker has finished")
+
+
+def _from_thread(loop: asyncio.AbstractEventLoop, call: Any, *arguments: Any) -> None:
+    loop.call_soon_threadsafe(call, *arguments)
+
+
+def _said(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,245 @@
+"""The watchers of the books that Faust assigns to this worker: an agent over the digests, a table for their state.
+
+Where a book continues is decided by its newest snapshot, never by Faust's committed offset: the two may differ
+after a crash, a zombie's write, or events that Faust skipped and yet acknowledged in a rebalance. A digest ahead of
+the expected one makes the consumer seek back; one behind it is only acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import faust
+from aiokafka.errors import KafkaError
+from faust.types import TP
+
+from streamer.config import Config
+from streamer.worker.book_watcher import BookWatcher, Delivered, opened
+from streamer.worker.publishing import FencedError, PublishError
+from streamer.worker.state_table import StateTable
+from streamer.worker.status import WorkerStatus
+
+_TICK_SECONDS: Final = 0.5
+_SEEK_PATIENCE_SECONDS: Final = 5.0
+_STALL_SECONDS: Final = 3.0
+
+log = logging.getLogger(__name__)
+
+MakeBook = Callable[[int, StateTable], BookWatcher]
+
+
+class Watcher:
+    """Runs the books of a Faust app. `make_book` makes the watcher of a book by its index; `fail` ends the worker."""
+
+    def __init__(
+        self,
+        app: faust.App,
+        config: Config,
+        status: WorkerStatus,
+        make_book: MakeBook,
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self._app = app
+        self._config = config
+        self._status = status
+        self._make_book = make_book
+        self._fail = fail
+        self._books: dict[int, BookWatcher] = {}
+        self._sought_at: dict[int, float] = {}
+        self._taken_at: dict[int, float] = {}
+        self._reopen_at: dict[int, float] = {}
+        self._lock = asyncio.Lock()
+        self._stopping = False
+        partitions = config.digest_partitions
+        digests = app.topic(
+            config.topics.digests.name,
+            key_type=bytes,
+            value_type=bytes,
+            value_serializer="raw",
+            key_serializer="raw",
+            partitions=partitions,
+            allow_empty=True,
+        )
+        self._topic = config.topics.digests.name
+        table = app.Table(
+            "state",
+            key_type=bytes,
+            value_type=bytes,
+            partitions=partitions,
+            on_recover=self._recovered,
+            help="The state of every book: content-addressed chunks and manifests (streamer.worker.snapshots).",
+        )
+        self._table = StateTable(table)
+        app.agent(digests, name="bearwire-watch")(self._watch)
+        self._status.hold("watcher", "joining the consumer group")
+
+    async def _watch(self, stream: Any) -> None:
+        async for event in stream.noack().events():
+            try:
+                async with self._lock:
+                    await self._take(event)
+            except Exception as error:
+                self._fail(error)
+
+    async def keep_house(self) -> None:
+        """Write snapshots, measure lag, seek where a book waits in vain; runs until the worker stops."""
+        while not self._stopping:
+            await asyncio.sleep(_TICK_SECONDS)
+            try:
+                async with self._lock:
+                    if not self._app.rebalancing and not self._stopping:
+                        await self._keep_books()
+            except Exception as error:
+                self._fail(error)
+                return
+
+    async def finish(self) -> None:
+        """Write every book's state down, acknowledge, commit, and stop producing."""
+        self._stopping = True
+        async with self._lock:
+            for book in self._books.values():
+                await self._snapshot(book)
+            if self._books:
+                await self._app.consumer.commit()
+            for book in self._books.values():
+                await book.close()
+            self._books = {}
+
+    async def _recovered(self) -> None:
+        """Faust has restored the table after a rebalance: open what is new here, close what has left."""
+        try:
+            async with self._lock:
+                await self._settle_assignment()
+        except Exception as error:
+            self._fail(error)
+
+    async def _settle_assignment(self) -> None:
+        if self._stopping:
+            return
+        assigned = {each.partition for each in self._app.consumer.assignment() if each.topic == self._topic}
+        assigned &= set(range(len(self._config.books)))
+        for index, book in list(self._books.items()):
+            book.forget_deliveries()
+            if index not in assigned or not book.is_mine():
+                await self._close(index)
+            if index not in assigned:
+                self._table.forget(book.book)
+        self._reopen_at = {}
+        self._sought_at = {}
+        for index in sorted(assigned - self._books.keys()):
+            await self._open(index)
+        self._status.release("watcher")
+        if not assigned:
+            log.info("no book is assigned to this worker; it stands by")
+
+    async def _open(self, index: int) -> None:
+        name = self._config.books[index].name
+        self._status.hold(f"book {name}", "restoring its state")
+        try:
+            self._books[index] = await opened(
+                lambda: self._make_book(index, self._table), self._config.kafka.request_timeout_seconds
+            )
+        except FencedError:
+            self._try_again_later(index)
+            return
+        self._taken_at[index] = time.monotonic()
+        self._status.release(f"book {name}")
+
+    async def _close(self, index: int) -> None:
+        book = self._books.pop(index)
+        await book.close()
+        self._status.books.pop(book.book, None)
+        self._status.release(f"book {book.book}")
+
+    async def _take(self, event: Any) -> None:
+        message = event.message
+        index, offset = message.partition, message.offset
+        book = self._books.get(index)
+        if book is None or self._stopping:
+            return
+        expected = book.next_offset
+        if expected is None or offset > expected:
+            expected = await self._first_kept(index, expected)
+            if offset > expected:
+                await self._seek(index, expected)
+                return
+        self._sought_at.pop(index, None)
+        try:
+            await book.take(Delivered(offset, message.value, event.ack))
+        except (FencedError, PublishError) as error:
+            await self._lose(index, error)
+            return
+        self._taken_at[index] = time.monotonic()
+        self._status.note_progress()
+
+    async def _first_kept(self, index: int, expected: int | None) -> int:
+        """The offset to continue at: the expected one, or where the log begins if that is later."""
+        partition = TP(self._topic, index)
+        first = int((await self._app.consumer.earliest_offsets(partition)).get(partition) or 0)
+        if expected is None:
+            return first
+        if first > expected:
+            book = self._books[index]
+            log.error(
+                "book %s: digests %d to %d were deleted before they were watched; raise topics.digests.retention_hours",
+                book.book,
+                expected,
+                first - 1,
+            )
+            self._status.book(book.book).gaps += 1
+            book.next_offset = first
+            return first
+        return expected
+
+    async def _seek(self, index: int, offset: int) -> None:
+        now = time.monotonic()
+        if now - self._sought_at.get(index, -_SEEK_PATIENCE_SECONDS) < _SEEK_PATIENCE_SECONDS:
+            return
+        self._sought_at[index] = now
+        log.info("book %s continues at digest %d", self._config.books[index].name, offset)
+        await self._app.consumer.seek(TP(self._topic, index), offset)
+
+    async def _keep_books(self) -> None:
+        now = time.monotonic()
+        for index, at in list(self._reopen_at.items()):
+            if now >= at:
+                del self._reopen_at[index]
+                await self._open(index)
+        for index, book in list(self._books.items()):
+            if book.is_snapshot_due(self._config.worker.snapshot_seconds):
+                await self._snapshot(book)
+            await self._measure(index, book, now)
+
+    async def _snapshot(self, book: BookWatcher) -> None:
+        try:
+            await book.snapshot()
+        except KafkaError as error:
+            log.warning("book %s: its state could not be written (%r), will be tried again", book.book, error)
+        else:
+            self._status.note_progress()
+
+    async def _measure(self, index: int, book: BookWatcher, now: float) -> None:
+        partition = TP(self._topic, index)
+        end = self._app.consumer.highwater(partition)
+        if end is None:
+            return
+        status = self._status.book(book.book)
+        status.lag = max(0, end - (book.next_offset or 0))
+        if status.lag and book.next_offset is not None and now - self._taken_at[index] > _STALL_SECONDS:
+            await self._seek(index, book.next_offset)
+
+    async def _lose(self, index: int, error: Exception) -> None:
+        name = self._books[index].book
+        log.warning("book %s: this worker may no longer produce for it: %s", name, error)
+        await self._close(index)
+        self._try_again_later(index)
+
+    def _try_again_later(self, index: int) -> None:
+        """If the group still counts on this worker when a zombie would have noticed, the book is opened again."""
+        name = self._config.books[index].name
+        self._status.hold(f"book {name}", "another worker took it over, or the broker refused its records")
+        self._reopen_at[index] = time.monotonic() + self._config.worker.session_timeout_seconds
