@@ -17,9 +17,9 @@ from streamer.classify import CHUNK_BYTES, CHUNK_LINES, Rejected, Tally, classif
 from streamer.cli_options import config_options
 from streamer.config import Config
 from streamer.escaping import escaped
-from streamer.lines import open_lines
 from streamer.model import load_predictor
 from streamer.progress import progress_line
+from streamer.sources import open_source
 
 _SHOWN_REJECTIONS = 5
 
@@ -44,7 +44,7 @@ def classify(source: str, output: str, rejects: str | None, bundle: str | None, 
     scorer = load_predictor(settings)
     shown = 0
     with ExitStack() as stack:
-        lines = stack.enter_context(open_lines(source))
+        lines = stack.enter_context(open_source(source))
         out = stack.enter_context(_open_output(output))
         bad = stack.enter_context(_open_output(rejects)) if rejects else None
 

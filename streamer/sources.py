@@ -1,0 +1,146 @@
+"""Files of documents by their name: JSON Lines, CSV, Parquet, the first two also with .gz."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Protocol, cast
+
+import orjson
+
+from streamer.lines import MAX_LINE_BYTES, Chunk, Line, open_lines
+from streamer.timestamps import format_rfc3339
+
+_ROWS_AT_ONCE: Final = 2048
+
+
+class SourceError(Exception):
+    """A file that is not what its name says; names it and what is wrong."""
+
+
+class Source(Protocol):
+    """Documents in order, in chunks, each as the bytes of a JSON object."""
+
+    size: int | None
+
+    def chunks(self, max_lines: int, max_bytes: int) -> Iterator[Chunk]:
+        """Every document; rows of a table count from 1."""
+
+    @property
+    def position(self) -> int:
+        """How much of `size` is done."""
+
+
+class TableSource:
+    """Rows of a table as JSON. `size` counts what `position` does: bytes of a CSV, rows of a Parquet file."""
+
+    def __init__(self, rows: Iterable[tuple[int, dict[str, Any]]], size: int | None) -> None:
+        self._rows = rows
+        self.size = size
+        self.position = 0
+
+    def chunks(self, max_lines: int, max_bytes: int) -> Iterator[Chunk]:
+        """Every row."""
+        lines: list[Line] = []
+        held = 0
+        for number, (position, row) in enumerate(self._rows, start=1):
+            value = row_as_json(row)
+            lines.append(Line(number, value))
+            held += len(value)
+            self.position = position
+            if len(lines) >= max_lines or held >= max_bytes:
+                yield Chunk(lines, False)
+                lines, held = [], 0
+        if lines:
+            yield Chunk(lines, True)
+
+
+@contextmanager
+def open_source(path: str) -> Iterator[Source]:
+    """Opens a file by its name, `-` is JSON Lines on standard input. Raises OSError or `SourceError`."""
+    kind = path.lower().removesuffix(".gz").rpartition(".")[2]
+    if kind == "csv":
+        with Path(path).open("rb") as raw:
+            stream = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if path.lower().endswith(".gz") else raw
+            yield TableSource(_csv_rows(stream, raw, path), Path(path).stat().st_size)
+    elif kind == "parquet":
+        with Path(path).open("rb") as raw:
+            rows, count = _parquet_rows(raw, path)
+            yield TableSource(rows, count)
+    else:
+        with open_lines(path) as lines:
+            yield lines
+
+
+def row_as_json(row: dict[str, Any]) -> bytes:
+    """A table's row as a document: empty cells are absent, `symbols` in one cell are taken apart."""
+    fields = {name: _cell(name, value) for name, value in row.items() if value is not None and value != ""}
+    try:
+        return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except (TypeError, orjson.JSONEncodeError):
+        # What was not UTF-8 in the file became lone surrogates; spelt out, they are rejected for what they are.
+        return json.dumps(fields, default=str).encode("ascii")
+
+
+def _cell(name: str, value: Any) -> Any:
+    if name == "symbols" and isinstance(value, str):
+        return [part for part in value.replace(",", " ").replace(";", " ").replace("|", " ").split() if part]
+    if name == "weight" and isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    if name == "id" and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, datetime):
+        aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+        return format_rfc3339((aware - datetime(1970, 1, 1, tzinfo=UTC)) // _MILLISECOND)
+    if isinstance(value, date):
+        return value.isoformat()
+    return value
+
+
+_MILLISECOND: Final = datetime(1970, 1, 1, 0, 0, 0, 1000) - datetime(1970, 1, 1)
+
+
+def _csv_rows(stream: BinaryIO, raw: BinaryIO, path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    csv.field_size_limit(MAX_LINE_BYTES)
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    reader = csv.DictReader(text, restkey="more_cells")
+    if "text" not in (reader.fieldnames or ()):
+        raise SourceError(
+            f"{path}: the first line names no column `text`, found {', '.join(reader.fieldnames or ())[:200]}"
+        )
+    try:
+        for row in reader:
+            yield raw.tell(), row
+    except csv.Error as error:
+        raise SourceError(f"{path}: line {reader.line_num}: {error}") from None
+
+
+def _parquet_rows(raw: BinaryIO, path: str) -> tuple[Iterator[tuple[int, dict[str, Any]]], int]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        file = parquet.ParquetFile(raw)
+    except pa.ArrowException as error:
+        raise SourceError(f"{path}: {str(error).partition(chr(10))[0]}") from None
+    names = file.schema_arrow.names
+    if "text" not in names:
+        raise SourceError(f"{path}: there is no column `text`, found {', '.join(names)[:200]}")
+
+    def rows() -> Iterator[tuple[int, dict[str, Any]]]:
+        done = 0
+        for batch in file.iter_batches(_ROWS_AT_ONCE):
+            for row in batch.to_pylist():
+                done += 1
+                yield done, row
+
+    return rows(), file.metadata.num_rows
