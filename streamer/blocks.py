@@ -48,7 +48,7 @@ class DigestBlock:
     Rows, in offset order: `time_ms` int64[n]; `id`, `excerpt`, `url` text; `sentiment` float32[n, 3] (negative,
     neutral, positive); `topic` int32[n] into `topics`, -1 for none; `topic_p` float32[n]; `symbols` int32 rows into
     `symbol_table`; `source_index`, `lang_index` int32[n] into `sources`, `langs`, -1 for none; `weight` float64[n];
-    `fingerprint` uint32[n, K]; `id_hash`, `text_hash`, `content_hash` uint64[n].
+    `fingerprint` uint16[n, K]; `id_hash`, `text_hash`, `content_hash` uint64[n].
     """
 
     book: str
@@ -74,7 +74,7 @@ class DigestBlock:
     source_index: NDArray[np.int32]
     lang_index: NDArray[np.int32]
     weight: NDArray[np.float64]
-    fingerprint: NDArray[np.uint32]
+    fingerprint: NDArray[np.uint16]
     id_hash: NDArray[np.uint64]
     text_hash: NDArray[np.uint64]
     content_hash: NDArray[np.uint64]
@@ -182,7 +182,7 @@ _ROW_DTYPES: Final = {
     "source_index": "<i4",
     "lang_index": "<i4",
     "weight": "<f8",
-    "fingerprint": "<u4",
+    "fingerprint": "<u2",
     "id_hash": "<u8",
     "text_hash": "<u8",
     "content_hash": "<u8",

@@ -1,11 +1,13 @@
 """What makes two texts copies of one story: a fingerprint that light edits barely change.
 
 A text is normalised (case, links, "RT @user:", mentions, cashtag and hashtag marks, punctuation), cut into
-overlapping word pairs, and reduced to `FINGERPRINT_SIZE` minima of as many hash functions (MinHash: Broder 1997,
-"On the resemblance and containment of documents"). The share of equal minima estimates the Jaccard similarity of
-the two sets of word pairs. Texts too short for that have a fingerprint made of their normalised text alone, so
-that they fold only when it is equal. Maintained MinHash libraries work text by text and hold their own mutable
-index; here a batch is a few numpy passes, and the index (`streamer.novelty_index`) is part of a snapshot.
+overlapping word pairs, and reduced to the minima of `FINGERPRINT_SIZE` hash functions (MinHash: Broder 1997,
+"On the resemblance and containment of documents"), of which 16 bits each are kept (b-bit minwise hashing: Li and
+König 2010). The share of equal minima estimates the Jaccard similarity of the two sets of word pairs. A text too
+short for that has a fingerprint made of its whole normalised text, so that it folds only where that is equal.
+
+Maintained MinHash libraries work text by text and hold their own mutable index; here a batch is a few numpy
+passes, and the index (`streamer.novelty_index`) is part of a snapshot.
 """
 
 from __future__ import annotations
@@ -35,9 +37,9 @@ _WORD: Final = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
 
 
 class Fingerprints(NamedTuple):
-    """`minima` uint32[n, FINGERPRINT_SIZE]; `text_hash` uint64[n]: equal where the normalised texts are equal."""
+    """`minima` uint16[n, FINGERPRINT_SIZE]; `text_hash` uint64[n]: equal where the normalised texts are equal."""
 
-    minima: NDArray[np.uint32]
+    minima: NDArray[np.uint16]
     text_hash: NDArray[np.uint64]
 
 
@@ -64,13 +66,13 @@ def fingerprint(texts: Sequence[str]) -> Fingerprints:
         dtype=np.uint64,
         count=len(texts),
     )
-    minima = _mixed(text_hash[:, None] + _SEEDS).astype(np.uint32)
+    minima = _mixed(text_hash[:, None] + _SEEDS).astype(np.uint16)
     long_rows = np.flatnonzero(np.fromiter(map(len, words), dtype=np.int64, count=len(words)) >= MIN_WORDS)
     if len(long_rows):
         shingles, starts = _word_pairs([words[row] for row in long_rows])
         for column in range(FINGERPRINT_SIZE):
             hashed = (shingles * _FACTORS[column] + _SEEDS[column]) >> np.uint64(32)
-            minima[long_rows, column] = np.minimum.reduceat(hashed, starts).astype(np.uint32)
+            minima[long_rows, column] = np.minimum.reduceat(hashed, starts).astype(np.uint16)
     return Fingerprints(minima, text_hash)
 
 

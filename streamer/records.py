@@ -20,6 +20,13 @@ class SourceRecord(NamedTuple):
     headers: Headers = ()
 
 
+class KeyedRecord(NamedTuple):
+    """A Kafka record to produce."""
+
+    key: bytes
+    value: bytes
+
+
 class DeadLetter(NamedTuple):
     """A message that is no document: the record untouched, where it came from, and why (a key of `REASONS`)."""
 

@@ -9,7 +9,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from streamer.blocks import DigestBlock
 from streamer.documents import Document
+from streamer.records import KeyedRecord
 from streamer.timestamps import format_rfc3339
 
 SENTIMENTS = ("negative", "neutral", "positive")
@@ -70,6 +72,31 @@ def score_record(
         "weight": document.weight,
     }
     return orjson.dumps(record)
+
+
+def late_row_record(block: DigestBlock, row: int) -> KeyedRecord:
+    """The late record of row `row` of a block whose pane had closed: a score record, as far as a digest holds it."""
+    identity = block.id.text(row)
+    place = int(block.topic[row])
+    source, lang = int(block.source_index[row]), int(block.lang_index[row])
+    symbols = block.symbols.values[block.symbols.offsets[row] : block.symbols.offsets[row + 1]]
+    record: dict[str, object] = {
+        "id": identity,
+        "published_at": format_rfc3339(int(block.time_ms[row])),
+        "sentiment": dict(zip(SENTIMENTS, _rounded(block.sentiment[row]), strict=True)),
+    }
+    if place >= 0:
+        record["topic"] = {"label": block.topics[place], "score": _rounded(block.topic_p[row : row + 1])[0]}
+    record |= {
+        "model": block.model,
+        "late": True,
+        "origin": {"topic": block.source, "partition": block.partition, "offset": int(block.offsets[row])},
+        "symbols": [block.symbol_table[symbol] for symbol in symbols.tolist()],
+        "source": None if source < 0 else block.sources[source],
+        "lang": None if lang < 0 else block.langs[lang],
+        "weight": float(block.weight[row]),
+    }
+    return KeyedRecord(identity.encode("utf-8", "replace"), orjson.dumps(record))
 
 
 def _rounded(values: NDArray[np.float32]) -> list[float]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from streamer.blocks import DEAD, LATE, SCORED, SELECTED, DigestBlock
 from streamer.documents import Document, DocumentLimits, Rejection, parse_document
 from streamer.novelty import FINGERPRINT_SIZE, Fingerprints, fingerprint
 from streamer.ragged import Ragged
-from streamer.records import Counts, DeadLetter, SourceRecord, content_hash, hash64
+from streamer.records import Counts, DeadLetter, KeyedRecord, SourceRecord, content_hash, hash64
 from streamer.score_records import Scored, score_record
 from streamer.selection import BookSelection
 from streamer.watermark import UNSET, PartitionClock
@@ -27,13 +26,6 @@ from streamer.watermark import UNSET, PartitionClock
 EXCERPT_CHARACTERS = 280
 MAX_BLOCK_BYTES = 700_000
 """Blocks are cut at this size (estimated), well below Kafka's default `max.message.bytes` of 1 MiB."""
-
-
-class KeyedRecord(NamedTuple):
-    """A Kafka record to produce."""
-
-    key: bytes
-    value: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +189,7 @@ class PartitionScorer:
         wanted = np.zeros(len(labels), dtype=np.bool_)
         for mask in chosen.values():
             wanted |= mask
-        prints = Fingerprints(np.zeros((len(labels), FINGERPRINT_SIZE), np.uint32), np.zeros(len(labels), np.uint64))
+        prints = Fingerprints(np.zeros((len(labels), FINGERPRINT_SIZE), np.uint16), np.zeros(len(labels), np.uint64))
         rows = np.flatnonzero(wanted)
         made = fingerprint([prepared.documents[row].scored_text for row in rows])
         prints.minima[rows], prints.text_hash[rows] = made
@@ -220,7 +212,7 @@ class PartitionScorer:
             document = prepared.documents[row]
             strings = 4 * (min(len(document.text), EXCERPT_CHARACTERS) + len(document.url or "") + len(document.id))
             tables = 4 * (len(document.source or "") + sum(map(len, document.symbols)) + 4 * len(document.symbols))
-            sizes[prepared.document_rows[row]] += strings + tables + 4 * FINGERPRINT_SIZE + 80
+            sizes[prepared.document_rows[row]] += strings + tables + 2 * FINGERPRINT_SIZE + 80
         part = np.cumsum(sizes) // self.max_block_bytes
         starts = np.flatnonzero(np.diff(part, prepend=-1)).tolist()
         return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(sizes)], strict=True)]

@@ -1,0 +1,174 @@
+"""The texts behind the numbers: the most negative stories of every series and pane, as long as a window holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alerts.panes import EvidenceText
+from streamer.pending import Batch
+from streamer.ragged import Ragged
+from streamer.state_chunks import pack, unpack
+
+TEXTS = 5
+"""Texts in one piece of evidence."""
+
+_COLUMNS = ("id", "excerpt", "url", "source")
+
+
+@dataclass(frozen=True, slots=True)
+class EvidencePage:
+    """Entries of some closed panes, and the t texts that they name.
+
+    `pane`, `text` int64[e], `series` int64[e]; texts in canonical order: `negative` float32[t], `time_ms`, `story`
+    int64[t], and the text columns `id`, `excerpt`, `url`, `source` ("" for none).
+    """
+
+    pane: NDArray[np.int64]
+    series: NDArray[np.int64]
+    text: NDArray[np.int64]
+    negative: NDArray[np.float32]
+    time_ms: NDArray[np.int64]
+    story: NDArray[np.int64]
+    columns: dict[str, Ragged]
+
+    @classmethod
+    def of(
+        cls,
+        batch: Batch,
+        story: NDArray[np.int64],
+        pane: NDArray[np.int64],
+        series: NDArray[np.int64],
+        strongest: NDArray[np.int64],
+    ) -> EvidencePage:
+        """The page of a reduced batch: `strongest` int64[g, k] are documents of `pane` and `series` int64[g]."""
+        group, column = np.nonzero(strongest >= 0)
+        documents = strongest[group, column]
+        rows = np.unique(documents)
+        return cls(
+            pane[group],
+            series[group],
+            np.searchsorted(rows, documents),
+            batch.sentiment[rows, 0],
+            batch.time_ms[rows],
+            story[rows],
+            {name: _text_column(batch, rows, name) for name in _COLUMNS},
+        )
+
+    def followed_by(self, later: EvidencePage) -> EvidencePage:
+        """This page and a later one as one page."""
+        return EvidencePage(
+            np.concatenate((self.pane, later.pane)),
+            np.concatenate((self.series, later.series)),
+            np.concatenate((self.text, later.text + len(self.time_ms))),
+            np.concatenate((self.negative, later.negative)),
+            np.concatenate((self.time_ms, later.time_ms)),
+            np.concatenate((self.story, later.story)),
+            {name: Ragged.concatenated([self.columns[name], later.columns[name]]) for name in _COLUMNS},
+        )
+
+    def evidence_text(self, text: int, copies: int) -> EvidenceText:
+        """Text number `text` as alerts show it."""
+        words = {name: self.columns[name].text(text) for name in _COLUMNS}
+        return EvidenceText(
+            id=words["id"],
+            text=words["excerpt"],
+            source=words["source"] or None,
+            url=words["url"] or None,
+            published_at_ms=int(self.time_ms[text]),
+            negative=float(self.negative[text]),
+            copies=copies,
+        )
+
+    def chunk(self) -> bytes:
+        """The page as a chunk of a snapshot."""
+        arrays: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in _ARRAYS}
+        for name, column in self.columns.items():
+            arrays |= {name: column.values, f"{name}_offsets": column.offsets}
+        return pack("evidence", {}, arrays)
+
+    @classmethod
+    def restored(cls, name: str, chunk: bytes) -> EvidencePage:
+        """The page of a `chunk`. Raises StateError."""
+        arrays = unpack("evidence", name, chunk).arrays
+        columns = {name: Ragged(arrays.pop(name), arrays.pop(f"{name}_offsets")) for name in _COLUMNS}
+        return cls(**arrays, columns=columns)
+
+
+_ARRAYS = ("pane", "series", "text", "negative", "time_ms", "story")
+
+
+class EvidenceStore:
+    """Pages of evidence, oldest first; those of one past slot of `slot_panes` panes are one page."""
+
+    def __init__(self, slot_panes: int) -> None:
+        self.slot_panes = slot_panes
+        self._pages: list[EvidencePage] = []
+
+    def add(self, page: EvidencePage) -> None:
+        """Add the page of the newest panes."""
+        if not len(page.pane):
+            return
+        if self._pages and self._slot(self._pages[-1]) != self._slot(page):
+            while len(self._pages) > 1 and self._slot(self._pages[-1]) == self._slot(self._pages[-2]):
+                self._pages[-2:] = [self._pages[-2].followed_by(self._pages[-1])]
+        self._pages.append(page)
+
+    def forget_before(self, pane: int) -> None:
+        """Forget pages all of whose panes lie before `pane`."""
+        self._pages = [page for page in self._pages if page.pane[-1] >= pane]
+
+    def strongest(
+        self, series: int, first: int, last: int, copies_of: Callable[[int], int]
+    ) -> tuple[EvidenceText, ...]:
+        """The most negative stories of a series in the panes from `first` up to, not including, `last`."""
+        found: list[tuple[float, int, int]] = []
+        for number, page in enumerate(self._pages):
+            if page.pane[-1] < first or page.pane[0] >= last:
+                continue
+            entries = np.flatnonzero((page.series == series) & (page.pane >= first) & (page.pane < last))
+            texts = page.text[entries]
+            best = texts[np.lexsort((texts, -page.negative[texts]))[:TEXTS]]
+            found += [(-float(page.negative[text]), number, text) for text in best.tolist()]
+        return tuple(
+            self._pages[page].evidence_text(text, copies_of(int(self._pages[page].story[text])))
+            for _, page, text in sorted(found)[:TEXTS]
+        )
+
+    def chunks(self) -> dict[str, bytes]:
+        """The pages as chunks of a snapshot; a page keeps its name and bytes."""
+        return {
+            f"evidence/{page.pane[0]:020d}-{page.pane[-1]:020d}-{len(page.pane)}": page.chunk() for page in self._pages
+        }
+
+    def restore(self, chunks: dict[str, bytes]) -> None:
+        """Take over the pages among `chunks`. Raises StateError."""
+        pages = [EvidencePage.restored(name, data) for name, data in chunks.items() if name.startswith("evidence/")]
+        self._pages = sorted(pages, key=lambda page: int(page.pane[0]))
+
+    def _slot(self, page: EvidencePage) -> int:
+        return int(page.pane[-1]) // self.slot_panes
+
+
+def _text_column(batch: Batch, rows: NDArray[np.int64], name: str) -> Ragged:
+    """A text column of the documents `rows` of a batch, gathered from their blocks."""
+    place, row = batch.place[rows], batch.row[rows]
+    if not len(rows):
+        return Ragged.of_texts(())
+    parts, order = [], []
+    for number in np.unique(place).tolist():
+        block = batch.blocks[number]
+        here = np.flatnonzero(place == number)
+        order.append(here)
+        if name == "source":
+            names = Ragged.of_texts((*block.sources, ""))
+            parts.append(names.take(block.source_index[row[here]].astype(np.int64) % len(names)))
+        else:
+            parts.append(getattr(block, name).take(row[here]))
+    back = np.empty(len(rows), dtype=np.int64)
+    back[np.concatenate(order)] = np.arange(len(rows))
+    return Ragged.concatenated(parts).take(back)

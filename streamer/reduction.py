@@ -1,0 +1,197 @@
+"""Closed panes reduced to sums: per pane and series, in whole micro-units, so that no order of addition matters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from alerts.panes import COPIES, DOCUMENTS, FIELDS, NEGATIVE
+from streamer.pending import Batch
+from streamer.series import ALL, SeriesIndex, pair_hash, series_hash
+from streamer.watch_settings import WatchSettings
+
+STRONGEST: Final = 5
+"""Texts kept as evidence per series and pane: those most likely negative."""
+
+_DENSE_CODES: Final = 1 << 24
+_MICRO: Final = 1e6
+_SHIFT: Final = np.uint64(32)
+_LOW: Final = np.uint64(0xFFFFFFFF)
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """Per (pane, series) of a batch, g of them, sorted by pane, then series number.
+
+    `counts` int64[g, F] as in `alerts.panes.FIELDS`; `first_ms`, `last_ms` int64[g]; `sources` pairs of group and
+    source hash, of stories, distinct and sorted by group: int64[s], uint64[s]; `strongest` int64[g, STRONGEST] documents, the
+    most negative stories first, -1 for none.
+    """
+
+    pane: NDArray[np.int64]
+    series: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    first_ms: NDArray[np.int64]
+    last_ms: NDArray[np.int64]
+    source_group: NDArray[np.int64]
+    source_hash: NDArray[np.uint64]
+    strongest: NDArray[np.int64]
+
+
+def document_counts(batch: Batch, copy: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """int64[n, F]: what each document adds to the sums of its series. A copy counts as a copy and as nothing else."""
+    counts = np.zeros((len(copy), len(FIELDS)), dtype=np.int64)
+    counts[copy, COPIES] = 1
+    rows = np.flatnonzero(~copy)
+    probabilities, weight = batch.sentiment[rows].astype(np.float64), batch.weight[rows]
+    counts[rows, DOCUMENTS] = 1
+    counts[rows, NEGATIVE + batch.sentiment[rows].argmax(axis=1)] = 1
+    sentiment = probabilities[:, 2] - probabilities[:, 0]
+    counts[rows, 5] = np.rint(weight * _MICRO)
+    counts[rows, 6:9] = np.rint(probabilities * weight[:, None] * _MICRO)
+    counts[rows, 9] = np.rint(weight * sentiment * sentiment * _MICRO)
+    return counts
+
+
+def reduce_batch(
+    batch: Batch, keep: NDArray[np.int64], copy: NDArray[np.bool_], index: SeriesIndex, settings: WatchSettings
+) -> Reduced:
+    """Reduce the documents `keep` int64[k] of a batch, of which `copy` bool[n] are copies; new series are numbered."""
+    row, series = memberships(batch, keep, index, settings)
+    panes, pane_of = _runs(batch.pane)
+    width = len(index.keys)
+    packed = np.sort(((pane_of[row] * width + series).astype(np.uint64) << _SHIFT) | row.astype(np.uint64))
+    by_group = (packed & _LOW).astype(np.int64)
+    codes = (packed >> _SHIFT).astype(np.int64)
+    group_of = np.cumsum(np.diff(codes, prepend=codes[0]) != 0)
+    begins = np.flatnonzero(np.diff(group_of, prepend=-1))
+    edges = np.append(begins, len(codes))
+    member = sparse.csr_matrix(
+        (np.ones(len(codes), dtype=np.int64), by_group, edges), shape=(len(begins), len(batch.pane))
+    )
+    source_group, source_hash = _distinct_sources(batch, copy, group_of, by_group)
+    return Reduced(
+        pane=panes[codes[begins] // width],
+        series=codes[begins] % width,
+        counts=member @ document_counts(batch, copy),
+        first_ms=batch.time_ms[by_group[begins]],
+        last_ms=batch.time_ms[by_group[edges[1:] - 1]],
+        source_group=source_group,
+        source_hash=source_hash,
+        strongest=_strongest(batch, copy, group_of, by_group, len(begins)),
+    )
+
+
+def memberships(
+    batch: Batch, keep: NDArray[np.int64], index: SeriesIndex, settings: WatchSettings
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(document, series number) for every series that a kept document counts in; new series are numbered.
+
+    While at it a series is a code: 0 for `all`, then one per topic, per company, and per pair of them.
+    """
+    kept = np.zeros(len(batch.pane), dtype=np.bool_)
+    kept[keep] = True
+    topics, companies = len(batch.topics), len(batch.companies)
+    followed = np.array([not settings.companies or name in settings.companies for name in batch.companies], np.bool_)
+    topical = keep[batch.topic[keep] >= 0]
+    symbol_row = np.repeat(np.arange(len(kept)), batch.symbols.lengths)
+    chosen = kept[symbol_row] & followed[batch.symbols.values]
+    company_row, company = symbol_row[chosen], batch.symbols.values[chosen]
+    rows = [keep, topical, company_row]
+    codes = [np.zeros(len(keep), dtype=np.int64), 1 + batch.topic[topical], 1 + topics + company]
+    if settings.company_topics:
+        paired = batch.topic[company_row] >= 0
+        rows.append(company_row[paired])
+        codes.append(1 + topics + companies + company[paired] * topics + batch.topic[rows[-1]])
+    row, code = np.concatenate(rows), np.concatenate(codes)
+
+    present, place = _distinct(code, 1 + topics + companies + companies * topics)
+    hashes = _code_hashes(present, batch)
+    numbers = index.find(hashes)
+    if (numbers < 0).any():
+        first = np.full(len(present), len(kept), dtype=np.int64)
+        unknown = numbers[place] < 0
+        np.minimum.at(first, place[unknown], row[unknown])
+        missing = np.flatnonzero(numbers < 0).tolist()
+        keys = [_code_key(int(present[number]), batch) for number in missing]
+        panes = batch.pane[first[missing]].tolist()
+        index.add({int(hashes[m]): (pane, key) for m, pane, key in zip(missing, panes, keys, strict=True)})
+        numbers = index.find(hashes)
+    return row, numbers[place]
+
+
+def _code_hashes(codes: NDArray[np.int64], batch: Batch) -> NDArray[np.uint64]:
+    topic_hash = np.array([series_hash(f"topic:{label}") for label in batch.topics], dtype=np.uint64)
+    company_hash = np.array([series_hash(f"company:{name}") for name in batch.companies], dtype=np.uint64)
+    plain = np.concatenate((np.array([ALL], dtype=np.uint64), topic_hash, company_hash))
+    pair = codes[codes >= len(plain)] - len(plain)
+    topics = max(1, len(batch.topics))
+    hashes = pair_hash(company_hash[pair // topics], topic_hash[pair % topics])
+    return np.concatenate((plain[codes[codes < len(plain)]], hashes))
+
+
+def _code_key(code: int, batch: Batch) -> str:
+    topics, companies = len(batch.topics), len(batch.companies)
+    if code == 0:
+        return "all"
+    if code <= topics:
+        return f"topic:{batch.topics[code - 1]}"
+    if code <= topics + companies:
+        return f"company:{batch.companies[code - 1 - topics]}"
+    company, topic = divmod(code - 1 - topics - companies, topics)
+    return f"company:{batch.companies[company]}|topic:{batch.topics[topic]}"
+
+
+def _distinct(codes: NDArray[np.int64], space: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct values of `codes` (below `space`), ascending, and the place of each code among them."""
+    if space > _DENSE_CODES:
+        return np.unique(codes, return_inverse=True)
+    flags = np.zeros(space, dtype=np.bool_)
+    flags[codes] = True
+    return np.flatnonzero(flags), (np.cumsum(flags) - 1)[codes]
+
+
+def _runs(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct values of an ascending array (not empty), and the number of each element's."""
+    run = np.cumsum(np.diff(values, prepend=values[0]) != 0)
+    return values[np.flatnonzero(np.diff(run, prepend=-1))], run
+
+
+def _distinct_sources(
+    batch: Batch, copy: NDArray[np.bool_], group_of: NDArray[np.int64], by_group: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Each group's distinct sources of stories; who only copies is not independent."""
+    story = ~copy[by_group]
+    group_of, by_group = group_of[story], by_group[story]
+    hashes, source = np.unique(batch.source, return_inverse=True)
+    pairs = np.sort(group_of * len(hashes) + source[by_group])
+    pairs = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]
+    return pairs // len(hashes), hashes[pairs % len(hashes)]
+
+
+def _strongest(
+    batch: Batch,
+    copy: NDArray[np.bool_],
+    group_of: NDArray[np.int64],
+    by_group: NDArray[np.int64],
+    groups: int,
+) -> NDArray[np.int64]:
+    """int64[groups, STRONGEST]: the most negative stories of each group, ties in canonical order, -1 for none."""
+    n = len(copy)
+    negative = np.ascontiguousarray(batch.sentiment[:, 0]).view(np.uint32).astype(np.uint64)
+    by_rank = (np.sort(((_LOW - negative) << _SHIFT) | np.arange(n, dtype=np.uint64)) & _LOW).astype(np.int64)
+    rank = np.empty(n, dtype=np.int64)
+    rank[by_rank] = np.arange(n)
+    story = ~copy[by_group]
+    ranked = np.sort(group_of[story] * n + rank[by_group[story]])
+    group = ranked // n
+    begins = np.flatnonzero(np.diff(group, prepend=-1))
+    within = np.arange(len(group)) - np.repeat(begins, np.diff(begins, append=len(group)))
+    best = within < STRONGEST
+    strongest = np.full((groups, STRONGEST), -1, dtype=np.int64)
+    strongest[group[best], within[best]] = by_rank[ranked[best] % n]
+    return strongest

@@ -1,0 +1,134 @@
+"""The series of a book: which there are, under which numbers, and when one is forgotten.
+
+Keys are `all`, `topic:Earnings`, `company:XOM`, `company:XOM|topic:Earnings`. A series gets the smallest free number
+when it first has a document, in order of pane and then of key, so that numbers too depend on the documents alone.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.records import hash64
+from streamer.state_chunks import StateError, pack, unpack
+
+MAX_SERIES: Final = 1 << 20
+NEVER: Final = np.iinfo(np.int64).min
+
+_PAIR_FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
+
+
+class TooManySeries(ValueError):
+    """A book with more series than there are numbers: too many symbols; name its `companies`."""
+
+
+@lru_cache(maxsize=1 << 18)
+def series_hash(key: str) -> int:
+    """The 64-bit hash of a plain key: `all`, `topic:...` or `company:...`."""
+    return hash64(key.encode("utf-8", "replace"))
+
+
+ALL: Final = np.uint64(series_hash("all"))
+
+
+def pair_hash(company: NDArray[np.uint64], topic: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """uint64[n]: hashes of the series of a company and a topic, from those of their own series."""
+    mixed = (company ^ (topic >> np.uint64(1))) * _PAIR_FACTOR
+    hashed: NDArray[np.uint64] = mixed ^ (mixed >> np.uint64(29)) ^ topic
+    return hashed
+
+
+class SeriesIndex:
+    """`keys[number]` is a series' key, "" for a free number; `last_pane` int64[S] the pane of its last document."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self.last_pane: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self._free: list[int] = []
+        self._hashes: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
+        self._numbers: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+
+    def __len__(self) -> int:
+        """Series that there are now."""
+        return len(self._hashes)
+
+    def find(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """int64[n]: the numbers of the series with these hashes, -1 for unknown ones."""
+        if not len(self._hashes):
+            return np.full(len(hashes), -1, dtype=np.int64)
+        place = np.searchsorted(self._hashes, hashes)
+        np.minimum(place, len(self._hashes) - 1, out=place)
+        return np.where(self._hashes[place] == hashes, self._numbers[place], -1)
+
+    def add(self, new: Mapping[int, tuple[int, str]]) -> None:
+        """Number new series: hash to (pane of the first document, key). Raises TooManySeries."""
+        if len(self) + len(new) > MAX_SERIES:
+            raise TooManySeries(f"more than {MAX_SERIES} series: name the companies to follow in the book's settings")
+        hashes, numbers = [], []
+        for hashed, (_, key) in sorted(new.items(), key=lambda item: item[1]):
+            if self._free:
+                number = heapq.heappop(self._free)
+                self.keys[number] = key
+            else:
+                number = len(self.keys)
+                self.keys.append(key)
+            hashes.append(hashed)
+            numbers.append(number)
+        self.last_pane = np.concatenate((self.last_pane, np.full(len(self.keys) - len(self.last_pane), NEVER)))
+        self._insert(np.array(hashes, dtype=np.uint64), np.array(numbers, dtype=np.int64))
+
+    def touch(self, numbers: NDArray[np.int64], pane: int) -> None:
+        """Note that these series have documents in `pane`."""
+        self.last_pane[numbers] = pane
+
+    def forget_before(self, pane: int) -> list[int]:
+        """Forget the series whose last document is older than `pane`; their numbers, which become free."""
+        old = np.flatnonzero((self.last_pane < pane) & (self.last_pane != NEVER))
+        forgotten: list[int] = old.tolist()
+        for number in forgotten:
+            self.keys[number] = ""
+            heapq.heappush(self._free, number)
+        if forgotten:
+            self.last_pane[old] = NEVER
+            kept = ~np.isin(self._numbers, old)
+            self._hashes, self._numbers = self._hashes[kept], self._numbers[kept]
+        return forgotten
+
+    def chunk(self) -> bytes:
+        """The state as one chunk of a snapshot."""
+        return pack("series", {"keys": self.keys}, {"last_pane": self.last_pane})
+
+    def restore(self, chunk: bytes) -> None:
+        """Take over the state of `chunk`. Raises StateError."""
+        content = unpack("series", "series", chunk)
+        self.keys = list(content.values["keys"])
+        self.last_pane = content.arrays["last_pane"]
+        if len(self.last_pane) != len(self.keys):
+            raise StateError("state chunk 'series' holds keys and panes of different lengths")
+        self._free = [number for number, key in enumerate(self.keys) if not key]
+        numbers = [number for number, key in enumerate(self.keys) if key]
+        self._hashes, self._numbers = np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
+        hashes = np.array([key_hash(self.keys[number]) for number in numbers], dtype=np.uint64)
+        self._insert(hashes, np.array(numbers, dtype=np.int64))
+
+    def _insert(self, hashes: NDArray[np.uint64], numbers: NDArray[np.int64]) -> None:
+        order = np.argsort(hashes)
+        place = np.searchsorted(self._hashes, hashes[order])
+        self._hashes = np.insert(self._hashes, place, hashes[order])
+        self._numbers = np.insert(self._numbers, place, numbers[order])
+
+
+@lru_cache(maxsize=1 << 18)
+def key_hash(key: str) -> int:
+    """The hash of any series key, as `find` takes it."""
+    company, bar, topic = key.partition("|")
+    if not bar or not company.startswith("company:"):
+        return series_hash(key)
+    one = np.array([series_hash(company)], dtype=np.uint64)
+    other = np.array([series_hash(topic)], dtype=np.uint64)
+    return int(pair_hash(one, other)[0])

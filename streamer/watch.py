@@ -1,0 +1,342 @@
+"""The watch of one book: digest blocks in, window records and alerts out. A pure function of the sequence of blocks.
+
+    block ─► what was taken before is skipped ─► rows wait in open panes ─► the book's watermark moves
+          ─► panes before it close, in order: canonical order, duplicates out, copies folded, sums, windows, alerts
+
+What comes out of a pane depends on its documents alone, not on how they were cut into blocks or in which order the
+partitions took turns. A snapshot between any two blocks continues to the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alerts.engine import AlertEngine
+from alerts.panes import ClosedPane, Evidence
+from alerts.records import AlertRecord
+from streamer.blocks import DigestBlock
+from streamer.book_clock import BookClock, SourcePartition
+from streamer.evidence import EvidencePage, EvidenceStore
+from streamer.novelty_index import NoveltyIndex
+from streamer.pending import Batch, PendingRows
+from streamer.records import Counts, KeyedRecord
+from streamer.reduction import Reduced, reduce_batch
+from streamer.score_records import late_row_record
+from streamer.series import SeriesIndex
+from streamer.sightings import SourceSightings
+from streamer.state_chunks import StateError, pack, unpack
+from streamer.watch_settings import WatchSettings
+from streamer.window_records import WindowRows
+from streamer.windows import SlidingSums
+
+_BATCH_ROWS = 500_000
+_BATCH_PANES = 4096
+
+
+@dataclass(slots=True)
+class WatchCounts:
+    """What became of the rows taken in: those of closed panes are `stories`, `copies` or `duplicates`.
+
+    `too_late` rows found their pane closed; `skipped` records had been taken in before; `gaps` counts source offsets
+    that no block covered; `panes` were closed with documents.
+    """
+
+    rows: int = 0
+    stories: int = 0
+    copies: int = 0
+    duplicates: int = 0
+    too_late: int = 0
+    skipped: int = 0
+    gaps: int = 0
+    panes: int = 0
+
+
+@dataclass(slots=True)
+class WatchOutput:
+    """What a block caused: closed panes, changes of alerts, and rows that came too late."""
+
+    rows: list[WindowRows] = field(default_factory=list)
+    alerts: list[AlertRecord] = field(default_factory=list)
+    too_late: list[KeyedRecord] = field(default_factory=list)
+    watermark_ms: int | None = None
+
+    def windows(self) -> list[KeyedRecord]:
+        """The window records, in order of pane, then series key."""
+        return [record for rows in self.rows for record in rows.records()]
+
+
+class Watch:
+    """The state of one book."""
+
+    def __init__(self, settings: WatchSettings, engine: AlertEngine) -> None:
+        self.settings = settings
+        self.engine = engine
+        self.clock = BookClock()
+        self.counts = WatchCounts()
+        self.source_counts = Counts()
+        self.series = SeriesIndex()
+        lengths = tuple(window // settings.pane_ms for window in settings.windows_ms)
+        self._longest = max(lengths)
+        self._sums = SlidingSums(lengths)
+        self._pending = PendingRows(settings.pane_ms, settings.source_weights)
+        self._novelty = NoveltyIndex(settings.similarity)
+        self._sources = SourceSightings()
+        self._evidence = EvidenceStore(settings.slot_panes)
+        self._late: dict[int, int] = {}
+        self._slot: int | None = None
+        self._model = ""
+
+    @property
+    def watermark_ms(self) -> int | None:
+        """The book's watermark, milliseconds UTC."""
+        return self.clock.watermark_ms
+
+    @property
+    def taken(self) -> dict[tuple[str, int], int]:
+        """The next offset to take in, by source topic and partition."""
+        return {name: partition.taken for name, partition in self.clock.partitions.items()}
+
+    @property
+    def open_rows(self) -> int:
+        """Rows whose pane has not closed yet."""
+        counts = self.counts
+        return counts.rows - counts.stories - counts.copies - counts.duplicates - counts.too_late
+
+    def take_in(self, block: DigestBlock) -> WatchOutput:
+        """Take in the next block of the digests log. Raises ValueError for a block of another book."""
+        if block.book != self.settings.book:
+            raise ValueError(f"a block of book {block.book!r} came to the watch of {self.settings.book!r}")
+        output = WatchOutput()
+        known = self.clock.partitions.get((block.source, block.partition))
+        if known is not None:
+            records = len(block.record_offsets)
+            self.counts.gaps += max(0, block.from_offset - known.taken)
+            block = block.since(known.taken)
+            self.counts.skipped += records - len(block.record_offsets)
+        self.source_counts = self.source_counts.plus(block.counts)
+        self.counts.rows += len(block)
+        closed = self._closed_pane
+        self._note_late(block, closed)
+        missed = self._pending.add(block, closed)
+        if len(missed):
+            self.counts.too_late += len(missed)
+            output.too_late = [late_row_record(block, row) for row in np.sort(missed).tolist()]
+        self.clock.note(block)
+        if self._closed_pane != closed and self._closed_pane is not None:
+            self._close(self._closed_pane, output)
+        output.watermark_ms = self.clock.watermark_ms
+        return output
+
+    def snapshot(self) -> dict[str, bytes]:
+        """The whole state in named chunks. Chunks of past panes, stories and blocks keep their names and bytes."""
+        head = {
+            "book": self.settings.book,
+            "pane_ms": self.settings.pane_ms,
+            "windows_ms": self.settings.windows_ms,
+            "partitions": [(*name, asdict(partition)) for name, partition in self.clock.partitions.items()],
+            "sizes": self.clock.sizes,
+            "watermark_ms": self.clock.watermark_ms,
+            "counts": asdict(self.counts),
+            "source_counts": self.source_counts,
+            "late": list(self._late.items()),
+            "slot": self._slot,
+            "model": self._model,
+            "next_block": self._pending.next_number,
+        }
+        chunks = {"head": pack("head", head, {}), "series": self.series.chunk(), "sightings": self._sources.chunk()}
+        chunks |= self._pending.chunks()
+        chunks |= self._novelty.chunks()
+        chunks |= self._sums.chunks(self.settings.slot_panes)
+        chunks |= self._evidence.chunks()
+        chunks |= {f"engine/{name}": data for name, data in self.engine.snapshot().items()}
+        return chunks
+
+    @classmethod
+    def restore(cls, settings: WatchSettings, engine: AlertEngine, chunks: Mapping[str, bytes]) -> Watch:
+        """The watch whose `snapshot` was `chunks`; `engine` is a new one. Raises StateError."""
+        watch = cls(settings, engine)
+        try:
+            watch._take_over(dict(chunks))
+        except KeyError as error:
+            raise StateError(f"the snapshot of book {settings.book!r} is incomplete: {error} is missing") from None
+        except StateError:
+            raise
+        except (ValueError, TypeError) as error:
+            raise StateError(f"the snapshot of book {settings.book!r} is malformed: {error}") from error
+        return watch
+
+    def _take_over(self, chunks: dict[str, bytes]) -> None:
+        head = unpack("head", "head", chunks["head"]).values
+        for name in ("book", "pane_ms", "windows_ms"):
+            mine = getattr(self.settings, name)
+            if head[name] != (list(mine) if isinstance(mine, tuple) else mine):
+                raise StateError(
+                    f"the snapshot was made with {name} = {head[name]!r}, the configuration now says {mine!r}: "
+                    "put the setting back, or give the book a new name so that it starts afresh"
+                )
+        self.clock.partitions = {
+            (topic, number): SourcePartition(**partition) for topic, number, partition in head["partitions"]
+        }
+        self.clock.sizes = head["sizes"]
+        self.clock.watermark_ms = head["watermark_ms"]
+        self.counts = WatchCounts(**head["counts"])
+        self.source_counts = Counts(*head["source_counts"])
+        self._late = dict(head["late"])
+        self._slot = head["slot"]
+        self._model = head["model"]
+        self.series.restore(chunks["series"])
+        self._sources.restore(chunks["sightings"])
+        blocks = {name: data for name, data in chunks.items() if name.startswith("block/")}
+        self._pending.restore(blocks, self._closed_pane)
+        self._pending.next_number = head["next_block"]
+        self._novelty.restore(chunks)
+        self._sums.restore(chunks)
+        self._evidence.restore(chunks)
+        prefix = "engine/"
+        self.engine.restore({name[len(prefix) :]: data for name, data in chunks.items() if name.startswith(prefix)})
+
+    @property
+    def _closed_pane(self) -> int | None:
+        """The first pane that is still open."""
+        watermark = self.clock.watermark_ms
+        return None if watermark is None else watermark // self.settings.pane_ms
+
+    def _note_late(self, block: DigestBlock, closed: int | None) -> None:
+        panes, counts = np.unique(block.late_at_ms // self.settings.pane_ms, return_counts=True)
+        for pane, count in zip(panes.tolist(), counts.tolist(), strict=True):
+            pane = pane if closed is None else max(pane, closed)
+            self._late[pane] = self._late.get(pane, 0) + count
+
+    def _close(self, end: int, output: WatchOutput) -> None:
+        """Close all panes before pane `end`."""
+        for panes in self._batches(end):
+            slot = panes[0] // self.settings.slot_panes
+            if slot != self._slot:
+                self._enter(slot, panes[0], output)
+            batch = self._pending.take(panes)
+            folded = self._novelty.fold(slot, batch.id_hash, batch.text_hash, batch.fingerprint)
+            copies, duplicates = int(folded.copy.sum()), int(folded.duplicate.sum())
+            self.counts.copies += copies
+            self.counts.duplicates += duplicates
+            self.counts.stories += len(batch.pane) - copies - duplicates
+            kept = np.flatnonzero(~folded.duplicate)
+            if len(kept):
+                reduced = reduce_batch(batch, kept, folded.copy, self.series, self.settings)
+                page = EvidencePage.of(batch, folded.story, reduced.pane, reduced.series, reduced.strongest)
+                self._evidence.add(page)
+                self._close_batch(batch, folded.story, folded.copy, reduced, output)
+        self._pass_quiet_panes(end, output)
+
+    def _batches(self, end: int) -> Iterator[list[int]]:
+        """The panes before `end` that have rows, in runs that share a slot and are not too large."""
+        run: list[int] = []
+        rows = 0
+        for pane in self._pending.panes_before(end):
+            waiting = self._pending.rows_in(pane)
+            fits = run and rows + waiting <= _BATCH_ROWS and len(run) < _BATCH_PANES
+            if run and not (fits and run[0] // self.settings.slot_panes == pane // self.settings.slot_panes):
+                yield run
+                run, rows = [], 0
+            run.append(pane)
+            rows += waiting
+        if run:
+            yield run
+
+    def _enter(self, slot: int, pane: int, output: WatchOutput) -> None:
+        """Begin a slot: forget what lies too far back."""
+        self._pass_quiet_panes(pane, output)
+        self._slot = slot
+        first = slot * self.settings.slot_panes
+        self._sources.forget_before(first - self._longest)
+        self._evidence.forget_before(first - self._longest)
+        retained = max(self.settings.series_retention_ms // self.settings.pane_ms, self._longest)
+        forgotten = self.series.forget_before(first - retained)
+        if forgotten:
+            self._sums.advance(first)
+            self.engine.drop_series(forgotten)
+
+    def _pass_quiet_panes(self, end: int, output: WatchOutput) -> None:
+        """Show the engine the panes before `end` that had no documents, as long as an alert is live."""
+        nothing = np.empty(0, dtype=np.int64)
+        while self.engine.is_live() and self._sums.end is not None and self._sums.end < end:
+            pane = self._sums.end
+            self._sums.add(pane, nothing, np.empty((0, 10), dtype=np.int64))
+            self._observe(pane, nothing, np.empty((0, 10), dtype=np.int64), output)
+
+    def _close_batch(
+        self,
+        batch: Batch,
+        story: NDArray[np.int64],
+        copy: NDArray[np.bool_],
+        reduced: Reduced,
+        output: WatchOutput,
+    ) -> None:
+        panes = np.unique(reduced.pane)
+        edges = np.append(panes, panes[-1] + 1)
+        group_edges = np.searchsorted(reduced.pane, edges)
+        row_edges = np.searchsorted(batch.pane, edges)
+        source_edges = np.searchsorted(reduced.source_group, group_edges)
+        for number, pane in enumerate(panes.tolist()):
+            self._pass_quiet_panes(pane, output)
+            rows = slice(row_edges[number], row_edges[number + 1])
+            groups = slice(group_edges[number], group_edges[number + 1])
+            sources = slice(source_edges[number], source_edges[number + 1])
+            self._novelty.add_copies(story[rows][copy[rows]])
+            series, counts = reduced.series[groups], reduced.counts[groups]
+            self._model = ",".join(sorted({batch.models[model] for model in np.unique(batch.model[rows]).tolist()}))
+            self._sums.add(pane, series, counts)
+            self._sources.see(pane, reduced.series[reduced.source_group[sources]], reduced.source_hash[sources])
+            self.series.touch(series, pane)
+            self.counts.panes += 1
+            output.rows.append(self._window_rows(pane, batch, reduced, groups))
+            self._observe(pane, series, counts, output)
+
+    def _observe(self, pane: int, series: NDArray[np.int64], counts: NDArray[np.int64], output: WatchOutput) -> None:
+        pane_ms, keys = self.settings.pane_ms, self.series.keys
+        closed = ClosedPane(pane * pane_ms, (pane + 1) * pane_ms, series, counts, self._sums.sums(len(keys)), keys)
+        output.alerts += self.engine.observe(closed, self._evidence_of, self._model)
+
+    def _evidence_of(self, series: int, start_ms: int, end_ms: int) -> Evidence:
+        first, last = start_ms // self.settings.pane_ms, -(-end_ms // self.settings.pane_ms)
+        return Evidence(
+            sources=int(self._sources.count(np.array([series]), (first,))[0, 0]),
+            copies=self._sums.copies(series, first, last),
+            texts=self._evidence.strongest(series, first, last, self._novelty.copies_of),
+        )
+
+    def _window_rows(self, pane: int, batch: Batch, reduced: Reduced, groups: slice) -> WindowRows:
+        pane_ms = self.settings.pane_ms
+        keys = [self.series.keys[number] for number in reduced.series[groups].tolist()]
+        by_key = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
+        series = reduced.series[groups][by_key]
+        since = (pane, *(pane + 1 - length for length in self._sums.lengths))
+        late = [each for each in self._late if each <= pane]
+        return WindowRows(
+            book=self.settings.book,
+            start_ms=pane * pane_ms,
+            end_ms=(pane + 1) * pane_ms,
+            windows_ms=self.settings.windows_ms,
+            keys=[keys[number] for number in by_key.tolist()],
+            counts=reduced.counts[groups][by_key],
+            windows=self._sums.sums(len(self.series.keys))[:, series],
+            sources=self._sources.count(series, since),
+            first_ms=reduced.first_ms[groups][by_key],
+            last_ms=reduced.last_ms[groups][by_key],
+            strongest=_ids(batch, reduced.strongest[groups][by_key]),
+            late=sum(self._late.pop(each) for each in late),
+            model=self._model,
+        )
+
+
+def _ids(batch: Batch, documents: NDArray[np.int64]) -> list[list[str]]:
+    """The ids of documents int64[n, k], row by row, -1 left out; each id is decoded once."""
+    ids = {
+        document: batch.blocks[batch.place[document]].id.text(batch.row[document])
+        for document in np.unique(documents).tolist()
+        if document >= 0
+    }
+    return [[ids[document] for document in row if document >= 0] for row in documents.tolist()]
