@@ -134,8 +134,9 @@ class TopicsSettings(Section, frozen=True, kw_only=True):
         name="bearwire.late", retention_hours=720.0
     )
     replication_factor: Annotated[
-        int, Meta(ge=-1, le=100, description="Copies of each created topic; -1 leaves it to the broker.")
-    ] = -1
+        int,
+        Meta(ge=0, le=100, description="Copies of each created topic; 0 means three, or one per broker if fewer."),
+    ] = 0
 
 
 class ModelSettings(Section, frozen=True, kw_only=True):

@@ -77,8 +77,6 @@ def _topics(config: Config) -> Iterator[tuple[str, str]]:
     for key, name in names.items():
         if name in (".", ".."):
             yield f"topics.{key}.name", f"Kafka does not allow a topic called {name!r}"
-    if topics.replication_factor == 0:
-        yield "topics.replication_factor", "0 copies keep nothing; -1 leaves it to the broker"
     if 0 < topics.digests.partitions < len(config.books):
         yield (
             "topics.digests.partitions",

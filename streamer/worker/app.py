@@ -47,7 +47,7 @@ def faust_app(config: Config) -> faust.App:
         web_enabled=False,
         topic_disable_leader=True,
         topic_partitions=config.digest_partitions,
-        topic_replication_factor=config.topics.replication_factor,
+        topic_replication_factor=config.topics.replication_factor or 1,
         table_standby_replicas=0,
         stream_wait_empty=False,
         stream_buffer_maxsize=_BUFFERED_DIGESTS,

@@ -84,9 +84,11 @@ async def ensure_topics(admin: AIOKafkaAdminClient, config: Config) -> None:
     """
     plans = planned_topics(config)
     existing = set(await admin.list_topics())
-    for plan in plans:
-        if plan.name not in existing:
-            await _create(admin, plan, config.topics.replication_factor)
+    missing = [plan for plan in plans if plan.name not in existing]
+    if missing:
+        copies = config.topics.replication_factor or await _usual_copies(admin)
+        for plan in missing:
+            await _create(admin, plan, copies)
     await _check_partitions(admin, [plan for plan in plans if plan.name in existing])
     await _check_settings(admin, [plan for plan in plans if plan.name in existing])
 
@@ -109,6 +111,12 @@ def _changelog_settings() -> dict[str, str]:
         "min.cleanable.dirty.ratio": "0.2",
         "delete.retention.ms": "3600000",
     }
+
+
+async def _usual_copies(admin: AIOKafkaAdminClient) -> int:
+    """Three, or as many as there are brokers. (aiokafka's protocol version knows no "as the broker likes".)"""
+    cluster = await admin.describe_cluster()
+    return max(1, min(3, len(cluster["brokers"])))
 
 
 async def _create(admin: AIOKafkaAdminClient, plan: TopicPlan, replication_factor: int) -> None:
