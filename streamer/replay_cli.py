@@ -181,12 +181,13 @@ async def _prepare_topic(config: Config, topic: str) -> None:
 
     admin = AIOKafkaAdminClient(**client_arguments(config.kafka, purpose="replay-admin"))
     try:
-        await admin.start()
+        try:
+            await admin.start()
+        except Exception as error:
+            raise KafkaSetupError(plain_error(error, config.kafka)) from error
         if topic in {plan.name for plan in planned_topics(config)}:
             await ensure_topics(admin, config)
         elif topic not in await admin.list_topics():
             raise KafkaSetupError(f"topic {topic} does not exist at {config.kafka.bootstrap_servers}; create it first")
-    except OSError as error:
-        raise KafkaSetupError(plain_error(error, config.kafka)) from error
     finally:
         await admin.close()
