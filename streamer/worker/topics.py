@@ -16,6 +16,7 @@ LARGE_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 
 _INTERNAL_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 _CREATE_TIMEOUT_MS: Final = 30_000
+_MOST_COPIES: Final = 3
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ class TopicsError(Exception):
 
 
 class TopicPlan(NamedTuple):
-    """One topic as it should be. `fixed` topics must have exactly `partitions`, or more for those that `grow`."""
+    """One topic as it should be. Topics that `grow` are given more partitions where they have fewer."""
 
     name: str
     partitions: int
@@ -83,6 +84,7 @@ async def ensure_topics(admin: AIOKafkaAdminClient, config: Config) -> None:
     Raises TopicsError where a topic cannot be created, KafkaError where the broker cannot be asked.
     """
     plans = planned_topics(config)
+    copies = config.topics.replication_factor or min(_MOST_COPIES, len((await admin.describe_cluster())["brokers"]))
     existing = set(await admin.list_topics())
     missing = [plan for plan in plans if plan.name not in existing]
     if missing:
