@@ -27,9 +27,9 @@ _LOW: Final = np.uint64(0xFFFFFFFF)
 class Reduced:
     """Per (pane, series) of a batch, g of them, sorted by pane, then series number.
 
-    `counts` int64[g, F] as in `alerts.panes.FIELDS`; `first_ms`, `last_ms` int64[g]; `sources` pairs of group and
-    source hash, of stories, distinct and sorted by group: int64[s], uint64[s]; `strongest` int64[g, STRONGEST] documents, the
-    most negative stories first, -1 for none.
+    `counts` int64[g, F] as in `alerts.panes.FIELDS`; `first_ms`, `last_ms` int64[g]; `source_group` int64[s],
+    `source_hash` uint64[s]: the distinct sources of each group's stories, sorted by group; `strongest` int64[g,
+    STRONGEST] documents, the most negative stories first, -1 for none.
     """
 
     pane: NDArray[np.int64]

@@ -1,0 +1,144 @@
+"""The worker's core over recorded documents, in one process and without Kafka: what it would have said.
+
+Each source partition has its own scorer and clock, each book its own watch, and the digest blocks between them are
+encoded and decoded as on their way through Kafka. At the end every partition is idle, as it would be live; what even
+then is not old enough to close stays open.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, Final, Protocol
+
+from alerts.engine import AlertEngine
+from alerts.records import AlertRecord
+from streamer.blocks import DigestBlock
+from streamer.config import BookSettings, Config
+from streamer.config_rules import book_rules
+from streamer.records import Counts, DeadLetter, SourceRecord
+from streamer.scoring import PartitionScorer, Prepared
+from streamer.selection import BookSelection, Selector
+from streamer.watch import Watch
+from streamer.watch_settings import WatchSettings
+from streamer.watermark import PartitionClock
+from streamer.window_records import WindowRows
+
+IN_FLIGHT: Final = 2
+
+
+class TextScorer(Protocol):
+    """What `models.predictor.Predictor` offers, and recorded scores may."""
+
+    @property
+    def version_id(self) -> str:
+        """The model's id in every record."""
+
+    @property
+    def labels(self) -> Mapping[str, tuple[str, ...]]:
+        """Task to its labels."""
+
+    def predict(self, texts: Sequence[str]) -> Any:
+        """`.probabilities`: task to float32[n_texts, n_labels]."""
+
+
+@dataclass(slots=True)
+class BacktestOutput:
+    """What some records caused, in order: closed panes and changes of alerts of all books, dead letters."""
+
+    windows: list[WindowRows] = field(default_factory=list)
+    alerts: list[AlertRecord] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+
+
+def new_watch(config: Config, book: BookSettings) -> Watch:
+    """The watch of a configured book, with nothing taken in. Raises `alerts.rules.RulesError`."""
+    settings = WatchSettings.of(config, book)
+    engine = AlertEngine(book_rules(book), book=book.name, pane_ms=settings.pane_ms, windows_ms=settings.windows_ms)
+    return Watch(settings, engine)
+
+
+class Backtest:
+    """A run over the `partitions` partitions of a source. `take` records in order of their offsets, then `finish`."""
+
+    def __init__(self, config: Config, scorer: TextScorer, *, source: str, partitions: int = 1) -> None:
+        self.watches = [new_watch(config, book) for book in config.books]
+        self.counts = Counts()
+        self.model_seconds = 0.0
+        self._predict = scorer.predict
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="bearwire-model")
+        self._waiting: deque[tuple[PartitionScorer, Prepared, Future[Any]]] = deque()
+        books = [
+            BookSelection(
+                book.name,
+                Selector.of(
+                    topics=book.select.topics,
+                    symbols=book.select.symbols,
+                    sources=book.select.sources,
+                    languages=book.select.languages,
+                ),
+            )
+            for book in config.books
+        ]
+        self._scorers = [
+            PartitionScorer(
+                source,
+                partition,
+                partitions=partitions,
+                books=books,
+                clock=PartitionClock(config.time.allowed_lateness_ms),
+                limits=config.document_limits,
+                labels=scorer.labels,
+                model=scorer.version_id,
+            )
+            for partition in range(partitions)
+        ]
+
+    def take(self, partition: int, records: Sequence[SourceRecord]) -> BacktestOutput:
+        """Take the next records of a partition; what comes out may belong to records taken earlier."""
+        if records:
+            scorer = self._scorers[partition]
+            prepared = scorer.prepare(records)
+            self._waiting.append((scorer, prepared, self._pool.submit(self._timed, prepared.texts)))
+        return self._drain(IN_FLIGHT)
+
+    def finish(self) -> BacktestOutput:
+        """The end of the source: the rest of what its records cause."""
+        output = self._drain(0)
+        for scorer in self._scorers:
+            self._watch(scorer.idle(scorer.position or 0), output)
+        self.close()
+        return output
+
+    def close(self) -> None:
+        """Give the model's thread back; nothing may be taken after it."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _timed(self, texts: Sequence[str]) -> Any:
+        started = perf_counter()
+        predictions = self._predict(texts)
+        self.model_seconds += perf_counter() - started
+        return predictions
+
+    def _drain(self, leave: int) -> BacktestOutput:
+        output = BacktestOutput()
+        while len(self._waiting) > leave:
+            scorer, prepared, future = self._waiting.popleft()
+            batch = scorer.finish(prepared, future.result().probabilities)
+            self.counts = self.counts.plus(batch.counts)
+            output.dead += batch.dead
+            for book, blocks in batch.blocks.items():
+                for block in blocks:
+                    self._watch({book: block}, output)
+        return output
+
+    def _watch(self, blocks: Mapping[str, bytes], output: BacktestOutput) -> None:
+        for watch in self.watches:
+            block = blocks.get(watch.settings.book)
+            if block is not None:
+                caused = watch.take_in(DigestBlock.decode(block))
+                output.windows += caused.rows
+                output.alerts += caused.alerts

@@ -1,0 +1,170 @@
+"""The files that a backtest leaves: all of them, or none."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from alerts.panes import FIELDS
+from alerts.records import AlertRecord
+from streamer.timestamps import format_duration
+from streamer.window_records import WindowRows, dispersion, mean_sentiment
+
+ALERTS, WINDOWS, METRICS, REJECTS = "alerts.jsonl", "windows.parquet", "metrics.json", "rejects.jsonl"
+NAMES: Final = frozenset((ALERTS, WINDOWS, METRICS, REJECTS))
+
+_ROWS_AT_ONCE: Final = 50_000
+_TIME: Final = pa.timestamp("ms", tz="UTC")
+
+
+class OutputError(Exception):
+    """A directory that cannot take the results; says why and what to do."""
+
+
+@contextmanager
+def result_directory(target: Path) -> Iterator[Path]:
+    """A new directory to write to, which takes the place of `target` once all went well. Raises OutputError."""
+    if target.exists():
+        if not target.is_dir():
+            raise OutputError(f"{target} is a file; name a directory")
+        foreign = sorted(entry.name for entry in target.iterdir() if entry.name not in NAMES)
+        if foreign:
+            raise OutputError(f"{target} holds {foreign[0]!r}, which no backtest wrote; name another directory")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.resolve().parent))
+    try:
+        yield work
+        work.chmod(0o755)
+        if target.exists():
+            shutil.rmtree(target)
+        work.rename(target)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+class AlertFile:
+    """`alerts.jsonl`: every change of every alert, in order; and what they come to."""
+
+    def __init__(self, directory: Path) -> None:
+        self._out: BinaryIO = (directory / ALERTS).open("wb")
+        self._changes: Counter[str] = Counter()
+        self._latest: dict[str, AlertRecord] = {}
+
+    def write(self, alerts: list[AlertRecord]) -> None:
+        """Append the next changes."""
+        for alert in alerts:
+            self._out.write(alert.encode() + b"\n")
+            self._changes[alert.change] += 1
+            self._latest[alert.id] = alert
+
+    def close(self) -> dict[str, Any]:
+        """End the file; counts of changes, and of alerts that fired by their peak severity."""
+        self._out.close()
+        fired = [alert for alert in self._latest.values() if alert.fired_at_ms is not None]
+        return {
+            "records": sum(self._changes.values()),
+            "changes": dict(sorted(self._changes.items())),
+            "fired": len(fired),
+            "still_firing": sum(alert.state == "firing" for alert in fired),
+            "by_severity": dict(sorted(Counter(alert.peak_severity for alert in fired).items())),
+        }
+
+
+class WindowFile:
+    """`windows.parquet`: one row per book, series and closed pane.
+
+    The sums of a window of 15 minutes are columns `15m_documents` and so on, null where a book has no such window;
+    `windows_ms` are the windows of all books.
+    """
+
+    def __init__(self, directory: Path, windows_ms: Collection[int]) -> None:
+        self._windows_ms = sorted(windows_ms)
+        self._waiting: list[WindowRows] = []
+        self._rows = 0
+        self._written = 0
+        self._schema = self._columns([]).schema
+        self._writer = parquet.ParquetWriter(directory / WINDOWS, self._schema, compression="zstd")
+
+    def write(self, windows: list[WindowRows]) -> None:
+        """Append the next closed panes."""
+        self._waiting += windows
+        self._rows += sum(len(rows.keys) for rows in windows)
+        if self._rows >= _ROWS_AT_ONCE:
+            self._flush()
+
+    def close(self) -> int:
+        """End the file; how many rows it has."""
+        self._flush()
+        self._writer.close()
+        return self._written
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(self._columns(self._waiting))
+        self._written += self._rows
+        self._waiting, self._rows = [], 0
+
+    def _columns(self, panes: list[WindowRows]) -> pa.Table:
+        sizes = [len(rows.keys) for rows in panes]
+        columns: dict[str, Any] = {
+            "book": pa.array([rows.book for rows in panes for _ in rows.keys], pa.string()),
+            "series": pa.array([key for rows in panes for key in rows.keys], pa.string()),
+            "start": pa.array(np.repeat(np.array([rows.start_ms for rows in panes], np.int64), sizes), _TIME),
+            "end": pa.array(np.repeat(np.array([rows.end_ms for rows in panes], np.int64), sizes), _TIME),
+        }
+        counts = [rows.counts for rows in panes]
+        columns |= _sums("", counts, [rows.sources[0] for rows in panes])
+        for name in ("first_ms", "last_ms"):
+            columns[name.removesuffix("_ms")] = pa.array(_joined([getattr(rows, name) for rows in panes]), _TIME)
+        columns["strongest"] = pa.array([ids for rows in panes for ids in rows.strongest], pa.list_(pa.string()))
+        late = [rows.late if key == "all" else None for rows in panes for key in rows.keys]
+        columns["late"] = pa.array(late, pa.int64())
+        columns["model"] = pa.array([rows.model for rows in panes for _ in rows.keys], pa.string())
+        for window_ms in self._windows_ms:
+            columns |= self._window(window_ms, panes)
+        return pa.table(columns)
+
+    def _window(self, window_ms: int, panes: list[WindowRows]) -> dict[str, Any]:
+        name = format_duration(window_ms / 1000)
+        having = [rows for rows in panes if window_ms in rows.windows_ms]
+        place = [rows.windows_ms.index(window_ms) for rows in having]
+        counts = [rows.windows[at] for rows, at in zip(having, place, strict=True)]
+        sources = [rows.sources[1 + at] for rows, at in zip(having, place, strict=True)]
+        columns = _sums(f"{name}_", counts, sources)
+        if len(having) == len(panes):
+            return columns
+        known = pa.array(
+            np.repeat([window_ms in rows.windows_ms for rows in panes], [len(rows.keys) for rows in panes])
+        )
+        places = pc.if_else(known, pc.subtract(pc.cumulative_sum(pc.cast(known, pa.int64())), 1), None)
+        return {column: values.take(places) for column, values in columns.items()}
+
+
+def _sums(prefix: str, counts: list[NDArray[np.int64]], sources: list[NDArray[np.int64]]) -> dict[str, Any]:
+    sums = _joined(counts, len(FIELDS))
+    columns = {f"{prefix}{name}": pa.array(sums[:, number], pa.int64()) for number, name in enumerate(FIELDS)}
+    columns[f"{prefix}sources"] = pa.array(_joined(sources), pa.int64())
+    columns[f"{prefix}mean_sentiment"] = pa.array(mean_sentiment(sums), pa.float64())
+    columns[f"{prefix}dispersion"] = pa.array(dispersion(sums), pa.float64())
+    return columns
+
+
+def _joined(parts: list[NDArray[np.int64]], width: int | None = None) -> NDArray[np.int64]:
+    return np.concatenate(parts) if parts else np.empty((0,) if width is None else (0, width), dtype=np.int64)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """One JSON object, indented."""
+    path.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
