@@ -215,7 +215,7 @@ def _read_manifest(path: Path) -> Manifest:
             )
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _error(file, f"is not a valid manifest: {error}")
+        raise _error(file, f"is not a valid manifest: {error}") from error
     _check_tasks(file, manifest.tasks)
     for required in (MODEL, TOKENIZER):
         if required not in manifest.files:
@@ -243,7 +243,7 @@ def _check_external_files(path: Path, manifest: Manifest, model: bytes) -> None:
     try:
         outside = external_files(model) - manifest.files.keys()
     except OnnxError as error:
-        raise _error(path / MODEL, f"is not an ONNX model: {error}")
+        raise _error(path / MODEL, f"is not an ONNX model: {error}") from error
     if outside:
         raise _error(path / MODEL, f"keeps tensors in {sorted(outside)[0]!r}, which {MANIFEST} does not list")
 

@@ -70,6 +70,16 @@ class Encoder:
         flat = np.fromiter(chain.from_iterable(ids), dtype=np.int64, count=int(counts.sum()))
         return TokenRows(flat, np.cumsum(counts) - counts, counts, text_of)
 
+    def word_spans(self, text: str) -> list[tuple[int, int]]:
+        """(start, end) in characters of every word of `text` within the limit that has a letter or digit."""
+        encoding = self._tokenizer.encode(text)
+        spans: dict[int, tuple[int, int]] = {}
+        for word, (start, end) in zip(encoding.word_ids, encoding.offsets, strict=True):
+            if word is not None:
+                first, last = spans.get(word, (start, end))
+                spans[word] = (min(first, start), max(last, end))
+        return [span for span in spans.values() if any(letter.isalnum() for letter in text[slice(*span)])]
+
     def _find_pad_id(self) -> int:
         for token in ("[PAD]", "<pad>", "<|pad|>"):
             found = self._tokenizer.token_to_id(token)

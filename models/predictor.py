@@ -26,6 +26,7 @@ from models.batching import Batch, length_buckets, plan_batches
 from models.bundle import MODEL, TOKENIZER, Bundle, BundleError
 from models.cache import ScoreCache, text_key
 from models.encoding import Encoder, EncoderError, LongTexts, TokenRows
+from models.probabilities import softmax
 from models.providers import GraphError, ModelSession
 from models.threads import usable_cores
 
@@ -91,9 +92,12 @@ class Predictor:
         self._tokenising = ThreadPoolExecutor(1, thread_name_prefix="bearwire-tokenise")
         self._inference = ThreadPoolExecutor(self.threads, thread_name_prefix="bearwire-model")
 
-    def predict(self, texts: Sequence[str]) -> Predictions:
-        """Probabilities of every task for any number of texts (none too). Blocks; releases the GIL for most."""
-        if self._cache is None:
+    def predict(self, texts: Sequence[str], *, cached: bool = True) -> Predictions:
+        """Probabilities of every task for any number of texts (none too). Blocks; releases the GIL for most.
+
+        `cached=False` goes past the cache, for texts that will not come again.
+        """
+        if self._cache is None or not cached:
             return self._split(self._score(texts))
         keys = [text_key(text) for text in texts]
         with self._lock:
@@ -112,6 +116,10 @@ class Predictor:
             self.stats.cache_misses += len(first)
             self.stats.cache_hits += len(texts) - len(first)
         return self._split(rows)
+
+    def word_spans(self, text: str) -> list[tuple[int, int]]:
+        """Where the words lie that the model sees: (start, end) in characters, punctuation left out."""
+        return self._encoder.word_spans(text)
 
     def warm_up(self) -> None:
         """Run the largest batch of every length once, so that no later text pays for the first run of a shape."""
@@ -172,17 +180,6 @@ class Predictor:
             [softmax(part, task.temperature) for part, task in zip(logits, self.bundle.tasks, strict=True)],
             axis=1,
         )
-
-
-def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    """Probabilities float64[n, labels] of logits float32[n, labels] divided by the calibration temperature.
-
-    Temperature scaling: Guo et al. 2017, "On Calibration of Modern Neural Networks" (arXiv:1706.04599).
-    """
-    scaled = logits.astype(np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-    return probabilities
 
 
 def _combine_chunks(scores: NDArray[np.float64], rows: TokenRows) -> NDArray[np.float64]:

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.bundle import Bundle, BundleError, Task, write_manifest
-from models.predictor import Predictions, Predictor, softmax
+from models.predictor import Predictions, Predictor
+from models.probabilities import softmax
 from tests.models.tiny_bundle import TASKS, vocabulary, write_tiny_bundle
 
 words = st.sampled_from([word for word in vocabulary() if not word.startswith("[")])

@@ -1,0 +1,250 @@
+"""`bearwire models`: look at, check, measure and explain model bundles; train and export new ones."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from models.bundle import Bundle
+    from models.labelled import Labelled
+    from models.predictor import Predictor
+
+LAZY = {"train": "models.train_cli", "search": "models.train_cli", "export": "models.train_cli"}
+
+
+class ModelsGroup(click.Group):
+    """Commands that need torch are imported when they are called for, not before."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *LAZY})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in LAZY:
+            return super().get_command(ctx, cmd_name)
+        try:
+            module = importlib.import_module(LAZY[cmd_name])
+        except ModuleNotFoundError as error:
+            missing = click.Command(cmd_name, help="Needs the extra [train].", add_help_option=False)
+            missing.callback = _missing(cmd_name, error.name or "")
+            missing.ignore_unknown_options = missing.allow_extra_args = True
+            return missing
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+
+def _missing(command: str, module: str) -> Any:
+    def stop() -> None:
+        raise click.ClickException(
+            f"`bearwire models {command}` needs the Python package {module!r}: pip install 'bearwire[train]'"
+        )
+
+    return stop
+
+
+@click.group("models", cls=ModelsGroup)
+def models() -> None:
+    """Look at, check, measure and explain model bundles; train and export new ones."""
+
+
+BUNDLE = click.argument("bundle", required=False, type=click.Path(path_type=Path))
+PROVIDER = click.option("--provider", default="cpu", show_default=True, help="cpu, cuda or tensorrt")
+TASK = click.option("--task", default="sentiment", show_default=True, help="which of the bundle's tasks")
+DATA = click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="labelled texts: .csv, .jsonl or .parquet, .gz too",
+)
+TEXT_COLUMN = click.option("--text-column", default="text", show_default=True)
+LABEL_COLUMN = click.option("--label-column", default="label", show_default=True)
+LABEL_NAMES = click.option(
+    "--label", "label_names", multiple=True, metavar="WRITTEN=LABEL", help="what a value of the label column means"
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="machine-readable output")
+
+
+@models.command()
+@BUNDLE
+@JSON
+def info(bundle: Path | None, as_json: bool) -> None:
+    """What a bundle is: its tasks, limits, parent, data, metrics."""
+    loaded = _load(bundle)
+    if as_json:
+        _print_json(loaded.manifest)
+        return
+    from models.model_card import render_model_card
+
+    click.echo(f"version  {loaded.version_id}\npath     {loaded.path}\n")
+    click.echo(render_model_card(loaded.manifest), nl=False)
+
+
+@models.command()
+@BUNDLE
+@PROVIDER
+def verify(bundle: Path | None, provider: str) -> None:
+    """Check every file, the graph, and that scores do not depend on batch mates. Exit status 1 if not in order."""
+    from models.verify import verify_predictor
+
+    predictor = _predictor(_load(bundle), provider)
+    problems = verify_predictor(predictor)
+    for problem in problems:
+        click.echo(f"not in order: {problem}", err=True)
+    if problems:
+        raise SystemExit(1)
+    files = predictor.bundle.manifest.files
+    size = sum(entry.bytes for entry in files.values()) / 1e6
+    click.echo(f"{predictor.version_id}: {len(files)} files ({size:.1f} MB), graph and batch invariance in order")
+
+
+@models.command()
+@BUNDLE
+@DATA
+@TASK
+@TEXT_COLUMN
+@LABEL_COLUMN
+@LABEL_NAMES
+@PROVIDER
+@JSON
+def evaluate(
+    bundle: Path | None,
+    data: Path,
+    task: str,
+    text_column: str,
+    label_column: str,
+    label_names: tuple[str, ...],
+    provider: str,
+    as_json: bool,
+) -> None:
+    """Accuracy, macro F1, calibration, and the confusion matrix of a bundle on labelled texts."""
+    from models.evaluate import evaluate as measure
+    from models.evaluate import report
+
+    predictor = _predictor(_load(bundle), provider)
+    rows = _labelled(predictor, data, task, text_column, label_column, label_names)
+    labels = predictor.labels[task]
+    result = measure(predictor.predict(rows.texts).probabilities[task], rows.truth, task=task, labels=labels)
+    if as_json:
+        _print_json(result)
+    else:
+        click.echo(f"{predictor.version_id}, {task}, {data}\n\n{report(result)}")
+
+
+@models.command()
+@click.argument("first", type=click.Path(path_type=Path))
+@click.argument("second", type=click.Path(path_type=Path))
+@DATA
+@TASK
+@TEXT_COLUMN
+@LABEL_COLUMN
+@LABEL_NAMES
+@PROVIDER
+@JSON
+def compare(
+    first: Path,
+    second: Path,
+    data: Path,
+    task: str,
+    text_column: str,
+    label_column: str,
+    label_names: tuple[str, ...],
+    provider: str,
+    as_json: bool,
+) -> None:
+    """Two bundles on the same labelled texts: agreement, accuracy, macro F1, calibration, speed."""
+    from models.compare import compare as measure
+
+    one, other = _predictor(_load(first), provider), _predictor(_load(second), provider)
+    rows = _labelled(one, data, task, text_column, label_column, label_names)
+    try:
+        result = measure(one, other, rows, task)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        _print_json(result)
+        return
+    width = max(len(one.version_id), len(other.version_id))
+    click.echo(f"{'':{width}}  accuracy  macro F1     ECE   texts/s")
+    for name, score, speed in (
+        (one.version_id, result.first, result.first_texts_per_second),
+        (other.version_id, result.second, result.second_texts_per_second),
+    ):
+        click.echo(f"{name:{width}}  {score.accuracy:8.4f}  {score.macro_f1:8.4f}  {score.ece:6.4f}  {speed:8.0f}")
+    click.echo(
+        f"\nsame label for {result.agreement:.2%} of {result.rows} texts; probabilities differ by "
+        f"{result.mean_difference:.4f} on average, {result.largest_difference:.4f} at most"
+    )
+
+
+@models.command()
+@click.argument("text")
+@click.option("--bundle", type=click.Path(path_type=Path), help="default: the shipped bundle")
+@TASK
+@click.option("--label", help="default: the label the model chose")
+@PROVIDER
+@JSON
+def explain(text: str, bundle: Path | None, task: str, label: str | None, provider: str, as_json: bool) -> None:
+    """Which words of TEXT made the model say so."""
+    from models.explain import explain as attribute
+
+    predictor = _predictor(_load(bundle), provider)
+    try:
+        words = attribute(predictor, text, task, label)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    row = predictor.predict([text]).probabilities[task][0]
+    labels = predictor.labels[task]
+    shown = label or labels[int(row.argmax())]
+    probability = float(row[labels.index(shown)])
+    if as_json:
+        _print_json({"task": task, "label": shown, "probability": probability, "words": words})
+        return
+    click.echo(f"{task}: {shown} ({probability:.3f})")
+    for word in sorted(words, key=lambda word: (-word.weight, word.start)):
+        click.echo(f"{word.weight:+8.3f}  {word.word}")
+
+
+def _load(path: Path | None) -> Bundle:
+    from models.bundle import Bundle, BundleError, default_bundle_path
+
+    try:
+        return Bundle.load(path or default_bundle_path())
+    except BundleError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _predictor(bundle: Bundle, provider: str) -> Predictor:
+    from models.bundle import BundleError
+    from models.predictor import Predictor
+    from models.providers import ProviderError
+
+    try:
+        return Predictor(bundle, provider=provider, cache_entries=0)
+    except (BundleError, ProviderError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _labelled(
+    predictor: Predictor, data: Path, task: str, text: str, label: str, label_names: tuple[str, ...]
+) -> Labelled:
+    from models.labelled import LabelledError, read_labelled
+
+    if task not in predictor.labels:
+        raise click.ClickException(f"no task {task!r}; the bundle has {', '.join(predictor.labels)}")
+    odd = [pair for pair in label_names if "=" not in pair]
+    if odd:
+        raise click.ClickException(f"--label {odd[0]} is not of the form WRITTEN=LABEL")
+    names = dict(pair.split("=", 1) for pair in label_names)
+    try:
+        return read_labelled(data, predictor.labels[task], text=text, label=label, names=names)
+    except LabelledError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _print_json(value: object) -> None:
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

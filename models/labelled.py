@@ -1,0 +1,85 @@
+"""Labelled texts to measure a model on: a text and a label column of a CSV, JSONL or Parquet file."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+csv.field_size_limit(1 << 26)
+
+
+class LabelledError(ValueError):
+    """A file of labelled texts cannot be used. The message names the file, the row and what was expected."""
+
+
+class Labelled(NamedTuple):
+    """Texts and, for each, the index of its true label: int64[n]."""
+
+    texts: list[str]
+    truth: NDArray[np.int64]
+
+
+def read_labelled(
+    file: Path,
+    labels: Sequence[str],
+    *,
+    text: str = "text",
+    label: str = "label",
+    names: Mapping[str, str] | None = None,
+) -> Labelled:
+    """Every row of `file` (.csv, .jsonl, .parquet; .gz too), in order.
+
+    `names` translates what the label column holds into a label of the model, such as {"0": "negative"};
+    without an entry the value itself must be a label, in any case. Raises LabelledError.
+    """
+    index = {name.casefold(): at for at, name in enumerate(labels)}
+    translate = names or {}
+    texts: list[str] = []
+    truth: list[int] = []
+    for number, row in enumerate(_rows(file), start=1):
+        if text not in row or label not in row:
+            raise LabelledError(f"{file}, row {number}: expected columns {text!r} and {label!r}, found {list(row)}")
+        written = str(row[label]).strip()
+        at = index.get(translate.get(written, written).casefold())
+        if at is None:
+            raise LabelledError(
+                f"{file}, row {number}: {written!r} is not a label of the task ({', '.join(labels)}); "
+                f"say what it means with --label {written}=LABEL"
+            )
+        texts.append(str(row[text] or ""))
+        truth.append(at)
+    if not texts:
+        raise LabelledError(f"{file} has no rows")
+    return Labelled(texts, np.array(truth, dtype=np.int64))
+
+
+def _rows(file: Path) -> Iterator[Mapping[str, object]]:
+    if not file.is_file():
+        raise LabelledError(f"{file} does not exist")
+    suffix = Path(file.name.removesuffix(".gz")).suffix
+    if suffix == ".parquet":
+        from pyarrow import parquet
+
+        for batch in parquet.ParquetFile(file).iter_batches():
+            yield from batch.to_pylist()
+        return
+    if suffix not in (".csv", ".jsonl"):
+        raise LabelledError(f"{file} is neither .csv, .jsonl nor .parquet")
+    with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as raw:
+        if suffix == ".csv":
+            yield from csv.DictReader(io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""))
+            return
+        for number, line in enumerate(raw, start=1):
+            if line.strip():
+                try:
+                    yield msgspec.json.decode(line, type=dict[str, object])
+                except msgspec.DecodeError as error:
+                    raise LabelledError(f"{file}, line {number}: not a JSON object: {error}") from error

@@ -1,0 +1,106 @@
+"""`bearwire models ...` answers in words or JSON, and errors in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+
+from models.bundle import Bundle, write_manifest
+from models.cli import models
+from tests.models.tiny_bundle import write_tiny_bundle
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(models, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "data.csv").write_text("text,label\nrecord profit,1\nfraud lawsuit,0\n")
+    return tmp_path / "data.csv"
+
+
+NAMES = ("--label", "1=positive", "--label", "0=negative")
+
+
+def test_help_lists_every_command() -> None:
+    text = run("--help").output
+    assert all(name in text for name in ("info", "verify", "evaluate", "compare", "explain", "train", "export"))
+
+
+def test_info_shows_the_card_or_the_manifest(tiny: Bundle) -> None:
+    assert tiny.version_id in run("info", tiny.path).output
+    assert json.loads(run("info", tiny.path, "--json").output)["tasks"][0]["name"] == "sentiment"
+
+
+def test_verify_is_quiet_about_a_good_bundle(tiny: Bundle) -> None:
+    result = run("verify", tiny.path)
+    assert result.exit_code == 0, result.output
+    assert "in order" in result.output
+
+
+def test_verify_names_what_is_broken(bundle_dir: Path) -> None:
+    (bundle_dir / "NOTICE").unlink()
+    result = run("verify", bundle_dir)
+    assert result.exit_code == 1
+    assert "NOTICE is missing" in result.output
+
+
+def test_verify_finds_a_model_that_looks_across_texts(tmp_path: Path, tiny: Bundle) -> None:
+    write_tiny_bundle(tmp_path / "b")
+    model = onnx.load(tmp_path / "b" / "model.onnx")
+    model.graph.node[-1].output[0] = "apart"
+    nodes = [
+        onnx.helper.make_node("ReduceMax", ["apart"], ["largest_in_batch"], axes=[0], keepdims=1),
+        onnx.helper.make_node("Sub", ["apart", "largest_in_batch"], ["below_largest"]),
+        onnx.helper.make_node("Abs", ["below_largest"], ["topic"]),
+    ]
+    model.graph.node.extend(nodes)
+    onnx.save(model, tmp_path / "b" / "model.onnx")
+    write_manifest(tmp_path / "b", tiny.manifest)
+    result = run("verify", tmp_path / "b")
+    assert result.exit_code == 1
+    assert "task 'topic' scores a text differently in another batch" in result.output
+
+
+def test_evaluate_measures(tiny: Bundle, data: Path) -> None:
+    found = json.loads(run("evaluate", tiny.path, "--data", data, *NAMES, "--json").output)
+    assert (found["rows"], found["accuracy"]) == (2, 1.0)
+    assert "accuracy 1.0000" in run("evaluate", tiny.path, "--data", data, *NAMES).output
+
+
+def test_evaluate_says_how_to_name_labels(tiny: Bundle, data: Path) -> None:
+    result = run("evaluate", tiny.path, "--data", data)
+    assert result.exit_code == 1
+    assert "--label 1=LABEL" in result.output
+
+
+def test_compare_puts_two_bundles_side_by_side(tiny: Bundle, bundle_dir: Path, data: Path) -> None:
+    output = run("compare", tiny.path, bundle_dir, "--data", data, *NAMES).output
+    assert "same label for 100.00% of 2 texts" in output
+
+
+def test_explain_lists_words_heaviest_first(tiny: Bundle) -> None:
+    output = run("explain", "company fraud today", "--bundle", tiny.path).output.splitlines()
+    assert output[0].startswith("sentiment: negative")
+    assert output[1].endswith("fraud")
+    found = json.loads(run("explain", "company fraud today", "--bundle", tiny.path, "--json").output)
+    assert len(found["words"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("explain", "x", "--task", "mood"), "no task 'mood'"),
+        (("explain", "x", "--provider", "cuda"), "provider 'cuda' was asked for"),
+    ],
+)
+def test_errors_are_one_line_without_a_traceback(tiny: Bundle, arguments: tuple[str, ...], message: str) -> None:
+    result = run(*arguments, "--bundle", tiny.path)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert "Traceback" not in result.output

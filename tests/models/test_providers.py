@@ -1,0 +1,55 @@
+"""A provider that is not there is an error, bound buffers give the same numbers, and cores are counted right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.bundle import Bundle
+from models.predictor import Predictor
+from models.providers import ModelSession, ProviderError, check_provider
+from models.threads import usable_cores
+from tests.models.tiny_bundle import vocabulary
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_missing_provider_says_what_was_found_and_what_to_install(provider: str) -> None:
+    with pytest.raises(ProviderError, match=rf"'{provider}'.*has only CPUExecutionProvider\. .*bearwire\[gpu\]"):
+        check_provider(provider, ["CPUExecutionProvider"])
+
+
+def test_an_unknown_provider_says_which_there_are() -> None:
+    with pytest.raises(ProviderError, match="choose one of cpu, cuda, tensorrt"):
+        check_provider("tpu")
+
+
+def test_the_provider_in_use_is_told(tiny: Bundle) -> None:
+    assert Predictor(tiny).provider_in_use == "cpu"
+
+
+def test_bound_buffers_give_the_same_numbers(tiny: Bundle) -> None:
+    model = tiny.read("model.onnx")
+    ids = np.random.default_rng(1).integers(0, len(vocabulary()), (5, 9))
+    mask = np.ones_like(ids)
+    plain = ModelSession(model).run(["topic", "sentiment"], ids, mask)
+    bound = ModelSession(model, io_binding=True).run(["topic", "sentiment"], ids, mask)
+    assert all(np.array_equal(one, other) for one, other in zip(plain, bound, strict=True))
+
+
+def test_cores_are_at_least_one_and_at_most_the_quota(tmp_path: Path) -> None:
+    assert usable_cores() >= 1
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    assert usable_cores(cgroup=tmp_path) == 1
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert usable_cores(cgroup=tmp_path) == usable_cores(cgroup=tmp_path / "none")
+
+
+def test_twins_of_a_hyper_threaded_core_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3})
+    for cpu, twins in {0: "0,2", 2: "0,2", 1: "1,3", 3: "1,3"}.items():
+        folder = tmp_path / f"cpu{cpu}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(twins + "\n")
+    assert usable_cores(topology=tmp_path, cgroup=tmp_path / "none") == 2
