@@ -145,10 +145,8 @@ class WindowFile:
         columns = _sums(f"{name}_", counts, sources)
         if len(having) == len(panes):
             return columns
-        known = pa.array(
-            np.repeat([window_ms in rows.windows_ms for rows in panes], [len(rows.keys) for rows in panes])
-        )
-        places = pc.if_else(known, pc.subtract(pc.cumulative_sum(pc.cast(known, pa.int64())), 1), None)
+        known = np.repeat([window_ms in rows.windows_ms for rows in panes], [len(rows.keys) for rows in panes])
+        places = pa.array(np.cumsum(known) - 1, mask=~known)
         return {column: values.take(places) for column, values in columns.items()}
 
 
