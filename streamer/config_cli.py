@@ -15,6 +15,7 @@ from streamer.config_load import ConfigError, Loaded
 from streamer.config_reference import config_schema
 from streamer.config_rules import book_rules
 from streamer.config_tree import Problem, fields_of
+from streamer.schemas import SCHEMAS, load_schema
 from streamer.secret import Secret
 from streamer.timestamps import format_duration
 
@@ -56,9 +57,11 @@ def show(loaded: Loaded, changed: bool) -> None:
 
 
 @config.command()
-def schema() -> None:
-    """Print the JSON Schema of bearwire.yaml, for editors."""
-    click.echo(orjson.dumps(config_schema(), option=orjson.OPT_INDENT_2))
+@click.argument("name", default="config", type=click.Choice(["config", *SCHEMAS]))
+def schema(name: str) -> None:
+    """Print a JSON Schema: of bearwire.yaml for editors, or of what is in a topic."""
+    found = config_schema() if name == "config" else load_schema(name)
+    click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
 
 
 def plain(section: Section, default: Section | None = None) -> dict[str, Any]:

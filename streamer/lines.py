@@ -8,6 +8,7 @@ import os
 import select
 import stat
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,10 @@ from typing import BinaryIO, Final, NamedTuple, cast
 
 READ_BYTES: Final = 1 << 18
 MAX_LINE_BYTES: Final = 64 << 20
+
+
+class SourceError(Exception):
+    """A file that is not what its name says; names it and what is wrong."""
 
 
 class Line(NamedTuple):
@@ -52,7 +57,7 @@ class LineSource:
         size = 0
         rest = bytearray()
         dropping = False
-        while data := self._stream.read1(READ_BYTES):
+        while data := self._read():
             self.read_bytes += len(data)
             parts = data.split(b"\n")
             for position, part in enumerate(parts):
@@ -81,6 +86,12 @@ class LineSource:
             lines.append(last)
         if lines:
             yield Chunk(lines, True)
+
+    def _read(self) -> bytes:
+        try:
+            return self._stream.read1(READ_BYTES)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise SourceError(f"{getattr(self._raw, 'name', 'the input')}: not intact gzip: {error}") from None
 
     @property
     def position(self) -> int:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -14,14 +15,12 @@ from typing import Any, BinaryIO, Final, Protocol, cast
 
 import orjson
 
-from streamer.lines import MAX_LINE_BYTES, Chunk, Line, open_lines
+from streamer.lines import MAX_LINE_BYTES, Chunk, Line, SourceError, open_lines
 from streamer.timestamps import format_rfc3339
 
 _ROWS_AT_ONCE: Final = 2048
 
-
-class SourceError(Exception):
-    """A file that is not what its name says; names it and what is wrong."""
+__all__ = ["Source", "SourceError", "TableSource", "open_source", "row_as_json"]
 
 
 class Source(Protocol):
@@ -122,6 +121,8 @@ def _csv_rows(stream: BinaryIO, raw: BinaryIO, path: str) -> Iterator[tuple[int,
             yield raw.tell(), row
     except csv.Error as error:
         raise SourceError(f"{path}: line {reader.line_num}: {error}") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise SourceError(f"{path}: not intact gzip: {error}") from None
 
 
 def _parquet_rows(raw: BinaryIO, path: str) -> tuple[Iterator[tuple[int, dict[str, Any]]], int]:
