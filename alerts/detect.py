@@ -25,6 +25,10 @@ from alerts.surprise import count_surprise, drift_surprise, share_surprise
 from alerts.tails import Tails
 
 _TAIL_ARRAYS = ("counts", "censored", "exposure_days", "curves", "slopes")
+ORDINARY = -9.0
+"""The rarity of what is not surprising at all."""
+
+_LEAST_SURPRISE = 1.0
 _SHARE_FLOOR = 1.0
 _SHARE_SCALE = 2.0
 _EPISODE_FLOOR = 0.3
@@ -97,30 +101,33 @@ class Detector:
         share = base.share[ids][:, None]
         days = base.season.days_between(end_ms - self.windows_ms, end_ms)
         expected = base.rate[ids][:, None] * share * days
-        classes = base.activity[ids]
-        spread = self.spread[classes] + base.rate_variance(ids)[:, None]
-        correlation = np.minimum(self.pair_correlation[classes] + base.share_correlation(ids)[:, None], 0.9)
         surprise = np.zeros((len(ids), self.channels))
         ready = base.watched_ms >= self.windows_ms
         told = ready & (negative >= self.min_negative) & (negative > expected) & (negative > documents * share)
         for series, until_ms in muted.items():
             told[ids == series] &= end_ms - self.windows_ms >= until_ms
-        if told.any():
-            wide = np.broadcast_to(share, told.shape)[told]
-            counts = count_surprise(negative[told], expected[told], spread[told])
-            shares = share_surprise(negative[told], documents[told], wide, correlation[told])
-            both = np.where(shares >= _SHARE_FLOOR, np.minimum(counts, _SHARE_SCALE * shares), 0.0)
-            surprise[:, : len(self.windows_ms)][told] = both
+        if not told.any():
+            ordinary = np.full((len(ids), self.channels), ORDINARY)
+            return Scores(surprise, ordinary, ordinary[:, 0], np.zeros(len(ids), np.int64), expected, share[:, 0])
+        classes = base.activity[ids]
+        spread = self.spread[classes] + base.rate_variance(ids)[:, None]
+        correlation = np.minimum(self.pair_correlation[classes] + base.share_correlation(ids)[:, None], 0.9)
+        wide = np.broadcast_to(share, told.shape)[told]
+        counts = count_surprise(negative[told], expected[told], spread[told])
+        shares = share_surprise(negative[told], documents[told], wide, correlation[told])
+        both = np.where(shares >= _SHARE_FLOOR, np.minimum(counts, _SHARE_SCALE * shares), 0.0)
+        surprise[:, : len(self.windows_ms)][told] = both
         if self.slow:
             drift = drift_surprise(base.drift_share[ids], base.drift_count[ids])
             surprise[:, -1] = np.where(told[:, -1], drift, 0.0)
         rarities = np.empty_like(surprise)
         for channel, tails in enumerate(self.tails):
             rarities[:, channel] = -tails.log_rate(classes, surprise[:, channel])
-        rarities[surprise <= 0.0] = -9.0
+        rarities[surprise < _LEAST_SURPRISE] = ORDINARY
         best = rarities.argmax(axis=1)
-        highest = np.maximum(rarities[np.arange(len(ids)), best], 0.0)
-        return Scores(surprise, rarities, -self.together.log_rate(classes, highest), best, expected, share[:, 0])
+        highest = rarities[np.arange(len(ids)), best]
+        rarity = np.where(highest < _EPISODE_FLOOR, ORDINARY, -self.together.log_rate(classes, highest))
+        return Scores(surprise, rarities, rarity, best, expected, share[:, 0])
 
     def learn(
         self, ids: Ints, scores: Scores, negative: Floats, end_ms: int, windows: NDArray[np.int64], base: Baselines,
@@ -161,6 +168,8 @@ class Detector:
         From the moment it fires its maximum no longer grows: of a real surge only "at least as rare" is learned.
         """
         peak, fired = self.peak[ids, channel], self.fired[ids, channel]
+        if not (peak.any() or (values >= _EPISODE_FLOOR).any()):
+            return
         over = (peak > 0.0) & (end_ms - self.last_ms[ids, channel] > self.gap_ms[channel])
         if over.any():
             tails.record(classes[over], peak[over], fired[over])

@@ -28,7 +28,7 @@ from alerts.season import Season
 from alerts.wording import line, paragraph, resolves_when
 
 SHARD = 4096
-_CHECK_MS = 300_000
+_CHECK_MS = 600_000
 _TEACH_AFTER_MS = 3 * DAY_MS
 
 

@@ -90,7 +90,7 @@ def _curve(
     """log10 rate over GRID of one class, and the decay of its tail per unit of score (natural logarithm)."""
     above = np.cumsum(counts[::-1])[::-1]
     rates = (above + prior_days * 10.0**parent) / (days + prior_days)
-    start = int(np.argmax(above <= _FEW))
+    start = int(np.argmax(above <= _FEW)) or int(np.argmax(counts > 0.0))
     excess = float(counts[start:] @ (GRID[start:] - GRID[start] + STEP / 2))
     seen = float((counts[start:] - censored[start:]).sum())
     slope = (seen + _PRIOR_EXCESSES) / (excess + _PRIOR_EXCESSES / parent_slope)
