@@ -62,8 +62,10 @@ class NoveltyIndex:
         self.segments = [segment for segment in self.segments if segment.last_slot >= live_from]
         duplicate = self._duplicates(id_hash, live_from)
         rows = np.flatnonzero(~duplicate)
-        first_of, member_of = _first_of_equals(text_hash[rows])
-        texts = rows[first_of]
+        first_of, hash_of = _first_of_equals(text_hash[rows])
+        canonical = np.argsort(first_of)
+        member_of = np.argsort(canonical)[hash_of]
+        texts = rows[first_of[canonical]]
         low = minima[texts].astype(np.uint8)
         keys = bucket_keys(minima[texts], text_hash[texts])
         buckets, members = _sorted_entries(keys)

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamer.novelty import FINGERPRINT_SIZE, fingerprint
+from streamer.novelty_index import CANDIDATES, SLOTS, Folded, NoveltyIndex
+from streamer.novelty_segments import bucket_keys
+from streamer.records import hash64
+
+WIRE = "Halvorsen Shipping cuts its full-year profit forecast after weak freight rates in the third quarter"
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        f"RT @deskwire: {WIRE} https://t.co/abc123",
+        WIRE.upper() + "!!",
+        f"{WIRE} $HLV #shipping".replace(" $HLV #shipping", " https://example.invalid/x?y=1"),
+        "RT @a: RT @b: " + WIRE,
+        WIRE.replace("profit", "#profit"),
+        "\u201c" + WIRE + "\u201d via @deskwire",
+    ],
+)
+def test_retweets_and_marks_leave_the_fingerprint_alone(copy: str) -> None:
+    made = fingerprint([WIRE, copy])
+    assert made.text_hash[0] == made.text_hash[1]
+    assert (made.minima[0] == made.minima[1]).all()
+
+
+def test_a_light_edit_changes_few_minima_and_another_story_nearly_all() -> None:
+    edited = WIRE.replace("weak freight", "falling freight")
+    other = "Orrin Bank names a new head of risk as its chief executive prepares to step down next spring"
+    made = fingerprint([WIRE, edited, other]).minima
+    assert (made[0] == made[1]).mean() > 0.6
+    assert (made[0] == made[2]).mean() < 0.2
+
+
+def test_short_texts_match_only_when_equal() -> None:
+    made = fingerprint(["Buy now", "buy NOW!", "Sell now", "https://example.invalid/a", "https://example.invalid/b"])
+    same = (made.minima[:, None] == made.minima[None]).all(axis=2)
+    assert same.tolist() == (np.eye(5, dtype=bool) | np.isin(np.add.outer(range(5), range(5)), [1])).tolist()
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=60), min_size=1, max_size=8))
+@settings(deadline=None)
+def test_a_fingerprint_does_not_depend_on_its_batch(texts: list[str]) -> None:
+    together = fingerprint(texts)
+    for row, text in enumerate(texts):
+        alone = fingerprint([text])
+        assert (alone.minima[0] == together.minima[row]).all()
+        assert alone.text_hash[0] == together.text_hash[row]
+
+
+def sequential(
+    similarity: float,
+    documents: list[tuple[int, int, int, np.ndarray]],
+) -> list[tuple[bool, int, bool]]:
+    """The rule of the index, document by document: (slot, id, text hash, minima) to (duplicate, story, copy)."""
+    needed = NoveltyIndex(similarity).needed
+    stories: list[tuple[int, np.ndarray]] = []
+    buckets: dict[int, list[int]] = {}
+    counted: dict[int, int] = {}
+    results = []
+    for slot, identity, text, minima in documents:
+        if identity in counted and counted[identity] >= slot - SLOTS:
+            results.append((True, -1, False))
+            continue
+        counted[identity] = slot
+        keys = bucket_keys(minima[None], np.array([text], np.uint64))[0].tolist()
+        shown = set()
+        for key in keys:
+            living = [story for story in buckets.get(key, []) if stories[story][0] >= slot - SLOTS]
+            shown.update(living[:CANDIDATES])
+        alike = [
+            story
+            for story in sorted(shown)
+            if (stories[story][1].astype(np.uint8) == minima.astype(np.uint8)).sum() >= needed
+        ]
+        if alike:
+            results.append((False, alike[0], True))
+        else:
+            results.append((False, len(stories), False))
+            for key in keys:
+                buckets.setdefault(key, []).append(len(stories))
+            stories.append((slot, minima))
+    return results
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[tuple[int, int, int, np.ndarray]]:
+    """Documents in slots, drawn from few families of alike fingerprints, so that buckets are crowded."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    families = random.integers(0, 1 << 16, (draw(st.integers(1, 4)), FINGERPRINT_SIZE)).astype(np.uint16)
+    documents = []
+    slot = 0
+    for _ in range(draw(st.integers(1, 60))):
+        slot += draw(st.sampled_from([0, 0, 0, 0, 1, 5, SLOTS + 1]))
+        minima = families[random.integers(len(families))].copy()
+        changed = random.random(FINGERPRINT_SIZE) < draw(st.sampled_from([0.0, 0.15, 0.3, 0.5]))
+        minima[changed] = random.integers(0, 40, int(changed.sum()))
+        documents.append((slot, int(random.integers(0, 50)), hash64(minima.tobytes()), minima))
+    return documents
+
+
+def fold_all(index: NoveltyIndex, documents: list[tuple[int, int, int, np.ndarray]], cuts: set[int]) -> list[Folded]:
+    edges = [at for at in range(1, len(documents)) if at in cuts or documents[at][0] != documents[at - 1][0]]
+    parts = []
+    for begin, end in zip([0, *edges], [*edges, len(documents)], strict=True):
+        slots, ids, texts, minima = zip(*documents[begin:end], strict=True)
+        parts.append(
+            index.fold(slots[0], np.array(ids, np.uint64), np.array(texts, np.uint64), np.array(minima, np.uint16))
+        )
+    return parts
+
+
+@given(streams(), st.sets(st.integers(1, 60)), st.sampled_from([0.5, 0.7, 0.9]))
+@settings(max_examples=400, deadline=None)
+def test_folding_batches_equals_the_rule_document_by_document(
+    documents: list[tuple[int, int, int, np.ndarray]], cuts: set[int], similarity: float
+) -> None:
+    index = NoveltyIndex(similarity)
+    parts = fold_all(index, documents, cuts)
+    got = [
+        triple
+        for part in parts
+        for triple in zip(part.duplicate.tolist(), part.story.tolist(), part.copy.tolist(), strict=True)
+    ]
+    assert got == sequential(similarity, documents)
+
+
+@given(streams(), st.integers(1, 59))
+@settings(max_examples=60, deadline=None)
+def test_an_index_continues_from_its_chunks(documents: list[tuple[int, int, int, np.ndarray]], cut: int) -> None:
+    whole, first, second = NoveltyIndex(0.7), NoveltyIndex(0.7), NoveltyIndex(0.7)
+    expected = fold_all(whole, documents, {cut})
+    before = fold_all(first, documents[:cut], set())
+    second.restore(first.chunks())
+    after = fold_all(second, documents[cut:], set()) if documents[cut:] else []
+    for one, other in zip(expected, [*before, *after], strict=True):
+        assert all((a == b).all() for a, b in zip(one, other, strict=True))
+    assert second.chunks() == whole.chunks() if documents[cut:] else True
+
+
+def test_copies_are_counted_on_their_story() -> None:
+    index = NoveltyIndex(0.7)
+    made = fingerprint([WIRE] * 3 + ["Orrin Bank names a new head of risk as its chief prepares to step down"])
+    folded = index.fold(5, np.arange(4, dtype=np.uint64), made.text_hash, made.minima)
+    assert folded.story.tolist() == [0, 0, 0, 1]
+    index.add_copies(folded.story[folded.copy])
+    assert (index.copies_of(0), index.copies_of(1), index.copies_of(9)) == (2, 0, 0)
+
+
+def test_a_viral_text_folds_in_one_pass_however_many_copies() -> None:
+    made = fingerprint([WIRE])
+    n = 200_000
+    folded = NoveltyIndex(0.7).fold(
+        0, np.arange(n, dtype=np.uint64), np.repeat(made.text_hash, n), np.repeat(made.minima, n, axis=0)
+    )
+    assert int(folded.copy.sum()) == n - 1

@@ -1,0 +1,132 @@
+"""Small invented worlds of documents for the core's tests: partitions of records, a stand-in model, and a run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from alerts.engine import AlertEngine
+from alerts.rules import RuleSet
+from streamer.blocks import DigestBlock
+from streamer.documents import DocumentLimits
+from streamer.records import SourceRecord
+from streamer.scoring import PartitionScorer
+from streamer.selection import BookSelection
+from streamer.timestamps import format_rfc3339
+from streamer.watch import Watch, WatchOutput
+from streamer.watch_settings import WatchSettings
+from streamer.watermark import PartitionClock
+
+LABELS = {"sentiment": ("negative", "neutral", "positive"), "topic": ("Earnings", "Energy | Oil", "Macro")}
+LATENESS_MS = 120_000
+START_MS = 1_700_000_000_000 // 60_000 * 60_000
+RULES = {
+    "rules": [
+        {
+            "name": "quick",
+            "min_negative": 1,
+            "max_false_alarms": "100 per 1d",
+            "life": {"min_firing": "1m", "resolve_after": "2m", "cool_down": "1m", "repeat": "5m"},
+        }
+    ],
+    "learning": {"warm_up": "2m"},
+}
+
+
+def record(offset: int, **fields: object) -> SourceRecord:
+    """A record with a document: `id`, `text` and `published_at` have defaults made of the offset."""
+    document = {"id": f"d{offset}", "text": f"text number {offset} of the day", "published_at": START_MS} | fields
+    if isinstance(document["published_at"], int):
+        document["published_at"] = format_rfc3339(document["published_at"])
+    return SourceRecord(offset, None, None, orjson.dumps(document))
+
+
+def probabilities(texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    """What a model might say: made of each text's hash alone."""
+    digests = np.array([list(hashlib.blake2b(text.encode(), digest_size=6).digest()) for text in texts], np.float32)
+    digests = digests.reshape(-1, 6) + 1
+    return {
+        "sentiment": digests[:, :3] / digests[:, :3].sum(axis=1, keepdims=True),
+        "topic": digests[:, 3:] / digests[:, 3:].sum(axis=1, keepdims=True),
+    }
+
+
+def scorer(partition: int = 0, partitions: int = 1, *, clock: PartitionClock | None = None) -> PartitionScorer:
+    """A scorer for the book `main` that takes everything."""
+    return PartitionScorer(
+        "documents",
+        partition,
+        partitions=partitions,
+        books=[BookSelection("main")],
+        clock=clock or PartitionClock(LATENESS_MS),
+        limits=DocumentLimits(),
+        labels=LABELS,
+        model="stand-in-1",
+    )
+
+
+def blocks_of(
+    partition: int, partitions: int, records: Sequence[SourceRecord], sizes: Sequence[int]
+) -> list[DigestBlock]:
+    """The blocks of a partition whose records are scored in batches of `sizes`, then the one that says it is idle."""
+    scoring = scorer(partition, partitions)
+    blocks = []
+    at = 0
+    for size in [*sizes, len(records)]:
+        batch = records[at : at + size]
+        at += size
+        if batch:
+            prepared = scoring.prepare(batch)
+            scored = scoring.finish(prepared, probabilities(prepared.texts))
+            blocks += [DigestBlock.decode(block) for block in scored.blocks["main"]]
+    blocks.append(DigestBlock.decode(scoring.idle(scoring.position or 0)["main"]))
+    return blocks
+
+
+def settings(**changes: object) -> WatchSettings:
+    """A book with short windows, every kind of series, and a horizon of an hour."""
+    defaults: dict[str, object] = {
+        "windows_ms": (120_000, 600_000),
+        "company_topics": True,
+        "horizon_ms": 3_600_000,
+        "source_weights": {"wire": 2.0},
+    }
+    return WatchSettings(**(defaults | changes))  # type: ignore[arg-type]
+
+
+def new_watch(book: WatchSettings) -> Watch:
+    """A watch with a trigger-happy engine."""
+    return Watch(book, engine(book))
+
+
+def engine(book: WatchSettings) -> AlertEngine:
+    """An engine that alerts on little."""
+    rules = RuleSet.from_mapping(RULES)
+    return AlertEngine(rules, book=book.book, pane_ms=book.pane_ms, windows_ms=book.windows_ms)
+
+
+def run(
+    watch: Watch, blocks: Sequence[DigestBlock], restart: Callable[[int, Watch], Watch] = lambda _, watch: watch
+) -> tuple[Watch, list[WatchOutput]]:
+    """Take the blocks in; `restart` may put another watch in the place of the one that took the first n."""
+    outputs = []
+    for taken, block in enumerate(blocks):
+        watch = restart(taken, watch)
+        outputs.append(watch.take_in(block))
+    return watch, outputs
+
+
+def said(outputs: Sequence[WatchOutput]) -> list[bytes]:
+    """Everything that came out, as bytes: window records and alerts, each kind in order."""
+    windows = [record.key + b" " + record.value for output in outputs for record in output.windows()]
+    return windows + [alert.encode() for output in outputs for alert in output.alerts]
+
+
+def restored(watch: Watch) -> Watch:
+    """A copy of a watch by way of its snapshot."""
+    chunks: Mapping[str, bytes] = watch.snapshot()
+    return Watch.restore(watch.settings, engine(watch.settings), chunks)
