@@ -68,7 +68,7 @@ def _told(story: Story, lines: list[Line], rng: Random) -> list[Item]:
     ]
     copies = []
     for original in originals:
-        for _ in range(_copies(story.copies, rng)):
+        for _ in range(_copies(story.copies if COPIES_PER_TEXT[original.style] else 0.0, rng)):
             delay = int(min(rng.lognormvariate(0, 0.8) * (story.end_ms - story.start_ms) / 14, 3 * HOUR))
             copies.append(_copy(original, original.at_ms + delay, rng))
     return originals + [copy for copy in copies if copy.at_ms < story.end_ms]
@@ -122,7 +122,7 @@ def _with_late(items: list[Item], rng: Random) -> list[Item]:
         if item.story is None and item.style != "s" and item.at_ms < moment(5, 20)
     ]
     chosen = sorted(rng.sample(movable, LATE))
-    delayed = [replace(items[index], at_ms=items[index].at_ms + int(rng.uniform(2, 18) * HOUR)) for index in chosen]
+    delayed = [replace(items[index], at_ms=items[index].at_ms + int(rng.uniform(4, 20) * HOUR)) for index in chosen]
     kept = [item for index, item in enumerate(items) if index not in set(chosen)]
     return sorted(kept + delayed, key=lambda item: (item.at_ms, item.text))
 

@@ -69,7 +69,7 @@ def republish(text: str, style: Style, original_source: str, rng: Random) -> tup
         text,
         f"{text} - {original_source}",
         f"({original_source}) {text}",
-        f"UPDATE 1-{text}",
+        f"UPDATE 1-{text}" if style == "w" else f"{text} ({original_source})",
         f"{text} | {source}",
         f"{text.rstrip('.')}, {original_source} reports",
         text.replace(" mln", " million").replace(" bln", " billion").replace("EUR ", "€").replace("GBP ", "£"),

@@ -112,7 +112,7 @@ STORIES: Final = (
     Story(
         section="recall", name="Veldmark Corso recall", kind="negative", shape="half-day",
         start_ms=moment(5, 7, 20), peak_ms=moment(5, 12, 30), end_ms=moment(5, 19),
-        rise=1.1, fall=1.1, night=0.0, copies=0.6,
+        rise=0.8, fall=1.1, night=0.0, copies=0.6,
         series=("company:VLDM", "topic:Legal | Regulation"),
         related=("all", "topic:Company | Product News", "topic:Stock Movement", "topic:General News | Opinion",
                  "topic:Markets"),
