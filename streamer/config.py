@@ -12,15 +12,8 @@ from msgspec import Meta, Struct
 
 from streamer.documents import DocumentLimits
 from streamer.secret import Secret
-from streamer.timestamps import DURATION_SCHEMA_PATTERN
 
-Duration = Annotated[
-    float,
-    Meta(
-        extra={"duration": True},
-        extra_json_schema={"type": ["number", "string"], "pattern": DURATION_SCHEMA_PATTERN},
-    ),
-]
+Duration = Annotated[float, Meta(extra={"duration": True})]
 FilePath = Annotated[str, Meta(min_length=1, extra={"path": True})]
 TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 Names = tuple[Annotated[str, Meta(min_length=1)], ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ from streamer.config import Config, Section
 from streamer.config_load import ConfigError, Loaded
 from streamer.config_reference import config_schema
 from streamer.config_rules import book_rules
-from streamer.config_tree import Problem, fields_of
+from streamer.config_tree import Problem, fields_of, is_path
 from streamer.schemas import SCHEMAS, load_schema
 from streamer.secret import Secret
 from streamer.timestamps import format_duration
@@ -65,7 +66,10 @@ def schema(name: str) -> None:
 
 
 def plain(section: Section, default: Section | None = None) -> dict[str, Any]:
-    """A section as YAML would hold it: durations as text, secrets as `***`; without what equals `default`."""
+    """A section as YAML would hold it, without what equals `default`.
+
+    Durations become text, paths absolute, secrets `***`.
+    """
     tree: dict[str, Any] = {}
     for name, field in fields_of(type(section)).items():
         value = getattr(section, name)
@@ -75,7 +79,10 @@ def plain(section: Section, default: Section | None = None) -> dict[str, Any]:
         if isinstance(value, Section):
             tree[name] = plain(value, usual)
         else:
-            tree[name] = _plain_value(value, field.is_duration, default is not None)
+            at_home = is_path(field) and isinstance(value, str) and value != "default"
+            tree[name] = (
+                str(Path(value).absolute()) if at_home else _plain_value(value, field.is_duration, default is not None)
+            )
     return tree
 
 

@@ -51,7 +51,11 @@ for _tag, _pattern, _first in (
 
 def read_yaml(text: str) -> Located:
     """The data in `text`; raises `YamlProblem`."""
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise YamlProblem(line, f"holds the character U+{ord(text[error.position]):04X}, which YAML forbids") from None
     try:
         node = loader.get_single_node()
         lines: dict[Path, int] = {}
@@ -60,8 +64,6 @@ def read_yaml(text: str) -> Located:
         mark = error.problem_mark or error.context_mark
         message = str(error.problem or error.context)
         raise YamlProblem(mark.line + 1 if mark else 1, message) from None
-    except yaml.reader.ReaderError as error:
-        raise YamlProblem(1, f"{error.reason} (position {error.position})") from None
     except (ValueError, RecursionError) as error:
         raise YamlProblem(1, str(error)) from None
     finally:

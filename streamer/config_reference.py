@@ -13,7 +13,7 @@ from streamer.config import Config
 from streamer.config_load import environment_name
 from streamer.config_tree import Field, expectation, fields_of, item_section, section_type
 from streamer.secret import Secret
-from streamer.timestamps import format_duration
+from streamer.timestamps import DURATION_SCHEMA_PATTERN, format_duration
 
 SCHEMA_ID = "urn:bearwire:schema:config:1"
 
@@ -21,15 +21,32 @@ SCHEMA_ID = "urn:bearwire:schema:config:1"
 def config_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of bearwire.yaml."""
     schema = msgspec.json.schema(Config, schema_hook=_hook)
-    for definition in schema["$defs"].values():
+    for section in _sections(Config):
+        definition = schema["$defs"][section.__name__]
         # A section is laid over its defaults, so a file may leave out what the struct alone would require.
         definition.pop("required", None)
+        for name, field in fields_of(section).items():
+            if field.is_duration:
+                _allow_text(definition["properties"][name])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": SCHEMA_ID,
         "title": "bearwire.yaml",
         **_readable(schema),
     }
+
+
+def _sections(root: type[Struct]) -> Iterator[type[Struct]]:
+    yield root
+    for field in fields_of(root).values():
+        inner = section_type(field.type) or item_section(field.type)
+        if inner is not None:
+            yield from _sections(inner)
+
+
+def _allow_text(duration: dict[str, Any]) -> None:
+    number = duration.get("items", duration)
+    number.update({"type": ["number", "string"], "pattern": DURATION_SCHEMA_PATTERN})
 
 
 def config_page() -> str:

@@ -128,7 +128,7 @@ def overlay(tree: dict[str, Any], values: dict[str, Any], directory: Path, secti
                 else:
                     branches.append(item)
             tree[name] = branches
-        elif field is not None and isinstance(value, str) and _is_path(field) and value not in ("", "default"):
+        elif field is not None and isinstance(value, str) and is_path(field) and value not in ("", "default"):
             tree[name] = str(directory / Path(value).expanduser())
         else:
             tree[name] = value
@@ -335,7 +335,8 @@ def _alternatives(kind: Any) -> Iterator[tuple[Any, Meta]]:
         yield kind, Meta()
 
 
-def _is_path(field: Field) -> bool:
+def is_path(field: Field) -> bool:
+    """Whether the key names a file or directory."""
     metas = [field.meta, *(meta for _, meta in _alternatives(field.type))]
     return any((meta.extra or {}).get("path") for meta in metas)
 
