@@ -41,8 +41,14 @@ class Speed(click.ParamType):
     metavar="FACTOR|max",
     help="How many times faster than real time the news is published.",
 )
+@click.option(
+    "--bundle",
+    default="default",
+    metavar="DIRECTORY",
+    help="The model bundle to show; the one that comes with Bearwire where not given.",
+)
 @click.option("--keep", is_flag=True, help="Leave the worker running at the end, to look at its page; Ctrl-C ends it.")
-def demo(speed: float | None, keep: bool) -> None:
+def demo(speed: float | None, bundle: str, keep: bool) -> None:
     """Show it all: a broker in memory, one worker, a stream of invented news, and its alerts as they fire.
 
     Needs nothing but the extra `demo` of the distribution. Ends by itself with a summary. Exit status 1: something
@@ -58,6 +64,6 @@ def demo(speed: float | None, keep: bool) -> None:
     messages = read_messages()
     screen = Screen(Console(highlight=False), len(messages))
     try:
-        asyncio.run(Demo(messages, read_surges(), screen, speed=speed, keep=keep).run())
+        asyncio.run(Demo(messages, read_surges(), screen, speed=speed, bundle=bundle, keep=keep).run())
     except asyncio.CancelledError:
         raise click.Abort from None

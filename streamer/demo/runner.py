@@ -17,7 +17,15 @@ from aiokafka.admin import AIOKafkaAdminClient
 from msgspec.structs import replace
 
 from alerts.records import AlertRecord, decode_alert
-from streamer.config import Config, KafkaSettings, TimeSettings, TopicSettings, WebSettings, WorkerSettings
+from streamer.config import (
+    Config,
+    KafkaSettings,
+    ModelSettings,
+    TimeSettings,
+    TopicSettings,
+    WebSettings,
+    WorkerSettings,
+)
 from streamer.dead_letters import read_origin
 from streamer.demo.judging import Judgement, judge
 from streamer.demo.outputs import origin_of
@@ -62,12 +70,20 @@ class Demo:
     """One run of the demo over `messages`, judged by `surges`; `speed` is None for as fast as it goes."""
 
     def __init__(
-        self, messages: list[Message], surges: tuple[Surge, ...], screen: Screen, *, speed: float | None, keep: bool
+        self,
+        messages: list[Message],
+        surges: tuple[Surge, ...],
+        screen: Screen,
+        *,
+        speed: float | None,
+        bundle: str = "default",
+        keep: bool = False,
     ) -> None:
         self._messages = messages
         self._surges = surges
         self._screen = screen
         self._speed = speed
+        self._bundle = bundle
         self._keep = keep
         self._outcome = Outcome()
         self._last_output = 0.0
@@ -81,7 +97,7 @@ class Demo:
         quiet_clients()
         with TemporaryDirectory(prefix="bearwire-demo-") as folder, _signals_cancel():
             async with _broker(Path(folder)) as servers:
-                config = demo_config(servers, Path(folder), web_port=free_port())
+                config = demo_config(servers, Path(folder), web_port=free_port(), bundle=self._bundle)
                 await _create_topics(config)
                 worker = WorkerProcess(config, Path(folder))
                 try:
@@ -137,7 +153,7 @@ class Demo:
                 )
             await asyncio.sleep(_CHECK_SECONDS)
         outcome.seconds = time.monotonic() - began
-        while (quiet_for := time.monotonic() - self._last_output) < _QUIET_SECONDS:
+        while (quiet_for := time.monotonic() - self._last_output) < _QUIET_SECONDS:  # noqa: ASYNC110
             await asyncio.sleep(_QUIET_SECONDS - quiet_for)
         self._screen.ended()
         outcome.judgement = judge(self._surges, outcome.alerts.values())
@@ -169,7 +185,7 @@ class Demo:
             await _guard(worker)
 
 
-def demo_config(servers: str, folder: Path, *, web_port: int) -> Config:
+def demo_config(servers: str, folder: Path, *, web_port: int, bundle: str = "default") -> Config:
     """The worker's configuration: the defaults, but few partitions and timeouts that fit a run of half a minute."""
     topics = Config().topics
     return Config(
@@ -182,8 +198,9 @@ def demo_config(servers: str, folder: Path, *, web_port: int) -> Config:
         ),
         time=TimeSettings(idle_timeout_seconds=_IDLE_SECONDS),
         worker=WorkerSettings(
-            session_timeout_seconds=6.0, rebalance_timeout_seconds=3.0, data_dir=str(folder / "faust")
+            session_timeout_seconds=6.0, rebalance_timeout_seconds=6.0, data_dir=str(folder / "faust")
         ),
+        model=ModelSettings(bundle=bundle),
         web=WebSettings(host="127.0.0.1", port=web_port),
     )
 

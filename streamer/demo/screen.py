@@ -37,7 +37,7 @@ class Screen:
         self._console.print(
             Panel(
                 Text.assemble(
-                    f"{messages:,} messages of {days} days of invented news go through a broker of the demo's own\n"
+                    f"{messages:,} messages of {days} days of invented news go through a broker of the demo's own "
                     "and one real worker. Alerts appear as they fire.\n\nThe page: ",
                     (page, "bold cyan"),
                 ),

@@ -12,7 +12,10 @@ STREAM = Path(__file__).with_name("stream.jsonl.gz")
 
 
 class Message(NamedTuple):
-    """One message to publish. `published_at_ms` is None where the value is no document."""
+    """One message to publish. `published_at_ms` is None where the value is no document.
+
+    A null value has a key, as a tombstone does: what it retracts.
+    """
 
     key: bytes | None
     value: bytes | None
@@ -29,10 +32,10 @@ def read_messages(path: Path = STREAM) -> list[Message]:
     """The stream with the key (the document's id) and the event time that the publisher paces by."""
     limits = DocumentLimits()
     messages = []
-    for value in read_values(path):
+    for number, value in enumerate(read_values(path), start=1):
         parsed = parse_document(value, record_timestamp_ms=None, limits=limits)
         if isinstance(parsed, Document):
             messages.append(Message(parsed.id.encode(), value, parsed.published_at_ms))
         else:
-            messages.append(Message(None, value, None))
+            messages.append(Message(b"retracted-%d" % number if value is None else None, value, None))
     return messages
