@@ -10,6 +10,7 @@ behind a block that it has for taken in.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from streamer.records import SourceRecord
 from streamer.scoring import PartitionScorer, Prepared, ScoredBatch
 from streamer.worker.inference import InferenceQueue, Probabilities
 from streamer.worker.status import WorkerStatus
+
+log = logging.getLogger(__name__)
 
 Produce = Callable[[ScoredBatch], Awaitable[None]]
 Commit = Callable[[int, str], Awaitable[None]]
@@ -101,7 +104,8 @@ class PartitionPipeline:
         except asyncio.CancelledError:
             if not self._closing:
                 raise
-        except PartitionLost:
+        except PartitionLost as error:
+            log.info("a partition is another worker's by now: %s", error)
             self._end()
         except BaseException as error:
             self._end()

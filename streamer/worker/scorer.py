@@ -225,9 +225,10 @@ class Scorer:
     async def _send_dead_letter(self, letter: DeadLetter) -> None:
         """Send the original bytes; where the topic does not take that many, their beginning and how many there were."""
         topic, record = self._config.topics.dead_letters.name, letter.record
+        key = b"" if record.key is None and record.value is None else record.key  # aiokafka refuses nothing at all
         headers = tuple(dead_letter_headers(letter))
         try:
-            sent = await self._publisher.send(topic, record.value, key=record.key, headers=headers)
+            sent = await self._publisher.send(topic, record.value, key=key, headers=headers)
             await asyncio.shield(sent)
         except MessageSizeTooLargeError:
             value = record.value or b""

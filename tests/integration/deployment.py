@@ -1,0 +1,188 @@
+"""A deployment for tests: topics of its own on some broker, worker processes, and what lies in the topics."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import yaml
+from aiokafka import AIOKafkaProducer
+
+from models.predictor import Predictor
+from streamer.backtest import BacktestOutput
+from streamer.config import Config
+from streamer.config_load import load_config
+from streamer.dead_letters import read_origin
+from streamer.kafka_client import client_arguments
+from streamer.kafka_source import backtest_topic
+from streamer.model import load_bundle
+from streamer.topic_reader import TopicRecord, open_consumer, partitions_of, read_to_end
+
+TOPICS = ("documents", "scores", "digests", "windows", "alerts", "dead_letters", "late")
+Latest = dict[bytes, bytes | None]
+
+
+class Deployment:
+    """One configuration of Bearwire on a broker. `settings` are `section.key` to value, on top of quick timings."""
+
+    def __init__(self, servers: str, folder: Path, **settings: Any) -> None:
+        self.folder = folder
+        self.name = uuid4().hex[:8]
+        tree: dict[str, Any] = {
+            "kafka": {"bootstrap_servers": servers, "group_prefix": self.name, "request_timeout_seconds": 15},
+            "topics": {topic: {"name": f"{self.name}.{topic.replace('_', '-')}"} for topic in TOPICS},
+            "worker": {
+                "session_timeout_seconds": 3,
+                "rebalance_timeout_seconds": 3,
+                "snapshot_seconds": 1,
+                "data_dir": str(folder / "data"),
+            },
+            "web": {"enabled": False},
+            "model": {"threads": 1},
+        }
+        for key, value in settings.items():
+            section, _, name = key.partition("__")
+            place = tree.setdefault(section, {})
+            *path, last = name.split("__") if name else [""]
+            for part in path:
+                place = place.setdefault(part, {})
+            if last:
+                place[last] = value
+            else:
+                tree[section] = value
+        folder.mkdir(parents=True, exist_ok=True)
+        self.file = folder / f"{self.name}.yaml"
+        self.file.write_text(yaml.safe_dump(tree))
+        self.config: Config = load_config(self.file, {})
+
+    def worker(self, *arguments: str, number: int = 0) -> WorkerProcess:
+        """A worker process of this deployment, started."""
+        return WorkerProcess(self.file, self.folder / f"worker-{number}.log", *arguments)
+
+    async def publish(self, records: Iterable[tuple[int | None, bytes | None, bytes | None]]) -> int:
+        """Produce (partition, key, value) to the documents topic; returns how many."""
+        producer = AIOKafkaProducer(
+            **client_arguments(self.config.kafka), acks="all", linger_ms=5, max_request_size=12 * 1024 * 1024
+        )
+        await producer.start()
+        try:
+            topic = self.config.topics.documents.name
+            sent = [
+                await producer.send(topic, value, key=key, partition=partition) for partition, key, value in records
+            ]
+            await asyncio.gather(*sent)
+        finally:
+            await producer.stop()
+        return len(sent)
+
+    async def records(self, topic: str) -> list[TopicRecord]:
+        """Everything that lies in one of the topics (by its name in the configuration)."""
+        async with open_consumer(self.config.kafka) as consumer:
+            partitions = await partitions_of(consumer, getattr(self.config.topics, topic).name)
+            return [record async for record in read_to_end(consumer, partitions)]
+
+    async def latest(self, topic: str) -> Latest:
+        """The last record of each key."""
+        return {record.key or b"": record.value for record in await self.records(topic)}
+
+    async def backtest(self) -> tuple[dict[str, Latest], Any]:
+        """What one calm process makes of the documents topic: windows and alerts by key, and its counts."""
+        latest: dict[str, Latest] = {"windows": {}, "alerts": {}}
+
+        def take(output: BacktestOutput) -> None:
+            for rows in output.windows:
+                latest["windows"].update({record.key: record.value for record in rows.records()})
+            latest["alerts"].update({alert.key: alert.encode() for alert in output.alerts})
+
+        predictor = Predictor(load_bundle(self.config.model), threads=1)
+        backtest = await backtest_topic(self.config, predictor, take)
+        return latest, backtest.counts
+
+    async def accounted_for(self) -> Counter[str]:
+        """How often each source position came out, as `scores`, `late` or `dead_letters`; then of how many."""
+        seen: Counter[tuple[int, int]] = Counter()
+        fates: Counter[str] = Counter()
+        for topic in ("scores", "late"):
+            for record in await self.records(topic):
+                origin = msgspec.json.decode(record.value or b"{}")["origin"]
+                position = (origin["partition"], origin["offset"])
+                fates[topic] += position not in seen
+                seen[position] += 1
+        for record in await self.records("dead_letters"):
+            letter = read_origin(record.headers)
+            fates["dead_letters"] += (letter.partition, letter.offset) not in seen
+            seen[letter.partition, letter.offset] += 1
+        fates["repeats"] = seen.total() - len(seen)
+        fates["all"] = len(seen)
+        return fates
+
+
+class WorkerProcess:
+    """`bearwire worker` as a process of its own, its log in a file."""
+
+    def __init__(self, config: Path, log: Path, *arguments: str) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "streamer.cli", "worker", "-c", str(config), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={key: value for key, value in os.environ.items() if not key.startswith("BEARWIRE_")},
+            )
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.process.kill()
+        self.process.wait()
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def finish(self, timeout: float = 40.0) -> int:
+        """SIGTERM; returns the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"the worker did not stop within {timeout} s:\n{self.tail()}") from None
+
+    def tail(self, lines: int = 40) -> str:
+        """The end of the log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+async def until(holds: Any, what: str, *, timeout: float = 60.0, worker: WorkerProcess | None = None) -> Any:
+    """Ask `await holds()` every so often until it is true; AssertionError with the worker's log after `timeout`."""
+    deadline = time.monotonic() + timeout
+    while True:
+        result = await holds()
+        if result:
+            return result
+        if worker is not None and not worker.alive:
+            raise AssertionError(f"the worker ended with {worker.process.returncode}:\n{worker.tail()}")
+        if time.monotonic() > deadline:
+            log = f":\n{worker.tail()}" if worker is not None else ""
+            raise AssertionError(f"waited {timeout:.0f} s in vain until {what}{log}")
+        await asyncio.sleep(0.25)
