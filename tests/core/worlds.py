@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 from alerts.engine import AlertEngine
+from alerts.panes import ClosedPane, EvidenceOf
 from alerts.rules import RuleSet
 from streamer.blocks import DigestBlock
 from streamer.documents import DocumentLimits
@@ -24,17 +28,13 @@ from streamer.watermark import PartitionClock
 LABELS = {"sentiment": ("negative", "neutral", "positive"), "topic": ("Earnings", "Energy | Oil", "Macro")}
 LATENESS_MS = 120_000
 START_MS = 1_700_000_000_000 // 60_000 * 60_000
-RULES = {
-    "rules": [
-        {
-            "name": "quick",
-            "min_negative": 1,
-            "max_false_alarms": "100 per 1d",
-            "life": {"min_firing": "1m", "resolve_after": "2m", "cool_down": "1m", "repeat": "5m"},
-        }
-    ],
-    "learning": {"warm_up": "2m"},
-}
+EXAMPLES = float(os.environ.get("BEARWIRE_PROPERTY_EXAMPLES", "1"))
+"""How many times the usual number of examples property tests try."""
+
+
+def examples(usual: int) -> int:
+    """The number of examples where `usual` are tried by default."""
+    return max(1, round(usual * EXAMPLES))
 
 
 def record(offset: int, **fields: object) -> SourceRecord:
@@ -98,15 +98,54 @@ def settings(**changes: object) -> WatchSettings:
     return WatchSettings(**(defaults | changes))  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class Remark:
+    """What the chatty engine says of a series in a pane."""
+
+    text: str
+
+    def encode(self) -> bytes:
+        """As an alert record does."""
+        return self.text.encode()
+
+
+class ChattyEngine(AlertEngine):
+    """Says everything it is shown, evidence included, and stays live for `LIVE_MS` after any documents."""
+
+    LIVE_MS = 240_000
+
+    def __init__(self, book: WatchSettings) -> None:
+        super().__init__(RuleSet(), book=book.book, pane_ms=book.pane_ms, windows_ms=book.windows_ms)
+        self.live_until_ms = 0
+        self.seen_until_ms = 0
+        self.dropped: list[int] = []
+
+    def observe(self, pane: ClosedPane, evidence: EvidenceOf, model: str) -> list[Any]:
+        if len(pane.ids):
+            self.live_until_ms = pane.end_ms + self.LIVE_MS
+        self.seen_until_ms = pane.end_ms
+        remarks = [Remark(f"{pane.start_ms} {pane.windows[:, :, :2].sum(axis=1).tolist()} {self.dropped}")]
+        for number, counts in zip(pane.ids.tolist(), pane.counts.tolist(), strict=True):
+            said = evidence(number, pane.end_ms - 120_000, pane.end_ms)
+            remarks.append(Remark(f"{number} {pane.keys[number]} {counts} {said} {model}"))
+        return remarks
+
+    def is_live(self) -> bool:
+        return self.seen_until_ms < self.live_until_ms
+
+    def drop_series(self, ids: Iterable[int]) -> None:
+        self.dropped += ids
+
+    def snapshot(self) -> dict[str, bytes]:
+        return {"state": orjson.dumps([self.live_until_ms, self.seen_until_ms, self.dropped])}
+
+    def restore(self, chunks: Mapping[str, bytes]) -> None:
+        self.live_until_ms, self.seen_until_ms, self.dropped = orjson.loads(chunks["state"])
+
+
 def new_watch(book: WatchSettings) -> Watch:
-    """A watch with a trigger-happy engine."""
-    return Watch(book, engine(book))
-
-
-def engine(book: WatchSettings) -> AlertEngine:
-    """An engine that alerts on little."""
-    rules = RuleSet.from_mapping(RULES)
-    return AlertEngine(rules, book=book.book, pane_ms=book.pane_ms, windows_ms=book.windows_ms)
+    """A watch with a chatty engine."""
+    return Watch(book, ChattyEngine(book))
 
 
 def run(
@@ -129,4 +168,4 @@ def said(outputs: Sequence[WatchOutput]) -> list[bytes]:
 def restored(watch: Watch) -> Watch:
     """A copy of a watch by way of its snapshot."""
     chunks: Mapping[str, bytes] = watch.snapshot()
-    return Watch.restore(watch.settings, engine(watch.settings), chunks)
+    return Watch.restore(watch.settings, ChattyEngine(watch.settings), chunks)
