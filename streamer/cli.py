@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from importlib import import_module
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import click
 
@@ -114,9 +114,13 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit status."""
     try:
-        result: Any = cli.main(arguments, prog_name="bearwire", standalone_mode=False)
+        if "_BEARWIRE_COMPLETE" in os.environ:
+            cli.main(arguments, prog_name="bearwire")
+        # Not `main`: it turns a broken pipe into an exit of its own before we see it.
+        with cli.make_context("bearwire", sys.argv[1:] if arguments is None else list(arguments)) as context:
+            cli.invoke(context)
         sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+        return 0
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.ClickException as error:

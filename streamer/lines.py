@@ -111,10 +111,11 @@ class LineSource:
 def open_lines(path: str) -> Iterator[LineSource]:
     """Opens a file, `-` for standard input; a name that ends in .gz is decompressed. Raises OSError."""
     if path == "-":
-        yield LineSource(cast(BinaryIO, sys.stdin.buffer), size=_regular_size(sys.stdin.fileno()))
+        pipe = cast(BinaryIO, sys.stdin.buffer)
+        yield LineSource(pipe, size=_regular_size(pipe))
         return
     with Path(path).open("rb") as raw:
-        size = _regular_size(raw.fileno())
+        size = _regular_size(raw)
         if path.endswith(".gz"):
             with gzip.open(raw, "rb") as stream:
                 yield LineSource(cast(BinaryIO, stream), raw, size=size)
@@ -122,8 +123,11 @@ def open_lines(path: str) -> Iterator[LineSource]:
             yield LineSource(raw, size=size)
 
 
-def _regular_size(descriptor: int) -> int | None:
-    status = os.fstat(descriptor)
+def _regular_size(stream: BinaryIO) -> int | None:
+    try:
+        status = os.fstat(stream.fileno())
+    except io.UnsupportedOperation:
+        return None
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 

@@ -112,11 +112,10 @@ def _csv_rows(stream: BinaryIO, raw: BinaryIO, path: str) -> Iterator[tuple[int,
     csv.field_size_limit(MAX_LINE_BYTES)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     reader = csv.DictReader(text, restkey="more_cells")
-    if "text" not in (reader.fieldnames or ()):
-        raise SourceError(
-            f"{path}: the first line names no column `text`, found {', '.join(reader.fieldnames or ())[:200]}"
-        )
     try:
+        columns = reader.fieldnames or ()
+        if "text" not in columns:
+            raise SourceError(f"{path}: the first line names no column `text`, found {', '.join(columns)[:200]}")
         for row in reader:
             yield raw.tell(), row
     except csv.Error as error:

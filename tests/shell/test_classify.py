@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import base64
+import gzip
+import os
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pytest
+from click.testing import Result
+from pyarrow import parquet
+
+import streamer.classify_cli
+from streamer.classify import CHUNK_LINES, Tally, classify_chunks
+from streamer.config import Config
+from streamer.lines import Chunk, Line
+from tests.shell.commands import bearwire, process_arguments
+from tests.shell.words import Words, WordScorer
+
+LIMITS = Config().document_limits
+
+
+@pytest.fixture(autouse=True)
+def word_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(streamer.classify_cli, "load_predictor", lambda settings: WordScorer())
+    monkeypatch.chdir(tmp_path)
+
+
+def lines(result: Result) -> list[dict[str, Any]]:
+    assert result.exit_code == 0, result.output
+    return [orjson.loads(line) for line in result.stdout_bytes.splitlines()]
+
+
+def test_each_line_gets_sentiment_topic_and_model() -> None:
+    (line,) = lines(bearwire("classify", input='{"id":"a","text":"bad"}'))
+    assert line == {
+        "id": "a",
+        "sentiment": {"negative": 0.9, "neutral": 0.05, "positive": 0.05},
+        "topic": {"label": "Macro", "score": 0.75, "scores": {"Earnings": 0.25, "Macro": 0.75}},
+        "model": WordScorer.version_id,
+    }
+
+
+def test_order_is_kept_over_many_chunks_and_the_line_number_is_the_id() -> None:
+    text = "".join(f'{{"text":"{"bad" if n % 3 else "good"} {n}"}}\n' for n in range(3 * CHUNK_LINES + 7))
+    found = lines(bearwire("classify", input=text))
+    assert [line["id"] for line in found] == [str(n + 1) for n in range(3 * CHUNK_LINES + 7)]
+    assert all((line["sentiment"]["negative"] > 0.5) == bool(n % 3) for n, line in enumerate(found))
+
+
+def test_bad_lines_go_to_the_rejects_with_their_bytes() -> None:
+    source = b'{"text":"bad"}\n\nnot json\n{"text":"\xff"}\r\n{"text":""}\n{"text":"good"}'
+    Path("in.jsonl").write_bytes(source)
+    result = bearwire("classify", "in.jsonl", "-o", "out.jsonl", "--rejects", "rejects.jsonl")
+    assert result.exit_code == 0, result.output
+    assert [orjson.loads(line)["id"] for line in Path("out.jsonl").read_bytes().splitlines()] == ["1", "6"]
+    rejects = [orjson.loads(line) for line in Path("rejects.jsonl").read_bytes().splitlines()]
+    assert [(reject["line"], reject["reason"]) for reject in rejects] == [
+        (3, "invalid_json"),
+        (4, "invalid_utf8"),
+        (5, "empty_text"),
+    ]
+    assert rejects[0]["original"] == "not json"
+    assert base64.b64decode(rejects[1]["original_base64"]) == b'{"text":"\xff"}'
+    assert "2 texts scored" in result.stderr
+    assert "3 rejected (see rejects.jsonl)" in result.stderr
+    assert "texts/s" in result.stderr
+
+
+def test_without_a_rejects_file_the_first_bad_lines_are_shown_escaped() -> None:
+    result = bearwire("classify", input="\x1b[31mred\n" * 9)
+    assert result.exit_code == 0
+    assert result.stderr.count("invalid_json") == 5
+    assert "\x1b" not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["in.jsonl.gz", "in.csv", "in.csv.gz", "in.parquet"])
+def test_files_are_read_by_their_name(name: str) -> None:
+    rows = [{"id": "a", "text": "bad, day"}, {"id": "b", "text": 'a "good"\nday'}]
+    if name.endswith(".parquet"):
+        parquet.write_table(pa.Table.from_pylist(rows), name)
+    else:
+        csv = b'id,text\na,"bad, day"\nb,"a ""good""\nday"\n'
+        content = csv if ".csv" in name else b"\n".join(map(orjson.dumps, rows))
+        Path(name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    found = lines(bearwire("classify", name))
+    assert [(line["id"], max(line["sentiment"], key=line["sentiment"].get)) for line in found] == [
+        ("a", "negative"),
+        ("b", "positive"),
+    ]
+
+
+def test_output_named_gz_is_compressed() -> None:
+    assert bearwire("classify", "-o", "out.jsonl.gz", input='{"text":"bad"}').exit_code == 0
+    assert orjson.loads(gzip.decompress(Path("out.jsonl.gz").read_bytes()))["id"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("in.jsonl.gz", gzip.compress(b'{"text":"bad"}\n' * 9999)[:-20], "not intact gzip"),
+        ("in.jsonl.gz", b"plain", "not intact gzip"),
+        ("in.csv.gz", b"plain", "not intact gzip"),
+        ("in.csv", b"a,b\n1,2\n", "names no column `text`"),
+        ("in.csv", b"", "names no column `text`"),
+        ("in.parquet", b"PAR1 no", "in.parquet: "),
+        ("gone.jsonl", None, "gone.jsonl: No such file or directory"),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says_is_one_sentence(name: str, content: bytes | None, message: str) -> None:
+    if content is not None:
+        Path(name).write_bytes(content)
+    result = bearwire("classify", name)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_input_is_never_overwritten() -> None:
+    Path("in.jsonl").write_text('{"text":"bad"}')
+    assert bearwire("classify", "in.jsonl", "-o", "./in.jsonl").exit_code == 2
+    assert bearwire("classify", "in.jsonl", "-o", "x", "--rejects", "x").exit_code == 2
+    assert Path("in.jsonl").read_text() == '{"text":"bad"}'
+
+
+def test_at_most_three_chunks_are_held_at_once() -> None:
+    """The source is asked for another chunk only after the output of earlier ones was written."""
+    written: list[bytes] = []
+
+    def chunks() -> Any:
+        for number in range(20):
+            assert number - len(written) <= 3
+            yield Chunk([Line(number, b'{"text":"bad"}')], False)
+
+    tally = classify_chunks(
+        chunks(), WordScorer(), LIMITS, write=written.append, reject=print, progress=lambda tally: None
+    )
+    assert tally == Tally(20, 0)
+
+
+def test_a_source_that_waits_gets_its_answers_without_another_line() -> None:
+    """`tail -f | bearwire classify` must not hold back what it knows."""
+    written: list[bytes] = []
+
+    def chunks() -> Any:
+        yield Chunk([Line(1, b'{"text":"bad"}')], True)
+        assert len(written) == 1
+
+    classify_chunks(chunks(), WordScorer(), LIMITS, write=written.append, reject=print, progress=lambda tally: None)
+
+
+def test_reading_goes_on_while_the_model_works() -> None:
+    reading = threading.Event()
+
+    class Waiting(WordScorer):
+        def predict(self, texts: Any) -> Words:
+            assert reading.wait(10)
+            return super().predict(texts)
+
+    def chunks() -> Any:
+        yield Chunk([Line(1, b'{"text":"bad"}')], False)
+        reading.set()
+        yield Chunk([Line(2, b'{"text":"bad"}')], False)
+
+    progress: Callable[[Tally], None] = lambda tally: None  # noqa: E731
+    assert classify_chunks(chunks(), Waiting(), LIMITS, write=len, reject=print, progress=progress).scored == 2
+
+
+PATCHED = """
+import sys, streamer.classify_cli
+from tests.shell.words import WordScorer
+streamer.classify_cli.load_predictor = lambda settings: WordScorer()
+from streamer.cli import main
+main(sys.argv[1:])
+"""
+
+
+def command(*arguments: str) -> list[str]:
+    python = process_arguments()[0]
+    return [python, "-c", PATCHED, *arguments]
+
+
+def test_a_closed_pipe_is_no_accident() -> None:
+    Path("in.jsonl").write_text('{"text":"bad"}\n' * 20_000)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(
+        command("classify", "in.jsonl"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait(30) == 141
+    assert errors == b""
+
+
+def test_a_pipe_is_answered_line_by_line() -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        command("classify"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for number in (1, 2):
+            process.stdin.write(b'{"text":"bad"}\n')
+            process.stdin.flush()
+            assert orjson.loads(process.stdout.readline())["id"] == str(number)
+        process.stdin.close()
+        assert process.wait(30) == 0
