@@ -41,7 +41,7 @@ from streamer.worker.topics import ensure_topics
 
 _IDLE_SECONDS: Final = 4.0
 _QUIET_SECONDS: Final = _IDLE_SECONDS + 1.5
-_READY_SECONDS: Final = 60.0
+_READY_SECONDS: Final = 120.0
 _ACCOUNT_SECONDS: Final = 60.0
 _CHECK_SECONDS: Final = 0.1
 _MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
@@ -96,24 +97,27 @@ class Screen:
 def _fired(record: AlertRecord) -> RenderableType:
     seen = record.observed
     colour = _COLOURS.get(record.severity, "red")
-    lines = [
-        Text.assemble(
-            (f"▲ {record.severity.upper()} ", f"bold {colour}"),
-            (f"{_series(record.series)} ", "bold"),
-            (f"at {_when(record.at_ms)}", "dim"),
-        ),
-        Text(
-            f"  {seen.negative:.0f} negative of {seen.documents:.0f} texts in {seen.window}, "
-            f"about {seen.expected_negative:.2g} expected; "
-            f"{record.sources} independent sources, {record.copies} copies folded in"
-        ),
-    ]
+    head = Text.assemble(
+        (f"▲ {record.severity.upper()} ", f"bold {colour}"),
+        (f"{_series(record.series)} ", "bold"),
+        (f"at {_when(record.at_ms)}", "dim"),
+    )
+    figures = Text(
+        f"{seen.negative:.0f} negative of {seen.documents:.0f} texts in {seen.window}, "
+        f"about {seen.expected_negative:.2g} expected; "
+        f"{_counted(record.sources, 'independent source')}, {_counted(record.copies, 'copy', 'copies')} folded in"
+    )
+    texts = Table.grid(padding=(0, 1))
     for strongest in record.texts[:_TEXTS_SHOWN]:
         source = "" if strongest.source is None else f"  {escaped(strongest.source, 40)}"
-        lines.append(
-            Text.assemble((f"  {strongest.negative:4.0%} ", colour), escaped(strongest.text, 150), (source, "dim"))
+        texts.add_row(
+            Text(f"{strongest.negative:.0%}", colour), Text.assemble(escaped(strongest.text, 160), (source, "dim"))
         )
-    return Group(*lines)
+    return Group(head, Padding(Group(figures, texts), (0, 0, 0, 2)))
+
+
+def _counted(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _surges(judgement: Judgement) -> RenderableType:

@@ -30,17 +30,22 @@ def moment(day: int, hour: int = 0, minute: int = 0) -> int:
     return START_MS + (day - 1) * DAY + hour * HOUR + minute * MINUTE
 
 
-def draw(weight: Callable[[int], float], start_ms: int, end_ms: int, rng: Random, *, step_ms: int = MINUTE) -> int:
-    """One time in [start, end), drawn with the density `weight(ms)`, which is taken as constant over each step."""
+def draw(
+    weight: Callable[[int], float], start_ms: int, end_ms: int, rng: Random, count: int, *, step_ms: int = MINUTE
+) -> list[int]:
+    """Times in [start, end), drawn with the density `weight(ms)`, which is taken as constant over each step."""
     steps = range(start_ms, end_ms, step_ms)
     sums = list(accumulate(weight(step) for step in steps))
-    chosen = steps[min(bisect(sums, rng.random() * sums[-1]), len(steps) - 1)]
-    return min(chosen + int(rng.random() * step_ms), end_ms - 1)
+    times = []
+    for _ in range(count):
+        chosen = steps[min(bisect(sums, rng.random() * sums[-1]), len(steps) - 1)]
+        times.append(min(chosen + int(rng.random() * step_ms), end_ms - 1))
+    return times
 
 
 def news_time(start_ms: int, end_ms: int, rng: Random) -> int:
     """One time in [start, end), drawn by the rhythm of the news day."""
-    return draw(rhythm, start_ms, end_ms, rng, step_ms=30 * MINUTE)
+    return draw(rhythm, start_ms, end_ms, rng, 1, step_ms=30 * MINUTE)[0]
 
 
 def rhythm(ms: int) -> float:
@@ -82,7 +87,7 @@ class Story:
 
     def times(self, count: int, rng: Random) -> Sequence[int]:
         """`count` times in order, the first at the story's start."""
-        rest = sorted(draw(self.density, self.start_ms, self.end_ms, rng) for _ in range(count - 1))
+        rest = sorted(draw(self.density, self.start_ms, self.end_ms, rng, count - 1))
         return [self.start_ms + int(rng.random() * 20 * SECOND), *rest]
 
 
