@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+SHORTEST = 4
+
 
 class Batch(NamedTuple):
     """Texts to run together: `rows` int64[count] are positions in the token counts, all padded to `length`."""
@@ -26,7 +28,7 @@ def length_buckets(max_tokens: int) -> NDArray[np.int64]:
     Steps grow with length (2 up to 32, 4 up to 64, 8 up to 128, then an eighth of the power of two below), so
     padding stays within an eighth of the text and short texts, the most frequent, waste next to nothing.
     """
-    steps = [*range(4, 32, 2), *range(32, 64, 4), *range(64, 128, 8)]
+    steps = [*range(SHORTEST, 32, 2), *range(32, 64, 4), *range(64, 128, 8)]
     size = 128
     while size < max_tokens:
         steps.extend(range(size, 2 * size, size // 8))

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.batching import Batch, length_buckets, plan_batches
+from models.batching import SHORTEST, Batch, length_buckets, plan_batches
 from models.bundle import MODEL, TOKENIZER, Bundle, BundleError
 from models.cache import ScoreCache, text_key
 from models.encoding import Encoder, EncoderError, LongTexts, TokenRows
@@ -80,7 +80,7 @@ class Predictor:
         self.max_batch_tokens = max_batch_tokens
         self.stats = PredictorStats()
         self._encoder = _load_encoder(bundle, long_texts)
-        self._session = _load_session(bundle, provider)
+        self._session = _load_session(bundle, provider, max_batch_tokens)
         self.provider_in_use = self._session.provider
         self.threads = threads or (usable_cores() if provider == "cpu" else GPU_STREAMS)
         _check_graph(bundle, self._session)
@@ -122,9 +122,11 @@ class Predictor:
         return self._encoder.word_spans(text)
 
     def warm_up(self) -> None:
-        """Run the largest batch of every length once, so that no later text pays for the first run of a shape."""
-        for length in map(int, self._buckets):
-            count = max(1, self.max_batch_tokens // length)
+        """Run the model before the first text comes: on a GPU the largest batch of every length, since each new
+        shape costs there; on the CPU one short row and one long one."""
+        every = [int(length) for length in self._buckets]
+        for length in every if self.provider_in_use != "cpu" else (every[0], every[-1]):
+            count = max(1, self.max_batch_tokens // length) if self.provider_in_use != "cpu" else 1
             ids = np.full((count, length), self._encoder.pad_id, dtype=np.int64)
             self._session.run(self._outputs, ids, np.ones_like(ids))
 
@@ -199,9 +201,10 @@ def _load_encoder(bundle: Bundle, long_texts: LongTexts) -> Encoder:
         raise BundleError(f"{bundle.path / TOKENIZER} is not a tokenizer: {error}") from error
 
 
-def _load_session(bundle: Bundle, provider: str) -> ModelSession:
+def _load_session(bundle: Bundle, provider: str, max_batch_tokens: int) -> ModelSession:
+    shape = (max(1, max_batch_tokens // SHORTEST), bundle.max_tokens)
     try:
-        return ModelSession(bundle.read(MODEL), provider=provider, folder=bundle.path)
+        return ModelSession(bundle.read(MODEL), provider=provider, folder=bundle.path, largest=shape)
     except GraphError as error:
         raise BundleError(f"{bundle.path / MODEL} cannot be loaded: {error}") from error
 

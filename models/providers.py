@@ -34,7 +34,8 @@ class ModelSession:
     """One loaded graph. `run` may be called from several threads at once.
 
     A run uses the calling thread alone. `folder` holds the files in which tensors of the model lie, if any do.
-    `io_binding` keeps inputs and outputs in buffers bound to the device; it is the default on GPUs.
+    `largest` (batch, seq) bounds the shapes that TensorRT prepares one engine for. `io_binding` keeps inputs and
+    outputs in buffers bound to the device; it is the default on GPUs.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class ModelSession:
         *,
         provider: str = "cpu",
         folder: Path | None = None,
+        largest: tuple[int, int] = (256, 512),
         io_binding: bool | None = None,
     ) -> None:
         check_provider(provider)
@@ -52,7 +54,7 @@ class ModelSession:
         options.log_severity_level = 3
         if folder is not None:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
-        wanted = _provider_options(provider)
+        wanted = _provider_options(provider, largest)
         try:
             self._session = ort.InferenceSession(model, options, providers=wanted)
         except Exception as error:  # each of onnxruntime's errors derives from Exception itself
@@ -114,10 +116,17 @@ def check_provider(provider: str, available: Sequence[str] | None = None) -> Non
         )
 
 
-def _provider_options(provider: str) -> list[str | tuple[str, dict[str, str]]]:
+def _provider_options(provider: str, largest: tuple[int, int]) -> list[str | tuple[str, dict[str, str]]]:
     cuda = ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"})
     if provider == "cuda":
         return [cuda]
     if provider == "tensorrt":
-        return [("TensorrtExecutionProvider", {"trt_fp16_enable": "1"}), cuda]
+        rows, length = largest
+        typical = (min(rows, 32), min(length, 32))
+        shapes = {"min": (1, 1), "opt": typical, "max": largest}
+        profile = {
+            f"trt_profile_{name}_shapes": ",".join(f"{tensor}:{b}x{n}" for tensor in ("input_ids", "attention_mask"))
+            for name, (b, n) in shapes.items()
+        }
+        return [("TensorrtExecutionProvider", {"trt_fp16_enable": "1", **profile}), cuda]
     return ["CPUExecutionProvider"]

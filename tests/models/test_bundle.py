@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.bundle import SENTIMENT_LABELS, Bundle, BundleError, Task
@@ -60,6 +60,7 @@ def test_a_truncated_file_is_named(bundle_dir: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "NOTICE"])
+@settings(max_examples=30)
 @given(data=st.data())
 def test_any_flipped_bit_is_found(tiny: Bundle, name: str, data: st.DataObject) -> None:
     directory = tiny.path.parent / "flipped"

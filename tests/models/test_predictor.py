@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.bundle import Bundle, BundleError, Task, write_manifest
+from models.encoding import LongTexts
 from models.predictor import Predictions, Predictor
 from models.probabilities import softmax
 from tests.models.tiny_bundle import TASKS, vocabulary, write_tiny_bundle
@@ -30,12 +32,18 @@ def rows_of(predictions: Predictions, rows: list[int]) -> Predictions:
     return Predictions({task: table[rows] for task, table in predictions.probabilities.items()})
 
 
-@given(batches, st.integers(1, 300), st.randoms(use_true_random=False))
+@cache
+def plain(bundle: Bundle, *, threads: int = 1, budget: int = 512, long_texts: LongTexts = "truncate") -> Predictor:
+    """A predictor without a cache, made once per setting."""
+    return Predictor(bundle, threads=threads, max_batch_tokens=budget, cache_entries=0, long_texts=long_texts)
+
+
+@given(batches, st.sampled_from([1, 30, 64, 200]), st.randoms(use_true_random=False))
 def test_a_text_scores_bit_identically_alone_and_in_any_batch_and_order(
     tiny: Bundle, texts: list[str], budget: int, shuffle: random.Random
 ) -> None:
-    reference = Predictor(tiny, threads=1, cache_entries=0).predict(texts)
-    predictor = Predictor(tiny, threads=3, cache_entries=0, max_batch_tokens=budget)
+    reference = plain(tiny).predict(texts)
+    predictor = plain(tiny, threads=3, budget=budget)
     order = list(range(len(texts)))
     shuffle.shuffle(order)
     assert same(predictor.predict([texts[row] for row in order]), rows_of(reference, order))
@@ -43,12 +51,12 @@ def test_a_text_scores_bit_identically_alone_and_in_any_batch_and_order(
         assert same(predictor.predict([texts[row]]), rows_of(reference, [row]))
 
 
+@settings(max_examples=20)
 @given(st.lists(batches, max_size=4), st.integers(1, 20))
 def test_the_cache_changes_nothing(tiny: Bundle, calls: list[list[str]], entries: int) -> None:
-    plain = Predictor(tiny, threads=1, cache_entries=0)
     caching = Predictor(tiny, threads=1, cache_entries=entries)
     for texts in [*calls, *calls]:
-        assert same(plain.predict(texts), caching.predict(texts))
+        assert same(plain(tiny).predict(texts), caching.predict(texts))
 
 
 def test_copies_are_scored_once(tiny: Bundle) -> None:
@@ -79,7 +87,7 @@ def test_the_words_decide(predictor: Predictor) -> None:
 
 
 def test_it_computes_softmax_of_logits_over_temperature(tiny: Bundle) -> None:
-    predictor = Predictor(tiny, threads=1, cache_entries=0)
+    predictor = plain(tiny)
     words = vocabulary()
     ids = np.array([[words[w] for w in ("[CLS]", "record", "profit", "[SEP]")]])
     session = ort.InferenceSession(tiny.read("model.onnx"))
@@ -101,7 +109,7 @@ def test_many_threads_may_predict_at_once(tiny: Bundle) -> None:
     predictor = Predictor(tiny, threads=3, cache_entries=16)
     rng = random.Random(5)
     pool = [" ".join(rng.choices(list(vocabulary()), k=rng.randint(0, 30))) for _ in range(60)]
-    expected = Predictor(tiny, threads=1, cache_entries=0).predict(pool)
+    expected = plain(tiny).predict(pool)
     picks = [rng.sample(range(len(pool)), 25) for _ in range(40)]
     with ThreadPoolExecutor(8) as callers:
         answers = list(callers.map(lambda pick: predictor.predict([pool[row] for row in pick]), picks))
@@ -111,7 +119,7 @@ def test_many_threads_may_predict_at_once(tiny: Bundle) -> None:
 
 def test_many_texts_are_scored_slab_by_slab_in_order(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"{'profit ' * (at % 7)} lawsuit" for at in range(50)]
-    expected = Predictor(tiny, threads=1, cache_entries=0).predict(texts)
+    expected = plain(tiny).predict(texts)
     monkeypatch.setattr("models.predictor.SLAB_TEXTS", 8)
     assert same(Predictor(tiny, threads=2, cache_entries=0).predict(texts), expected)
 
@@ -132,10 +140,10 @@ def test_a_long_text_in_chunks_is_read_to_its_end(tiny: Bundle) -> None:
     assert same(predictor.predict(["market"]), Predictor(tiny, threads=1).predict(["market"]))
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(batches)
 def test_chunked_texts_score_alone_as_in_a_batch(tiny: Bundle, texts: list[str]) -> None:
-    predictor = Predictor(tiny, threads=2, cache_entries=0, long_texts="chunks")
+    predictor = plain(tiny, threads=2, long_texts="chunks")
     together = predictor.predict(texts)
     for row, text in enumerate(texts[:4]):
         assert same(predictor.predict([text]), rows_of(together, [row]))
@@ -207,7 +215,7 @@ STREET = """shares fell rose after the quarter results beat missed guidance laws
 plausible = st.lists(st.sampled_from(STREET.split()) | st.text(max_size=8), max_size=50).map(" ".join)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(plausible, min_size=1, max_size=16), st.randoms(use_true_random=False))
 def test_the_shipped_bundle_is_batch_invariant(
     shipped_predictors: tuple[Predictor, Predictor], texts: list[str], shuffle: random.Random
