@@ -11,10 +11,11 @@ import click
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from metrics_page import metrics_page
+from topics_page import topics_page
+
 from streamer.cli import COMMANDS, cli, load_command
 from streamer.config_reference import config_page
-from streamer.documents import REASONS
-from streamer.schemas import SCHEMAS, load_schema
 
 REFERENCE = Path(__file__).parent / "reference"
 WIDTH = 100
@@ -29,23 +30,6 @@ def command_page() -> str:
             for path, command in _tree(load_command(name, entry), f"bearwire {name}"):
                 lines += _help(command, path)
     return "\n".join(lines).rstrip() + "\n"
-
-
-def records_page() -> str:
-    """docs/reference/records.md: what is in each topic, and why a message may be rejected."""
-    lines = ["# Records", "", "Made from `streamer/schemas` and `streamer/documents.py` by `make docs`.", ""]
-    for name, version in SCHEMAS.items():
-        schema = load_schema(name)
-        lines += [f"## {schema['title']}", "", schema["description"], ""]
-        lines += [f"Schema `{name}-{version}.json`; `bearwire config schema {name}` prints it.", ""]
-        lines += ["| field | type | required | meaning |", "|---|---|---|---|"]
-        for field, what in schema["properties"].items():
-            required = "yes" if field in schema["required"] else ""
-            lines.append(f"| `{field}` | {_type(what)} | {required} | {what.get('description', '')} |")
-        lines.append("")
-    lines += ["## Reasons of dead letters", "", "| reason | meaning |", "|---|---|"]
-    lines += [f"| `{reason}` | {meaning.replace('|', chr(92) + '|')} |" for reason, meaning in REASONS.items()]
-    return "\n".join(lines) + "\n"
 
 
 def _tree(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
@@ -63,18 +47,13 @@ def _help(command: click.Command, path: str) -> list[str]:
     return [f"## {path}", "", "```", command.get_help(context), "```", ""]
 
 
-def _type(schema: dict[str, object]) -> str:
-    if "const" in schema:
-        return f"`{schema['const']}`".replace("True", "true").replace("False", "false")
-    values = schema.get("enum")
-    if isinstance(values, list):
-        return "one of " + ", ".join(f"`{value}`" for value in values)
-    kind = schema.get("type", "object")
-    return " or ".join(kind) if isinstance(kind, list) else str(kind)
-
-
 def main() -> None:
-    pages = {"configuration.md": config_page(), "cli.md": command_page(), "records.md": records_page()}
+    pages = {
+        "configuration.md": config_page(),
+        "cli.md": command_page(),
+        "topics.md": topics_page(),
+        "metrics.md": metrics_page(),
+    }
     stale = []
     for name, text in pages.items():
         file = REFERENCE / name

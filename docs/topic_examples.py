@@ -1,0 +1,170 @@
+"""One example record of every topic, made by the code that writes the real ones. The news and the numbers are invented."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import orjson
+
+from alerts.records import AlertRecord, AlertText, HistoryPoint, Reading, alert_id
+from alerts.wording import line, paragraph, resolves_when
+from streamer.dead_letters import dead_letter_headers
+from streamer.documents import Document, DocumentLimits, Rejection, parse_document
+from streamer.records import DeadLetter, SourceRecord
+from streamer.score_records import Scored, score_record
+from streamer.timestamps import format_rfc3339
+from streamer.window_records import WindowRows
+
+MODEL = "finance-en-1+0123456789ab"
+RULES = "rules-0123456789ab"
+LABELS = ("Earnings", "Legal | Regulation", "Personnel Change")
+BOOK = "main"
+SERIES = "company:TLYB"
+_AT_MS = 1_772_633_225_000
+_PANE_MS = 60_000
+_HOUR_MS = 3_600_000
+_START_MS = _AT_MS // _PANE_MS * _PANE_MS
+
+
+class Example(NamedTuple):
+    """A record as a consumer sees it. `headers` only where they are what matters."""
+
+    key: str | None
+    value: Any
+    headers: dict[str, str] = {}
+
+
+def examples() -> dict[str, Example]:
+    """By the name of the schema."""
+    document = _document()
+    raw = orjson.dumps(document)
+    return {
+        "document": Example(document["id"], document),
+        "score": Example(document["id"], orjson.loads(_score(raw, late=False))),
+        "window": _window(),
+        "alert": _alert(document),
+        "dead-letter": _dead_letter(),
+        "late": Example(document["id"], orjson.loads(_score(raw, late=True))),
+    }
+
+
+def _document() -> dict[str, Any]:
+    return {
+        "id": "wire-20260304-0117",
+        "title": "Tallybridge admits it booked sales that never happened",
+        "text": "The payments company said auditors found invoices without customers. Its shares fell by a third.",
+        "published_at": format_rfc3339(_AT_MS),
+        "source": "Harbour Newswire",
+        "url": "https://news.example/2026/03/04/tallybridge",
+        "lang": "en",
+        "symbols": ["TLYB"],
+    }
+
+
+def _score(raw: bytes, *, late: bool) -> bytes:
+    document = parse_document(raw, record_timestamp_ms=None, limits=DocumentLimits())
+    assert isinstance(document, Document)
+    scored = Scored.of(
+        {
+            "sentiment": np.array([[0.971204, 0.024519, 0.004277]], np.float32),
+            "topic": np.array([[0.318442, 0.652013, 0.029545]], np.float32),
+        },
+        LABELS,
+        1,
+    )
+    return score_record(document, scored, 0, "bearwire.documents", 5, 48_211, MODEL, late)
+
+
+def _window() -> Example:
+    pane = np.array([3, 1, 3, 0, 0, 3_000_000, 2_841_000, 117_000, 42_000, 2_612_000], np.int64)
+    hour = np.array([9, 6, 7, 2, 0, 9_000_000, 6_902_000, 1_701_000, 397_000, 5_120_000], np.int64)
+    rows = WindowRows(
+        book=BOOK,
+        start_ms=_START_MS,
+        end_ms=_START_MS + _PANE_MS,
+        windows_ms=(_HOUR_MS,),
+        keys=[SERIES],
+        counts=pane[None, :],
+        windows=hour[None, None, :],
+        sources=np.array([[3], [5]], np.int64),
+        first_ms=np.array([_AT_MS], np.int64),
+        last_ms=np.array([_AT_MS + 31_000], np.int64),
+        strongest=[["wire-20260304-0117", "desk-88213"]],
+        late=0,
+        model=MODEL,
+    )
+    record = rows.records()[0]
+    return Example(record.key.decode(), orjson.loads(record.value))
+
+
+def _alert(document: dict[str, Any]) -> Example:
+    end_ms = _START_MS + _PANE_MS
+    reading = Reading(
+        window="1h",
+        window_ms=_HOUR_MS,
+        negative=7.0,
+        documents=9.0,
+        share=7 / 9,
+        expected_negative=0.21,
+        expected_share=0.19,
+        tail_probability=3.1e-8,
+    )
+    hours = range(end_ms // _HOUR_MS - 2, end_ms // _HOUR_MS + 1)
+    record = AlertRecord(
+        id=alert_id(BOOK, "negative-surge", SERIES, end_ms),
+        sequence=2,
+        state="firing",
+        change="fired",
+        severity="high",
+        peak_severity="high",
+        kind="surge",
+        book=BOOK,
+        rule="negative-surge",
+        series=SERIES,
+        labels={"desk": "payments"},
+        since_ms=end_ms,
+        at_ms=end_ms,
+        fired_at_ms=end_ms,
+        resolved_at_ms=None,
+        observed=reading,
+        peak=reading,
+        windows=(reading,),
+        false_alarms_per_day=0.0011,
+        budget_per_day=1 / 30,
+        sources=5,
+        copies=6,
+        texts=(
+            AlertText(
+                id=document["id"],
+                text=f"{document['title']}. {document['text']}",
+                published_at_ms=_AT_MS,
+                negative=0.971204,
+                copies=4,
+                source=document["source"],
+                url=document["url"],
+            ),
+        ),
+        history=tuple(
+            HistoryPoint(start_ms=hour * _HOUR_MS, documents=float(count), negative=float(bad))
+            for hour, count, bad in zip(hours, (1, 2, 9), (0, 1, 7), strict=True)
+        ),
+        resolves_when=resolves_when(_HOUR_MS, 4, 600_000),
+        line="",
+        paragraph="",
+        model=MODEL,
+        rules=RULES,
+    )
+    worded = msgspec.structs.replace(record, line=line(record), paragraph=paragraph(record))
+    return Example(worded.id, orjson.loads(worded.encode()))
+
+
+def _dead_letter() -> Example:
+    value = b'{"id": "desk-88214", "text": "Norvale cuts its forecast", "published_at": "4 March 2026"}'
+    record = SourceRecord(48_212, _AT_MS, b"desk-88214", value)
+    rejection = parse_document(value, record_timestamp_ms=_AT_MS, limits=DocumentLimits())
+    assert isinstance(rejection, Rejection)
+    letter = DeadLetter("bearwire.documents", 5, record, rejection.reason, rejection.detail)
+    headers = {name: text.decode() for name, text in dead_letter_headers(letter)}
+    return Example("desk-88214", value.decode(), headers)
