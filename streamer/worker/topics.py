@@ -67,7 +67,12 @@ def planned_topics(config: Config) -> list[TopicPlan]:
         ),
         _plan(topics.windows.name, topics.windows.partitions, topics.windows.retention_hours, latest),
         _plan(topics.alerts.name, topics.alerts.partitions, topics.alerts.retention_hours, latest | internal),
-        _plan(topics.dead_letters.name, topics.dead_letters.partitions, topics.dead_letters.retention_hours, larger),
+        _plan(
+            topics.dead_letters.name,
+            topics.dead_letters.partitions,
+            topics.dead_letters.retention_hours,
+            deleted | larger,
+        ),
         _plan(topics.late.name, topics.late.partitions, topics.late.retention_hours, deleted | large),
         TopicPlan(changelog_name(config), config.digest_partitions, _changelog_settings(), grow=True),
     ]
