@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from models.bundle import Bundle, write_manifest
-from models.cli import models
+from models.cli import LAZY, models
 from tests.models.tiny_bundle import write_tiny_bundle
 
 
@@ -104,3 +104,11 @@ def test_errors_are_one_line_without_a_traceback(tiny: Bundle, arguments: tuple[
     assert result.exit_code == 1
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+def test_a_command_of_the_train_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LAZY, "train", "no_such_torch.module")
+    for arguments in (("train", "--help"), ("train", "recipe.yaml", "--seed", "1")):
+        result = run(*arguments)
+        assert result.exit_code == 1
+        assert "needs the Python package 'no_such_torch': pip install 'bearwire[train]'" in result.output
