@@ -51,6 +51,7 @@ class ModelSession:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
+        options.enable_mem_pattern = False  # one would be kept for every (batch, length) ever seen
         options.log_severity_level = 3
         if folder is not None:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
