@@ -1,7 +1,9 @@
-"""One example record of every topic, made by the code that writes the real ones. The news and the numbers are invented."""
+"""One example record of every topic, made by the code that writes the real ones; news and numbers are invented."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -33,7 +35,7 @@ class Example(NamedTuple):
 
     key: str | None
     value: Any
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 def examples() -> dict[str, Example]:
@@ -113,8 +115,8 @@ def _alert(document: dict[str, Any]) -> Example:
     )
     hours = range(end_ms // _HOUR_MS - 2, end_ms // _HOUR_MS + 1)
     record = AlertRecord(
-        id=alert_id(BOOK, "negative-surge", SERIES, end_ms),
-        sequence=2,
+        id=alert_id(BOOK, "negative-surge", SERIES, _START_MS),
+        sequence=1,
         state="firing",
         change="fired",
         severity="high",
@@ -124,7 +126,7 @@ def _alert(document: dict[str, Any]) -> Example:
         rule="negative-surge",
         series=SERIES,
         labels={"desk": "payments"},
-        since_ms=end_ms,
+        since_ms=_START_MS,
         at_ms=end_ms,
         fired_at_ms=end_ms,
         resolved_at_ms=None,

@@ -112,7 +112,7 @@ def _topic(room: Room, name: str, example: Example) -> Iterator[str]:
     yield ""
     if example.headers:
         yield "An example (headers):"
-        yield from _json(example.headers)
+        yield from _json(dict(example.headers))
         yield "with the value as it came:"
         yield ""
         yield f"    {example.value}"
