@@ -37,7 +37,7 @@ def test_the_example_of_each_topic_fits_its_schema(name: str) -> None:
     example = examples()[name]
     checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
     validator = jsonschema.Draft202012Validator(load_schema(name), format_checker=checker)
-    validator.validate(example.headers or example.value)
+    validator.validate(dict(example.headers) or example.value)
 
 
 def test_every_topic_and_every_metric_is_described() -> None:

@@ -1,4 +1,4 @@
-"""What the pages show is true of the code: links, commands, options, make targets, settings, rules, metrics, programs."""
+"""What the pages show is true of the code: links, commands, options, make targets, settings, rules, programs."""
 
 from __future__ import annotations
 
@@ -115,9 +115,8 @@ def test_every_setting_named_exists() -> None:
     for shown in (*inline(), *blocks()):
         if shown.page == "docs/reference/configuration.md" or shown.language == "python":
             continue
-        for variable in re.findall(r"\bBEARWIRE_[A-Z]+__[A-Z0-9_]+", shown.code):
-            if re.sub(r"__\d+", "", variable) not in environment and variable not in environment:
-                wrong.append((shown.page, variable))
+        variables = re.findall(r"\bBEARWIRE_[A-Z]+__[A-Z0-9_]+", shown.code)
+        wrong += [(shown.page, each) for each in variables if re.sub(r"__\d+", "", each) not in environment]
         if re.fullmatch(rf"(?:{sections})(?:\.[a-z_]+)+", shown.code):
             key = shown.code
             if key not in known and not any(each.startswith(f"{key}.") for each in known):
