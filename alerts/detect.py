@@ -2,8 +2,8 @@
 
 For every window length a surprise (see `surprise`): a spike needs more negative texts than expected *and* a shift of
 the share towards negative, so the smaller of the two surprises counts (an intersection-union test: both must be
-rejected). A slow channel adds the CUSUMs of the baseline. Each channel's surprise becomes a false-alarm rate through its
-own measured tail, the rarest channel speaks for the series, and because channels overlap that value goes through a
+rejected). A slow channel adds the CUSUMs of the baseline. Each channel's surprise becomes a false-alarm rate through
+its own measured tail, the rarest channel speaks for the series, and because channels overlap that value goes through a
 measured tail of its own. What comes out is what a budget is stated in: false alarms per series and day.
 
 Clustering is measured where it can be seen: given one negative text, how many more are in the window before it than the

@@ -149,7 +149,7 @@ class AlertEngine:
         return now_ms - until >= self.timings[number].cool_down_ms
 
     def _present(self, life: Life, scores: Scores, place: int) -> float:
-        """The rarity of a live alert: of the leading channel or a faster one; a slower one that is rarer takes the lead."""
+        """The rarity of a live alert by its leading channel or a faster one; a slower, rarer one takes the lead."""
         rarities = scores.channel_rarity[place]
         best = int(scores.channel[place])
         led = float(rarities[: life.channel + 1].max())

@@ -3,8 +3,8 @@
 Counts: negative binomial (a Poisson rate that is itself uncertain and clustered), as in Noufaily et al. 2013, "An
 improved algorithm for outbreak detection in multiple surveillance systems" (after Farrington et al. 1996).
 Shares: a beta distribution matched to the beta-binomial's mean and variance, with the intra-class correlation that
-texts about one story have (Griffiths 1973 for the beta-binomial). Both are regularised incomplete beta functions, so they are
-vectorised, and defined for fractional masses as for counts.
+texts about one story have (Griffiths 1973 for the beta-binomial). Both are regularised incomplete beta functions, so
+they are vectorised, and defined for fractional masses as for counts.
 """
 
 from __future__ import annotations

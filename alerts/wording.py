@@ -25,10 +25,9 @@ def line(record: AlertRecord, language: str = "en") -> str:
             f"预期约 {_number(seen.expected_negative)} 篇"
         )
     kind = "slow deterioration" if record.kind == "deterioration" else "negative surge"
-    return (
-        f"[{record.state} {record.severity}] {kind} in {_series_en(record.series)}: "
-        f"{_number(seen.negative)} negative of {_number(seen.documents)} texts in {seen.window}, about {_number(seen.expected_negative)} expected"
-    )
+    counts = f"{_number(seen.negative)} negative of {_number(seen.documents)} texts in {seen.window}"
+    where = f"[{record.state} {record.severity}] {kind} in {_series_en(record.series)}"
+    return f"{where}: {counts}, about {_number(seen.expected_negative)} expected"
 
 
 def paragraph(record: AlertRecord, language: str = "en") -> str:
@@ -48,10 +47,11 @@ def paragraph(record: AlertRecord, language: str = "en") -> str:
         return text + _ending_zh(record)
     text = (
         f"Since {_clock(record.since_ms)} UTC {_series_en(record.series)} has more negative texts than its own past "
-        f"explains: {_number(seen.negative)} in the last {seen.window} ({seen.share:.0%} of {_number(seen.documents)}), "
-        f"where about {_number(seen.expected_negative)} ({seen.expected_share:.0%}) would be expected. The chance of that "
-        f"many or more is {_chance(seen.tail_probability)}; ordinary days raise an alert this strong about once in "
-        f"{_every_en(record.false_alarms_per_day)}. {_sources_en(record.sources, record.copies)}"
+        f"explains: {_number(seen.negative)} in the last {seen.window} ({seen.share:.0%} of "
+        f"{_number(seen.documents)}), where about {_number(seen.expected_negative)} ({seen.expected_share:.0%}) would "
+        f"be expected. The chance of that many or more is {_chance(seen.tail_probability)}; ordinary days raise an alert "
+        f"this strong about once in {_every_en(record.false_alarms_per_day)}. "
+        f"{_sources_en(record.sources, record.copies)}"
     )
     text += f' Strongest text: "{strongest}".' if strongest else ""
     return text + " " + _ending_en(record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,13 @@ NEGATIVE, NEUTRAL, POSITIVE = 0, 1, 2
 
 @dataclass
 class Texts:
-    """Labelled texts: `times_ms` int64[n], `labels` int64[n] (0 negative, 1 neutral, 2 positive), and (text, series) pairs."""
+    """Labelled texts: `times_ms`, `labels` int64[n] (0 negative, 1 neutral, 2 positive), and (text, series) pairs."""
 
     keys: list[str]
     times_ms: NDArray[np.int64]
     labels: NDArray[np.int64]
     text_of: NDArray[np.int64]
     series_of: NDArray[np.int64]
-    copies: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def gather(rows: Sequence[tuple[int, int, tuple[str, ...]]]) -> Texts:

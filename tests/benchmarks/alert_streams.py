@@ -1,9 +1,9 @@
 """A year of labelled texts with surges put in: the background of the alert benchmark.
 
-Background: the times and companies of real tweets (StockNet), one per story (exact text after removing links, mentions and
-"RT" counts once within a day). Labels come from scores where a file of them is given; else they are drawn: every
-company has its own share of negative texts, which drifts from day to day, and texts of one company and hour agree more
-than chance. Topics are drawn from a fixed uneven distribution where no scores are given.
+Background: the times and companies of real tweets (StockNet), one per story (exact text after removing links, mentions
+and "RT" counts once within a day). Labels come from scores where a file of them is given; else they are drawn: every
+company has its own share of negative texts, which drifts from day to day, and texts of one company and hour agree
+more than chance. Topics are drawn from a fixed uneven distribution where no scores are given.
 
 What a surge is. A surge of k times on a series brings, on top of the background, k times the negative texts of that
 series' average day within the surge's length, and at least `LEAST` of them: fewer would not be an event that a desk
@@ -104,7 +104,7 @@ def _read_scores(path: Path) -> dict[str, tuple[int, str]]:
 
 
 def plan(background: Background, seed: int, surges: int, decoys: int, warm_days: int) -> list[Surge]:
-    """Surges and decoys on companies and topics, at least two days apart on one series, none in the first `warm_days`."""
+    """Surges and decoys on companies and topics, three days apart on one series, none in the first `warm_days`."""
     rng = np.random.default_rng(seed)
     first, last = int(background.times_ms[0]), int(background.times_ms[-1])
     days = (last - first) / DAY_MS
