@@ -16,7 +16,7 @@ from aiokafka.protocol.admin import ApiVersionRequest
 from streamer.config import Config
 from streamer.doctor import Finding
 from streamer.kafka_client import KafkaSetupError, client_arguments, plain_error, quiet_clients, servers
-from streamer.topic_reader import open_consumer, partitions_of
+from streamer.topic_reader import open_consumer, partitions_of, read_to_end
 from streamer.worker.topics import TopicPlan, planned_topics
 
 _CONNECT_SECONDS: Final = 5.0
@@ -180,13 +180,9 @@ async def _clock(config: Config) -> Finding:
         parts = [part for topic in topics if topic in known for part in await partitions_of(consumer, topic)]
         if parts:
             ends = await consumer.end_offsets(parts)
-            filled = [part for part in parts if ends[part] > 0]
-            consumer.assign(filled)
-            for part in filled:
-                consumer.seek(part, ends[part] - 1)
-            if filled:
-                for records in (await consumer.getmany(timeout_ms=2000)).values():
-                    newest_ms = max(newest_ms, *(record.timestamp for record in records))
+            last = {part: end - 1 for part, end in ends.items() if end > 0}
+            async for record in read_to_end(consumer, list(last), last):
+                newest_ms = max(newest_ms, record.timestamp_ms)
     if newest_ms < 0:
         return Finding("clock", "skipped", "no record in Kafka to compare this clock with")
     ahead = newest_ms / 1000 - time.time()

@@ -12,6 +12,7 @@ from aiokafka.abc import AbstractTokenProvider
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from streamer.config import KafkaSettings
+from streamer.escaping import escaped
 from streamer.secret import Secret
 
 COMPRESSION = "lz4"
@@ -133,6 +134,7 @@ def plain_error(error: BaseException, kafka: KafkaSettings) -> str:
         return (
             f"no Kafka broker answers at {where} ({kafka.security_protocol}); is it running, is "
             "kafka.bootstrap_servers right, and do kafka.security_protocol and its settings fit the listener?"
+            + (f" (aiokafka: {escaped(_last_words.text, 200)})" if _last_words.text else "")
         )
     if isinstance(error, KafkaError):
         return f"Kafka at {where}: {type(error).__name__}: {error}"
@@ -140,8 +142,25 @@ def plain_error(error: BaseException, kafka: KafkaSettings) -> str:
 
 
 def quiet_clients() -> None:
-    """Leaves it to us to say that a broker cannot be reached: aiokafka logs each attempt as an error."""
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    """Leaves it to `plain_error` to say why a broker cannot be used: aiokafka logs the reason and raises without it."""
+    logger = logging.getLogger("aiokafka")
+    logger.propagate = False
+    if _last_words not in logger.handlers:
+        logger.addHandler(_last_words)
+
+
+class _LastWords(logging.Handler):
+    """Keeps the last error that was logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text = record.getMessage()
+
+
+_last_words = _LastWords()
 
 
 def _secret(kafka: KafkaSettings, name: str) -> Secret | None:

@@ -51,11 +51,14 @@ async def open_consumer(kafka: KafkaSettings, group: str | None = None) -> Async
 
 async def partitions_of(consumer: Any, topic: str) -> list[TopicPartition]:
     """The topic's partitions in order. Raises `KafkaSetupError` where there is no such topic."""
-    if topic not in await consumer.topics():
+    # `partitions_for_topic` knows subscribed topics only, and asking for `topics()` does not teach it the others.
+    cluster = await consumer._client.fetch_all_metadata()
+    partitions = cluster.partitions_for_topic(topic)
+    if not partitions:
         raise KafkaSetupError(
             f"topic {topic} does not exist; `bearwire worker` creates it, `bearwire doctor` lists them"
         )
-    return [TopicPartition(topic, partition) for partition in sorted(consumer.partitions_for_topic(topic) or ())]
+    return [TopicPartition(topic, partition) for partition in sorted(partitions)]
 
 
 async def read_to_end(

@@ -86,10 +86,11 @@ class PageService:
 async def _partitions(consumer: AIOKafkaConsumer, topics: list[str]) -> list[TopicPartition]:
     """All partitions of the topics, waiting for topics that are being created."""
     while True:
-        found = {topic: consumer.partitions_for_topic(topic) for topic in topics}
+        # `partitions_for_topic` knows subscribed topics only, and asking for `topics()` does not teach it the others.
+        cluster = await consumer._client.fetch_all_metadata()
+        found = {topic: cluster.partitions_for_topic(topic) for topic in topics}
         if all(found.values()):
             return [TopicPartition(topic, number) for topic, numbers in found.items() for number in sorted(numbers)]
-        await consumer.topics()
         await asyncio.sleep(0.5)
 
 
