@@ -139,6 +139,8 @@ class Worker:
         class Scoring(faust.Service):
             """The scorer as a part of the Faust app: it starts and ends with it."""
 
+            logger = logging.getLogger("faust")
+
             @faust.Service.task
             async def score(self) -> None:
                 await worker._keep_scoring(scorer)

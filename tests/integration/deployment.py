@@ -37,6 +37,8 @@ class Deployment:
 
     def __init__(self, servers: str, folder: Path, **settings: Any) -> None:
         self.folder = folder
+        self.idempotent = False
+        """Whether the broker knows idempotent producers; Apache Kafka does."""
         self.name = uuid4().hex[:8]
         tree: dict[str, Any] = {
             "kafka": {"bootstrap_servers": servers, "group_prefix": self.name, "request_timeout_seconds": 15},
@@ -72,7 +74,11 @@ class Deployment:
     async def publish(self, records: Iterable[tuple[int | None, bytes | None, bytes | None]]) -> int:
         """Produce (partition, key, value) to the documents topic; returns how many."""
         producer = AIOKafkaProducer(
-            **client_arguments(self.config.kafka), acks="all", linger_ms=5, max_request_size=12 * 1024 * 1024
+            **client_arguments(self.config.kafka),
+            acks="all",
+            enable_idempotence=self.idempotent,
+            linger_ms=5,
+            max_request_size=12 * 1024 * 1024,
         )
         await producer.start()
         try:
@@ -173,9 +179,9 @@ class WorkerProcess:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
-async def until(holds: Any, what: str, *, timeout: float = 60.0, worker: WorkerProcess | None = None) -> Any:
-    """Ask `await holds()` every so often until it is true; AssertionError with the worker's log after `timeout`."""
-    deadline = time.monotonic() + timeout
+async def until(holds: Any, what: str, *, seconds: float = 180.0, worker: WorkerProcess | None = None) -> Any:
+    """Ask `await holds()` every so often until it is true; AssertionError with the worker's log after that many `seconds`."""
+    deadline = time.monotonic() + seconds
     while True:
         result = await holds()
         if result:
@@ -184,5 +190,5 @@ async def until(holds: Any, what: str, *, timeout: float = 60.0, worker: WorkerP
             raise AssertionError(f"the worker ended with {worker.process.returncode}:\n{worker.tail()}")
         if time.monotonic() > deadline:
             log = f":\n{worker.tail()}" if worker is not None else ""
-            raise AssertionError(f"waited {timeout:.0f} s in vain until {what}{log}")
+            raise AssertionError(f"waited {seconds:.0f} s in vain until {what}{log}")
         await asyncio.sleep(0.25)

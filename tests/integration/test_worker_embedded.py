@@ -56,7 +56,7 @@ async def test_a_graceful_stop_commits_so_that_the_next_worker_repeats_nothing(
         await until(lambda: topics_exist(deployment), "the topics exist", worker=worker)
         total += await deployment.publish(documents(500, seed=seed, partitions=2, start_ms=start, step_ms=1000))
 
-        async def all_out() -> bool:
+        async def all_out(total: int = total) -> bool:
             return (await deployment.accounted_for())["all"] == total
 
         await until(all_out, f"{total} documents are accounted for", worker=worker)

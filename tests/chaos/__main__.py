@@ -1,0 +1,47 @@
+"""`make chaos`: crash runs one after the other for a while, each with a seed of its own that is printed."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import secrets
+import tempfile
+import time
+from pathlib import Path
+
+from tests.chaos.crash import CrashRun
+from tests.models.tiny_bundle import write_tiny_bundle
+
+
+def main() -> None:
+    """Run until the time is over; exit status 1 at the first run in which the crashes show."""
+    parser = argparse.ArgumentParser(prog="make chaos ARGS=")
+    parser.add_argument("--minutes", type=float, default=30.0, help="start no new run after this long")
+    parser.add_argument("--seed", type=int, help="run this seed once")
+    parser.add_argument("--documents", type=int, default=60_000)
+    parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--folder", type=Path, help="keep everything here")
+    options = parser.parse_args()
+    began = time.monotonic()
+    while True:
+        seed = options.seed if options.seed is not None else secrets.randbelow(1_000_000)
+        print(f"seed {seed}", flush=True)
+        with tempfile.TemporaryDirectory(prefix="bearwire-chaos-") as name:
+            folder = (options.folder or Path(name)) / str(seed)
+            write_tiny_bundle(folder / "tiny")
+            run = CrashRun(
+                folder,
+                str(folder / "tiny"),
+                seed=seed,
+                documents=options.documents,
+                kills=options.kills,
+                say=lambda text: print(text, flush=True),
+            )
+            report = asyncio.run(run.run())
+        print("\n".join(report.lines()), flush=True)
+        if options.seed is not None or time.monotonic() - began > options.minutes * 60:
+            return
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,268 @@
+"""Crash equality: workers and the broker are killed at random, and what comes out must not show it.
+
+A stream of shuffled, late, repeated and poisonous documents runs over 8 partitions into a few worker processes with
+two books. In the end every document is accounted for, and the windows and alerts (last write wins by key) are,
+byte for byte, those of one calm process over the same topic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from streamer.topic_reader import open_consumer
+from tests.brokers.kraft import KafkaCluster
+from tests.chaos.nursery import ForkedWorker, Nursery
+from tests.integration.deployment import Deployment, until
+from tests.integration.stream import documents
+
+PARTITIONS = 8
+SESSION_SECONDS = 3
+BOOKS = [
+    {"name": "main", "windows": ["5m", "15m", "1h"]},
+    {
+        "name": "wires",
+        "select": {"sources": ["wire-1", "wire-2", "wire-3"]},
+        "windows": ["10m"],
+        "company_topics": True,
+    },
+]
+RULES = {"learning": {"warm_up": "2h"}, "rules": [{"name": "surge", "life": {"min_firing": "2m"}}]}
+
+
+@dataclass
+class Report:
+    """What a run did and found."""
+
+    seed: int
+    documents: int = 0
+    kills: int = 0
+    pauses: int = 0
+    broker_kills: int = 0
+    scalings: int = 0
+    recovery_seconds: list[float] = field(default_factory=list)
+    fates: dict[str, int] = field(default_factory=dict)
+    windows: int = 0
+    alerts: int = 0
+    seconds: float = 0.0
+
+    def lines(self) -> list[str]:
+        """The report for people."""
+        ordered = sorted(self.recovery_seconds)
+        recovery = (
+            f"p50 {ordered[len(ordered) // 2]:.1f} s, max {ordered[-1]:.1f} s of {len(ordered)}" if ordered else "none"
+        )
+        return [
+            f"seed {self.seed}: {self.documents} documents, {self.kills} workers killed, {self.pauses} paused, "
+            f"{self.broker_kills} broker kills, {self.scalings} scalings in {self.seconds:.0f} s",
+            f"accounted for: {self.fates}; equal to the calm run: {self.windows} windows, {self.alerts} alerts",
+            f"recovery (kill until every partition is scored again): {recovery}",
+        ]
+
+
+class CrashRun:
+    """One run on a single-node Kafka of its own. `chances` are drawn from the seed alone; timings are not."""
+
+    def __init__(self, folder: Path, bundle: str, *, seed: int, documents: int, kills: int, say: Any = print) -> None:
+        self.report = Report(seed)
+        self._rng = random.Random(seed)
+        self._documents = documents
+        self._kills = kills
+        self._say = say
+        self._folder = folder
+        self._bundle = bundle
+        self._workers: list[ForkedWorker] = []
+        self._started = 0
+        self._scored_at: dict[int, float] = {}
+        self._published = asyncio.Event()
+
+    async def run(self) -> Report:
+        """Everything, to the comparison. Raises AssertionError where the crashes show."""
+        began = time.monotonic()
+        with KafkaCluster(self._folder / "kafka") as self._kafka, Nursery() as self._nursery:
+            books = [{**book, "rules": RULES} for book in BOOKS]
+            self._deployment = Deployment(
+                self._kafka.bootstrap_servers,
+                self._folder,
+                model__bundle=self._bundle,
+                topics__documents__partitions=PARTITIONS,
+                time__idle_timeout_seconds=20,
+                worker__session_timeout_seconds=SESSION_SECONDS,
+                worker__rebalance_timeout_seconds=10,
+                worker__fetch_max_records=200,
+                worker__stall_timeout_seconds=120,
+                books=books,
+            )
+            self._deployment.idempotent = True
+            try:
+                await self._run()
+            except BaseException:
+                for worker in self._workers:
+                    self._say(f"--- {worker.log}:\n{worker.tail(15)}")
+                raise
+            finally:
+                for worker in self._workers:
+                    worker.resume()
+                    worker.kill()
+        self.report.seconds = time.monotonic() - began
+        return self.report
+
+    async def _run(self) -> None:
+        self._scale(1)
+        await until(self._topics_exist, "the topics exist", worker=self._workers[0])
+        watching = asyncio.create_task(self._watch_scores())
+        publishing = asyncio.create_task(self._publish())
+        try:
+            self._scale(3)
+            await self._break_things()
+            self._published.set()
+            await publishing
+            self._scale(2)
+            await self._compare()
+        finally:
+            watching.cancel()
+            publishing.cancel()
+            await asyncio.gather(watching, publishing, return_exceptions=True)
+
+    async def _break_things(self) -> None:
+        """Kill until there were enough kills; now and then pause a worker, scale, and once kill the broker."""
+        plan = ["kill"] * self._kills
+        plan += ["pause"] * max(1, self._kills // 8) + ["broker"] * max(1, self._kills // 30)
+        plan += ["scale"] * max(2, self._kills // 10)
+        self._rng.shuffle(plan)
+        sizes = [1, 4, 2, 3]
+        for step, action in enumerate(plan):
+            await asyncio.sleep(self._rng.uniform(1.0, 5.0))
+            self._replace_the_dead()
+            victim = self._rng.choice(self._workers)
+            if action == "kill":
+                self._say(f"{step}/{len(plan)} kill {victim.pid}")
+                victim.kill()
+                self._workers.remove(victim)
+                self.report.kills += 1
+                self._start()
+                await self._note_recovery()
+            elif action == "pause":
+                self._say(f"{step}/{len(plan)} pause {victim.pid}")
+                victim.pause()
+                await asyncio.sleep(SESSION_SECONDS * 2.5)
+                victim.resume()
+                self.report.pauses += 1
+            elif action == "broker":
+                self._say(f"{step}/{len(plan)} kill the broker")
+                self._kafka.kill()
+                await asyncio.sleep(self._rng.uniform(0.0, 4.0))
+                await asyncio.to_thread(self._kafka.start)
+                self.report.broker_kills += 1
+            else:
+                size = sizes[self.report.scalings % len(sizes)]
+                self._say(f"{step}/{len(plan)} scale to {size}")
+                self._scale(size)
+                self.report.scalings += 1
+
+    async def _note_recovery(self) -> None:
+        """Wait until every partition has been scored since now, or some time has passed; note how long it took."""
+        began = time.monotonic()
+        limit = self._rng.uniform(0.0, 12.0)
+        while time.monotonic() - began < limit or self._rng.random() < 0.0:
+            if len(self._scored_at) == PARTITIONS and min(self._scored_at.values()) > began:
+                self.report.recovery_seconds.append(max(self._scored_at.values()) - began)
+                return
+            await asyncio.sleep(0.1)
+
+    async def _publish(self) -> None:
+        """Publish steadily until everything was published and nothing is broken any more."""
+        start = int(time.time() * 1000) - 40 * 3_600_000
+        stream = documents(self._documents, seed=self.report.seed, partitions=PARTITIONS, start_ms=start, step_ms=2000)
+        records = list(stream)
+        slices = max(1, self._kills * 6)
+        size = -(-len(records) // slices)
+        for at in range(0, len(records), size):
+            self.report.documents += await self._deployment.publish(records[at : at + size])
+            if not self._published.is_set():
+                await asyncio.sleep(0.5)
+
+    async def _watch_scores(self) -> None:
+        while True:
+            try:
+                async with open_consumer(self._deployment.config.kafka) as consumer:
+                    consumer.subscribe([self._deployment.config.topics.scores.name])
+                    await consumer.seek_to_end()
+                    while True:
+                        for records in (await consumer.getmany(timeout_ms=200)).values():
+                            for record in records:
+                                origin = msgspec.json.decode(record.value)["origin"]
+                                self._scored_at[origin["partition"]] = time.monotonic()
+            except Exception as error:
+                self._say(f"(the observer starts again: {error})")
+                await asyncio.sleep(1)
+
+    async def _compare(self) -> None:
+        async def all_out() -> bool:
+            self._replace_the_dead()
+            self.report.fates = dict(await self._deployment.accounted_for())
+            return self.report.fates["all"] == self.report.documents
+
+        async def same(topic: str) -> bool:
+            return await self._deployment.latest(topic) == expected[topic]
+
+        try:
+            await until(all_out, "every document is accounted for", seconds=240)
+        except AssertionError:
+            self._say(f"{self.report.documents} documents, {self.report.fates}")
+            raise
+        expected, counts = await self._deployment.backtest()
+        for topic in ("windows", "alerts"):
+            try:
+                await until(lambda topic=topic: same(topic), f"the {topic} are those of the calm run", seconds=120)
+            except AssertionError:
+                _say_difference(self._say, topic, expected[topic], await self._deployment.latest(topic))
+                raise
+        fates = self.report.fates
+        assert (fates["scores"], fates["late"], fates["dead_letters"]) == (counts.scored, counts.late, counts.dead)
+        self.report.windows, self.report.alerts = len(expected["windows"]), len(expected["alerts"])
+        assert self.report.windows, "there were no windows to compare"
+        assert self.report.alerts, "there were no alerts to compare"
+        for worker in self._workers:
+            worker.terminate()
+        await until(self._all_gone, "the workers stop gracefully", seconds=60)
+        assert all(worker.tail(1) == "exit 0" for worker in self._workers)
+
+    async def _all_gone(self) -> bool:
+        return not any(worker.alive for worker in self._workers)
+
+    async def _topics_exist(self) -> bool:
+        async with open_consumer(self._deployment.config.kafka) as consumer:
+            return self._deployment.config.topics.scores.name in await consumer.topics()
+
+    def _scale(self, size: int) -> None:
+        while len(self._workers) > size:
+            self._workers.pop(self._rng.randrange(len(self._workers))).terminate()
+        while len(self._workers) < size:
+            self._start()
+
+    def _start(self) -> None:
+        self._started += 1
+        log = self._folder / f"worker-{self._started:03d}.log"
+        self._workers.append(self._nursery.start(self._deployment.file, log))
+
+    def _replace_the_dead(self) -> None:
+        """As a supervisor would: a worker that ended by itself is started again, and its last words are shown."""
+        for worker in [worker for worker in self._workers if not worker.alive]:
+            self._say(f"worker {worker.pid} ended by itself:\n{worker.tail(4)}")
+            self._workers.remove(worker)
+            self._start()
+
+
+def _say_difference(say: Any, topic: str, expected: Any, found: Any) -> None:
+    missing, extra = expected.keys() - found.keys(), found.keys() - expected.keys()
+    other = [key for key in expected.keys() & found.keys() if expected[key] != found[key]]
+    say(f"{topic}: {len(expected)} expected, {len(missing)} missing, {len(extra)} extra, {len(other)} different")
+    for key in [*sorted(missing)[:2], *sorted(extra)[:2], *sorted(other)[:3]]:
+        say(f"  {key!r}\n    expected {expected.get(key)!r}\n    found    {found.get(key)!r}")
