@@ -3,9 +3,9 @@
 The idea of SPOT (Siffer et al. 2017, "Anomaly detection in streams with extreme value theory"): do not believe the
 model's tail, measure it. For every class of series (by how busy they are) the maxima of past episodes are counted over
 the series days watched; above the level that only a few have passed the tail is exponential with a fitted decay,
-because scores are logarithms of chances. Classes with little history lean on all classes together, and those on what
-the model says. Episodes that fired are censored where they fired: a real surge says "at least this rare" and not how heavy
-the tail of ordinary days is.
+because scores are logarithms of chances. Classes with little history lean on all classes together, and those on the
+model. Episodes that fired are censored where they fired: a real surge says "at least this rare" and not how heavy the
+tail of ordinary days is.
 """
 
 from __future__ import annotations

@@ -45,13 +45,13 @@ def paragraph(record: AlertRecord, language: str = "en") -> str:
         )
         text += f"最强文本：“{strongest}”。" if strongest else ""
         return text + _ending_zh(record)
+    chance, often = _chance(seen.tail_probability), _every_en(record.false_alarms_per_day)
     text = (
         f"Since {_clock(record.since_ms)} UTC {_series_en(record.series)} has more negative texts than its own past "
         f"explains: {_number(seen.negative)} in the last {seen.window} ({seen.share:.0%} of "
-        f"{_number(seen.documents)}), where about {_number(seen.expected_negative)} ({seen.expected_share:.0%}) would "
-        f"be expected. The chance of that many or more is {_chance(seen.tail_probability)}; ordinary days raise an alert "
-        f"this strong about once in {_every_en(record.false_alarms_per_day)}. "
-        f"{_sources_en(record.sources, record.copies)}"
+        f"{_number(seen.documents)}), where about {_number(seen.expected_negative)} ({seen.expected_share:.0%}) "
+        f"would be expected. The chance of that many or more is {chance}; ordinary days raise an alert this strong "
+        f"about once in {often}. {_sources_en(record.sources, record.copies)}"
     )
     text += f' Strongest text: "{strongest}".' if strongest else ""
     return text + " " + _ending_en(record)

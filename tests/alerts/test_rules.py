@@ -1,0 +1,84 @@
+"""Rules say what is wrong, where, and what was meant; their version follows their meaning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from alerts.cli import rules as rules_command
+from alerts.durations import format_duration, parse_duration_ms, parse_rate_per_day
+from alerts.rules import Rule, RulesError, RuleSet
+
+
+@pytest.mark.parametrize(
+    ("mapping", "said"),
+    [
+        ({"rulez": []}, "did you mean 'rules'"),
+        ({"rules": [{"name": "a", "max_false_alarm": "1 per 30d"}]}, "did you mean 'max_false_alarms'"),
+        ({"rules": [{"name": "a", "life": {"cooldown": "1h"}}]}, "did you mean 'cool_down'"),
+        ({"rules": [{"name": "a", "max_false_alarms": "seldom"}]}, "rules.a.max_false_alarms"),
+        ({"rules": [{"name": "a", "life": {"repeat": "often"}}]}, "rules.a.life.repeat"),
+        ({"rules": [{"name": "a"}, {"name": "a"}]}, "two rules are called 'a'"),
+        ({"rules": [{"name": "a", "min_negative": "many"}]}, "min_negative"),
+        ({"rules": ["a"]}, "expected a mapping"),
+    ],
+)
+def test_a_wrong_rule_set_names_the_key_and_what_was_expected(mapping: dict[str, object], said: str) -> None:
+    with pytest.raises(RulesError, match=said):
+        RuleSet.from_mapping(mapping)
+
+
+def test_the_version_follows_the_meaning_and_not_the_spelling() -> None:
+    assert RuleSet().version_id == RuleSet.from_mapping({"rules": [{"name": "negative-surge"}]}).version_id
+    assert RuleSet().version_id != RuleSet.from_mapping({"rules": [{"name": "other"}]}).version_id
+
+
+def test_patterns_select_series_and_exclusions_take_them_out() -> None:
+    rule = Rule(name="a", series=("company:*",), exclude=("company:*|topic:*",))
+    assert rule.selects("company:XOM")
+    assert not rule.selects("topic:Earnings")
+    assert not rule.selects("company:XOM|topic:Earnings")
+
+
+def test_durations_and_rates_read_as_people_write_them() -> None:
+    assert parse_duration_ms("1h 30m") == 5_400_000
+    assert format_duration(5_400_000) == "1h30m"
+    assert parse_rate_per_day("1 per 30d") == pytest.approx(1 / 30)
+    assert parse_rate_per_day("2 per week") == pytest.approx(2 / 7)
+    with pytest.raises(ValueError, match="not a duration"):
+        parse_duration_ms("soon")
+
+
+RULE_TEST = """
+rules: {rules: [{name: surge}]}
+tests:
+  - name: a flash fires on its company and nowhere else
+    quiet: {days: 3, texts_per_day: 60}
+    bursts:
+      - {series: "company:C0", after: 2d10h, length: 30m, texts: 25, negative: 0.9}
+      - {series: "company:C1", after: 2d14h, length: 30m, texts: 25, negative: 0.0}
+    expect:
+      - {series: "company:C0", within: 30m, of: 2d10h}
+      - {series: "company:C1", fires: false, within: 2h, of: 2d14h}
+"""
+
+
+def test_rules_are_tested_from_yaml(tmp_path: Path) -> None:
+    file = tmp_path / "rules_test.yaml"
+    file.write_text(RULE_TEST)
+    result = CliRunner().invoke(rules_command, ["test", str(file)])
+    assert result.exit_code == 0, result.output
+    file.write_text(RULE_TEST.replace("fires: false", "fires: true"))
+    result = CliRunner().invoke(rules_command, ["test", str(file)])
+    assert result.exit_code == 1
+    assert "company:C1 did not fire" in result.output
+
+
+def test_checking_a_bad_file_exits_with_one(tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text("rules: [{name: a, serie: ['*']}]")
+    result = CliRunner().invoke(rules_command, ["check", str(file)])
+    assert result.exit_code == 1
+    assert "did you mean 'series'" in result.output
