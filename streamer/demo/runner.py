@@ -42,7 +42,7 @@ from streamer.worker.topics import ensure_topics
 _IDLE_SECONDS: Final = 4.0
 _QUIET_SECONDS: Final = _IDLE_SECONDS + 1.5
 _READY_SECONDS: Final = 120.0
-_ACCOUNT_SECONDS: Final = 60.0
+_STUCK_SECONDS: Final = 60.0
 _CHECK_SECONDS: Final = 0.1
 _MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 
@@ -144,12 +144,12 @@ class Demo:
             self._messages, producer, config.topics.documents.name,
             speed=self._speed, acknowledged=outcome.tally.note_published, progress=self._screen.published,
         )  # fmt: skip
-        deadline = time.monotonic() + _ACCOUNT_SECONDS
+        self._last_output = time.monotonic()
         while outcome.tally.unaccounted:
-            if time.monotonic() > deadline:
+            if time.monotonic() > self._last_output + _STUCK_SECONDS:
                 raise DemoFailed(
                     f"{outcome.tally.unaccounted} of {len(outcome.tally.published)} messages became neither a score, "
-                    f"a late document nor a dead letter within {_ACCOUNT_SECONDS:.0f} s"
+                    f"a late document nor a dead letter, and nothing has moved for {_STUCK_SECONDS:.0f} s"
                 )
             await asyncio.sleep(_CHECK_SECONDS)
         outcome.seconds = time.monotonic() - began
