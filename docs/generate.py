@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def command_page() -> str:
     lines = ["# Command line", "", "Made from the commands' own help by `make docs`.", ""]
     lines += _help(cli, "bearwire")
     for name, entry in COMMANDS.items():
-        if find_spec(entry.module) is not None:
+        if find_spec(entry.module) is not None and hasattr(import_module(entry.module), entry.attribute):
             for path, command in _tree(load_command(name, entry), f"bearwire {name}"):
                 lines += _help(command, path)
     return "\n".join(lines).rstrip() + "\n"

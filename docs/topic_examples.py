@@ -1,4 +1,4 @@
-"""One example record of every topic, made by the code that writes the real ones; news and numbers are invented."""
+"""One example record of every topic, made by the code that writes the real ones where it can. All is invented."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from streamer.documents import Document, DocumentLimits, Rejection, parse_docume
 from streamer.records import DeadLetter, SourceRecord
 from streamer.score_records import Scored, score_record
 from streamer.timestamps import format_rfc3339
-from streamer.window_records import WindowRows
 
 MODEL = "finance-en-1+0123456789ab"
 RULES = "rules-0123456789ab"
@@ -80,25 +79,44 @@ def _score(raw: bytes, *, late: bool) -> bytes:
 
 
 def _window() -> Example:
-    pane = np.array([3, 1, 3, 0, 0, 3_000_000, 2_841_000, 117_000, 42_000, 2_612_000], np.int64)
-    hour = np.array([9, 6, 7, 2, 0, 9_000_000, 6_902_000, 1_701_000, 397_000, 5_120_000], np.int64)
-    rows = WindowRows(
-        book=BOOK,
-        start_ms=_START_MS,
-        end_ms=_START_MS + _PANE_MS,
-        windows_ms=(_HOUR_MS,),
-        keys=[SERIES],
-        counts=pane[None, :],
-        windows=hour[None, None, :],
-        sources=np.array([[3], [5]], np.int64),
-        first_ms=np.array([_AT_MS], np.int64),
-        last_ms=np.array([_AT_MS + 31_000], np.int64),
-        strongest=[["wire-20260304-0117", "desk-88213"]],
-        late=0,
-        model=MODEL,
-    )
-    record = rows.records()[0]
-    return Example(record.key.decode(), orjson.loads(record.value))
+    start = format_rfc3339(_START_MS)
+    pane = {
+        "documents": 3,
+        "copies": 1,
+        "negative": 3,
+        "neutral": 0,
+        "positive": 0,
+        "sources": 3,
+        "weight": 3.0,
+        "shares": {"negative": 0.947, "neutral": 0.039, "positive": 0.014},
+        "mean_sentiment": -0.933,
+        "dispersion": 0.013329,
+    }
+    hour = {
+        "documents": 9,
+        "copies": 6,
+        "negative": 7,
+        "neutral": 2,
+        "positive": 0,
+        "sources": 5,
+        "weight": 9.0,
+        "shares": {"negative": 0.766889, "neutral": 0.189, "positive": 0.044111},
+        "mean_sentiment": -0.722778,
+        "dispersion": 0.215595,
+    }
+    record = {
+        "book": BOOK,
+        "series": SERIES,
+        "start": start,
+        "end": format_rfc3339(_START_MS + _PANE_MS),
+        **pane,
+        "first": format_rfc3339(_AT_MS),
+        "last": format_rfc3339(_AT_MS + 31_000),
+        "strongest": ["wire-20260304-0117", "desk-88213"],
+        "windows": {"1h": hour},
+        "model": MODEL,
+    }
+    return Example(f"{BOOK}/{SERIES}@{start}", record)
 
 
 def _alert(document: dict[str, Any]) -> Example:

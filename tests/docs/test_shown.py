@@ -11,7 +11,9 @@ import msgspec
 import pytest
 import yaml
 
+from alerts.rule_tests import run_rule_tests
 from alerts.rules import RuleSet
+from models.training.recipe import parse_recipe
 from streamer.cli import COMMANDS, load_command
 from streamer.config import Config
 from streamer.config_load import environment_name, load
@@ -91,19 +93,29 @@ def _yaml_blocks() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("page", "text"), list(_yaml_blocks()))
-def test_every_configuration_and_every_rule_set_shown_is_valid(page: str, text: str, tmp_path: Path) -> None:
-    documents = [document for document in yaml.safe_load_all(text) if document is not None]
-    sections = {field.name for field in msgspec.structs.fields(Config)}
-    for document in documents:
+def test_every_file_shown_is_valid(page: str, text: str, tmp_path: Path) -> None:
+    for document in yaml.safe_load_all(text):
         assert isinstance(document, dict), f"{page}: {text}"
-        if document.keys() <= {field.name for field in msgspec.structs.fields(RuleSet)}:
-            RuleSet.from_mapping(document)
-        elif document.keys() & sections:
-            file = tmp_path / "bearwire.yaml"
+        if document.get("kind") == "ConfigMap":
+            _check_configuration(document["data"]["bearwire.yaml"], tmp_path)
+        elif "tests" in document:
+            file = tmp_path / "tests.yaml"
             file.write_text(text, encoding="utf-8")
-            for book in load(file, {}).config.books:
-                if isinstance(book.rules, dict):
-                    RuleSet.from_mapping(book.rules)
+            assert [failure for _, failure in run_rule_tests(file) if failure is not None] == []
+        elif {"base", "tasks"} <= document.keys():
+            parse_recipe(document)
+        elif document.keys() <= {field.name for field in msgspec.structs.fields(RuleSet)}:
+            RuleSet.from_mapping(document)
+        elif "apiVersion" not in document:
+            _check_configuration(text, tmp_path)
+
+
+def _check_configuration(text: str, directory: Path) -> None:
+    file = directory / "bearwire.yaml"
+    file.write_text(text, encoding="utf-8")
+    for book in load(file, {}).config.books:
+        if isinstance(book.rules, dict):
+            RuleSet.from_mapping(book.rules)
 
 
 def test_every_setting_named_exists() -> None:
@@ -117,7 +129,7 @@ def test_every_setting_named_exists() -> None:
             continue
         variables = re.findall(r"\bBEARWIRE_[A-Z]+__[A-Z0-9_]+", shown.code)
         wrong += [(shown.page, each) for each in variables if re.sub(r"__\d+", "", each) not in environment]
-        if re.fullmatch(rf"(?:{sections})(?:\.[a-z_]+)+", shown.code):
+        if re.fullmatch(rf"(?:{sections})(?:\.[a-z_]+)+", shown.code) and not shown.code.endswith(".onnx"):
             key = shown.code
             if key not in known and not any(each.startswith(f"{key}.") for each in known):
                 wrong.append((shown.page, key))
