@@ -104,10 +104,3 @@ def test_a_process_of_its_own_exits_with_the_status() -> None:
     )
     assert done.returncode == 2
     assert done.stderr == "bearwire: --set: web.prot: unknown key; did you mean web.port?\n"
-
-
-def test_the_reference_pages_are_up_to_date() -> None:
-    done = subprocess.run(
-        [sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
