@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 
+from streamer.timestamps import parse_rfc3339
+
 BUCKET_MS = 15 * 60 * 1000
 KEEP_MS = 7 * 24 * 3600 * 1000
 SEAL_AFTER_MS = 2 * 3600 * 1000  # a bucket this much older than its series' newest no longer changes
@@ -61,9 +63,8 @@ class PageFeed:
         """Take in one record of the windows topic; returns its series and changed bucket, None if nothing changed."""
         try:
             record = orjson.loads(value)
-            key, pane_end = record["series"], int(record["pane_end_ms"])
-            pane = record["pane"]
-            numbers = (int(pane["documents"]), int(pane["negative"]), float(pane["mean_sentiment"]))
+            key, pane_end = record["series"], parse_rfc3339(record["end"])
+            numbers = (int(record["documents"]), int(record["negative"]), float(record["mean_sentiment"]))
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             return None
         if not isinstance(key, str):

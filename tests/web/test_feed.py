@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import orjson
 
+from streamer.timestamps import format_rfc3339
 from streamer.web.feed import BUCKET_MS, KEEP_MS, MAX_ALERTS, PageFeed
 
 DAY_MS = 24 * 3600 * 1000
@@ -9,7 +12,17 @@ MINUTE_MS = 60_000
 
 def window(series: str, pane_end_ms: int, documents: int = 1, negative: int = 0, mean: float = 0.0) -> bytes:
     pane = {"documents": documents, "negative": negative, "mean_sentiment": mean}
-    return orjson.dumps({"series": series, "pane_end_ms": pane_end_ms, "pane": pane, "model": "m-1"})
+    return orjson.dumps({"series": series, "end": format_rfc3339(pane_end_ms), **pane, "model": "m-1"})
+
+
+def test_the_example_of_the_reference_reaches_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "topics.md").read_text(encoding="utf-8")
+    shown = page.partition("## bearwire.windows")[2].partition("```json\n")[2].partition("```")[0]
+    record = orjson.loads(shown)
+    point = PageFeed().take_window(shown.encode())
+    assert point is not None
+    assert point[0] == record["series"]
+    assert point[1][1:] == (record["documents"], record["negative"], record["mean_sentiment"])
 
 
 def test_panes_of_a_quarter_of_an_hour_join_into_one_point() -> None:
@@ -36,7 +49,7 @@ def test_a_pane_that_ends_on_the_edge_belongs_to_the_bucket_it_closes() -> None:
 
 def test_foreign_bytes_are_passed_over() -> None:
     feed = PageFeed()
-    for value in (b"", b"{", b"[]", b"{}", b'{"series":1,"pane_end_ms":5,"pane":{}}', b"\xff"):
+    for value in (b"", b"{", b"[]", b"{}", b'{"series":1,"end":5}', b'{"series":"all","end":"soon"}', b"\xff"):
         assert feed.take_window(value) is None
         assert feed.take_alert(value) is None
     assert feed.overview()["series"] == {}
