@@ -87,7 +87,10 @@ class Screen:
             ("late", f"{tally.count('late'):,}"),
             ("dead letters", f"{tally.count('dead'):,}  ({reasons})"),
             ("alerts", f"{fired}  ({changes} changes)"),
-            ("texts per second", f"{len(tally.published) / seconds:,.0f}  (the stream is paced and took {seconds:.1f} s)"),
+            (
+                "texts per second",
+                f"{len(tally.published) / seconds:,.0f}  (the stream is paced and took {seconds:.1f} s)",
+            ),
             ("produce to score", f"p50 {p50:,.0f} ms, p99 {p99:,.0f} ms"),
         ):
             table.add_row(Text(name, style="bold"), Text(value))
