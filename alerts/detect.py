@@ -165,18 +165,20 @@ class Detector:
     ) -> None:
         """Runs declustering: an episode lasts while scores come back near its maximum before the gap has passed.
 
-        From the moment it fires its maximum no longer grows: of a real surge only "at least as rare" is learned.
+        A pane that fires does not raise the maximum: a real surge touches many series at once, and what is learned of
+        it is only that they had come as far as they were before it.
         """
         peak, fired = self.peak[ids, channel], self.fired[ids, channel]
         if not (peak.any() or (values >= _EPISODE_FLOOR).any()):
             return
-        over = (peak > 0.0) & (end_ms - self.last_ms[ids, channel] > self.gap_ms[channel])
+        over = ((peak > 0.0) | fired) & (end_ms - self.last_ms[ids, channel] > self.gap_ms[channel])
         if over.any():
-            tails.record(classes[over], peak[over], fired[over])
+            told = over & (peak >= _EPISODE_FLOOR)
+            tails.record(classes[told], peak[told], fired[told])
             peak, fired = np.where(over, 0.0, peak), fired & ~over
         high = (values >= _EPISODE_FLOOR) & (values >= _EPISODE_CALM * peak)
         self.last_ms[ids, channel] = np.where(high, end_ms, self.last_ms[ids, channel])
-        self.peak[ids, channel] = np.where(high & ~fired, np.maximum(values, peak), peak)
+        self.peak[ids, channel] = np.where(high & ~fired & ~fires, np.maximum(values, peak), peak)
         self.fired[ids, channel] = fired | (high & fires)
 
     def _learn_clusters(
