@@ -1,0 +1,224 @@
+"""From a trained model to a bundle: traced, fused, quantised, compared with torch, calibrated, measured, hashed.
+
+Nothing is left at the destination unless the graph says what torch says and treats the texts of a batch apart.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from models.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, Manifest, Metric, Task, write_manifest
+from models.calibration import fit_temperature
+from models.evaluate import evaluate
+from models.export_parity import Parity, check_parity
+from models.export_source import Exportable, ExportError, open_source
+from models.onnx_fusion import fuse
+from models.predictor import Predictor
+from models.probabilities import softmax
+from models.quantise import quantise
+from models.training.run import HeldBack
+
+Precision = Literal["fp32", "fp16", "int8"]
+AGREEMENT = {"fp32": 1.0, "fp16": 0.995, "int8": 0.995}
+LARGEST_FP32 = 1e-3
+PARITY_TEXTS = 512
+
+
+class Exported(NamedTuple):
+    """The bundle that was written, and how it compared with torch."""
+
+    bundle: Bundle
+    parity: Parity
+
+
+def export(
+    source: str,
+    destination: Path,
+    *,
+    precision: Precision = "int8",
+    version: str = "1.0.0",
+    created: str = "",
+    task: str | None = None,
+    texts: list[str] | None = None,
+    say: Callable[[str], None] = print,
+) -> Exported:
+    """Write the model at `source` (see `open_source`) as a bundle at `destination`, replacing a bundle there.
+
+    `texts` are what it is compared with torch on; without them, texts that the run held back, or the sentiment
+    texts that ship with Bearwire. Raises ExportError where it disagrees with torch, where a text's logits
+    depend on its batch, or where `destination` holds something else than a bundle.
+    """
+    if destination.exists() and any(destination.iterdir()) and not (destination / MANIFEST).is_file():
+        raise ExportError(f"{destination} exists and is not a bundle; choose another directory")
+    model = open_source(source, task)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    try:
+        _write_graph(model, draft / MODEL, precision)
+        (draft / TOKENIZER).write_text(model.tokenizer, encoding="utf-8")
+        parity = check_parity(draft / MODEL, model, texts or parity_texts(model))
+        say(
+            f"against torch on {parity.texts} texts: same label {parity.agreement:.2%}, largest difference of a "
+            f"logit {parity.largest_difference:.2g}; alone as in a batch: {parity.alone_equal} of {parity.texts}"
+        )
+        _refuse(parity, precision)
+        (draft / "NOTICE").write_text(_notice(model), encoding="utf-8")
+        manifest = _manifest(model, precision, version, created)
+        write_manifest(draft, manifest)
+        bundle = write_manifest(draft, _calibrated(manifest, draft, model))
+        for metric in bundle.manifest.metrics:
+            say(f"{metric.task} on {metric.data}: accuracy {metric.accuracy:.4f}, macro F1 {metric.macro_f1:.4f}")
+        _replace(destination, draft)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return Exported(Bundle.load(destination), parity)
+
+
+def parity_texts(model: Exportable) -> list[str]:
+    """Real texts to compare on, evenly from what there is."""
+    texts = [row.text for row in model.held_back]
+    if not texts:
+        for file in sorted((Path(__file__).parent / "data").glob("own-*.jsonl")):
+            texts += [json.loads(line)["text"] for line in file.read_text(encoding="utf-8").splitlines()]
+    if not texts:
+        raise ExportError("there are no texts to compare the export on; give some with --texts FILE")
+    return texts[:: max(1, len(texts) // PARITY_TEXTS)][:PARITY_TEXTS]
+
+
+def _write_graph(model: Exportable, file: Path, precision: Precision) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        traced = Path(scratch) / "traced.onnx"
+        model.trace(traced)
+        graph = fuse(traced, architecture=model.architecture, heads=model.heads, width=model.width)
+    for name, order in model.order.items():
+        _reorder(graph, model.outputs[name], order)
+    if precision == "int8":
+        graph = quantise(graph)
+    elif precision == "fp16":
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        graph = convert_float_to_float16(graph, keep_io_types=True)
+    onnx.save(graph, str(file))
+
+
+def _reorder(model: Any, output: str, order: list[int]) -> None:
+    """Put an output's columns in the order of the bundle's labels."""
+    raw = f"{output}.as_trained"
+    for node in model.graph.node:
+        node.output[:] = [raw if name == output else name for name in node.output]
+        node.input[:] = [raw if name == output else name for name in node.input]
+    model.graph.initializer.append(numpy_helper.from_array(np.array(order, dtype=np.int64), f"{output}.order"))
+    model.graph.node.append(helper.make_node("Gather", [raw, f"{output}.order"], [output], axis=1))
+
+
+def _refuse(parity: Parity, precision: Precision) -> None:
+    if parity.agreement < AGREEMENT[precision]:
+        raise ExportError(
+            f"the {precision} graph gives another label than torch on {1 - parity.agreement:.2%} of "
+            f"{parity.texts} texts, at most {1 - AGREEMENT[precision]:.1%} are allowed; try a higher precision"
+        )
+    if precision == "fp32" and parity.largest_difference > LARGEST_FP32:
+        raise ExportError(
+            f"the fp32 graph's logits differ from torch's by up to {parity.largest_difference:.2g}, "
+            f"at most {LARGEST_FP32} is allowed"
+        )
+    if precision != "fp16" and parity.alone_equal < parity.texts:
+        raise ExportError(
+            f"{parity.texts - parity.alone_equal} of {parity.texts} texts score differently alone and in a batch; "
+            "a bundle must treat the texts of a batch apart"
+        )
+
+
+def _manifest(model: Exportable, precision: Precision, version: str, created: str) -> Manifest:
+    recipe = model.recipe
+    return Manifest(
+        name=model.name,
+        version=version,
+        tasks=tuple(Task(name=name, labels=labels, output=model.outputs[name]) for name, labels in model.tasks.items()),
+        max_tokens=model.max_tokens,
+        languages=recipe.languages if recipe else ("en",),
+        precision=precision,
+        description=recipe.description if recipe else "",
+        licence=recipe.licence if recipe else "",
+        limitations=recipe.limitations if recipe else "",
+        recipe=f"models/recipes/{recipe.name}.yaml" if recipe else "",
+        created=created,
+        parent=model.parent,
+        data=model.data,
+    )
+
+
+def _calibrated(manifest: Manifest, draft: Path, model: Exportable) -> Manifest:
+    """The manifest with a temperature per task fitted on validation texts, and what the bundle reaches."""
+    groups: dict[tuple[str, str, str], list[HeldBack]] = defaultdict(list)
+    for row in model.held_back:
+        groups[row.task, row.use, row.source].append(row)
+    if not groups:
+        return manifest
+    predictor = Predictor(Bundle.load(draft), cache_entries=0)
+    said = {
+        key: np.log(np.maximum(predictor.predict([r.text for r in rows]).probabilities[key[0]], 1e-30))
+        for key, rows in groups.items()
+    }
+    truth = {key: np.array([row.label for row in rows], dtype=np.int64) for key, rows in groups.items()}
+    tasks = []
+    for task in manifest.tasks:
+        fitted = [key for key in groups if key[0] == task.name and key[1] == "validation"]
+        temperature = 1.0
+        if fitted:
+            temperature = fit_temperature(
+                np.concatenate([said[key] for key in fitted]), np.concatenate([truth[key] for key in fitted])
+            )
+        tasks.append(msgspec.structs.replace(task, temperature=temperature))
+    by_name = {task.name: task for task in tasks}
+    metrics = []
+    for key, logits in said.items():
+        task = by_name[key[0]]
+        probabilities = softmax(logits, task.temperature).astype(np.float32)
+        result = evaluate(probabilities, truth[key], task=task.name, labels=task.labels)
+        metrics.append(
+            Metric(
+                task=task.name,
+                data=f"{key[2]} ({'held back' if key[1] == 'validation' else 'never trained on'})",
+                rows=result.rows,
+                accuracy=round(result.accuracy, 4),
+                macro_f1=round(result.macro_f1, 4),
+                ece=round(result.ece, 4),
+            )
+        )
+    return msgspec.structs.replace(manifest, tasks=tuple(tasks), metrics=tuple(metrics))
+
+
+def _notice(model: Exportable) -> str:
+    lines = [model.name, ""]
+    if model.parent.name:
+        lines.append(f"Fine-tuned from {model.parent.name}{_under(model.parent.licence)}.")
+    for name, licence, origin in sorted({(d.name, d.licence, d.source) for d in model.data if d.use != "measuring"}):
+        lines.append(f"Trained on {name}{f': {origin}' if origin else ''}{_under(licence)}.")
+    return "\n".join(lines) + "\n"
+
+
+def _under(licence: str) -> str:
+    return f" ({licence} licence)" if licence else ""
+
+
+def _replace(destination: Path, draft: Path) -> None:
+    """Put the finished draft where the bundle belongs; the old bundle goes only once the new one is complete."""
+    old = destination.with_name(f".{destination.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if destination.exists():
+        destination.rename(old)
+    draft.chmod(0o755)
+    draft.rename(destination)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,64 @@
+"""Is an exported graph the model it came from, and does it treat the texts of a batch apart?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from msgspec import Struct
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from models.export_source import Exportable
+from models.training.batches import pad, pad_id, token_rows
+
+BATCH = 24
+
+
+class Parity(Struct, frozen=True, kw_only=True):
+    """What comparing found. `agreement` is the share of texts with torch's label, of the task where it is lowest;
+    `alone_equal` counts texts whose logits are the same bits alone and in their batch."""
+
+    texts: int
+    largest_difference: float
+    agreement: float
+    alone_equal: int
+
+
+def check_parity(model: Path, source: Exportable, texts: Sequence[str]) -> Parity:
+    """Compare the ONNX file with torch, and each text alone with the same text in its batch, on real texts."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    names = [source.outputs[task] for task in source.tasks]
+    takes = {entry.name for entry in session.get_inputs()}
+    largest, equal = 0.0, 0
+    agreed = dict.fromkeys(source.tasks, 0)
+    for ids, mask in _batches(source, texts):
+        feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        feed = {name: value for name, value in feed.items() if name in takes}
+        together = session.run(names, feed)
+        wanted = source.reference(ids, mask)
+        for task, logits in zip(source.tasks, together, strict=True):
+            largest = max(largest, float(np.abs(logits - wanted[task]).max()))
+            agreed[task] += int((logits.argmax(axis=1) == wanted[task].argmax(axis=1)).sum())
+        for row in range(len(ids)):
+            alone = session.run(names, {name: value[row : row + 1] for name, value in feed.items()})
+            equal += all(np.array_equal(a[0], b[row]) for a, b in zip(alone, together, strict=True))
+    return Parity(
+        texts=len(texts),
+        largest_difference=largest,
+        agreement=min(agreed.values()) / len(texts),
+        alone_equal=equal,
+    )
+
+
+def _batches(source: Exportable, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    tokenizer = Tokenizer.from_str(source.tokenizer)
+    filler = pad_id(tokenizer)
+    rows = sorted(token_rows(tokenizer, texts, source.max_tokens), key=len)
+    for at in range(0, len(rows), BATCH):
+        ids, mask = pad(rows[at : at + BATCH], filler)
+        yield ids.numpy(), mask.numpy()

@@ -1,0 +1,186 @@
+"""What can be exported: a training run, or a Hugging Face directory for sequence classification."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.bundle import SENTIMENT_LABELS, DataSource, ParentModel
+from models.training.network import base_directory, load_classifier
+from models.training.recipe import Normalisation, Recipe, RecipeError
+from models.training.run import DATA, RECIPE, HeldBack, read_held_back
+from models.training.tokenisation import build_tokenizer
+
+Reference = Callable[[NDArray[np.int64], NDArray[np.int64]], dict[str, NDArray[np.float32]]]
+OPSET = 17
+
+
+class ExportError(Exception):
+    """No bundle was written. The message says why and what to do."""
+
+
+class Exportable(NamedTuple):
+    """A model to export.
+
+    `trace(file)` writes it as fp32 ONNX; `reference(ids, mask)` gives torch's logits per task; `order` per task
+    says which of its logits belongs to each of `tasks`' labels, where the two differ.
+    """
+
+    name: str
+    tasks: dict[str, tuple[str, ...]]
+    outputs: dict[str, str]
+    order: dict[str, list[int]]
+    tokenizer: str
+    max_tokens: int
+    architecture: str
+    heads: int
+    width: int
+    trace: Callable[[Path], None]
+    reference: Reference
+    recipe: Recipe | None
+    parent: ParentModel
+    data: tuple[DataSource, ...]
+    held_back: tuple[HeldBack, ...]
+
+
+def open_source(source: str, task: str | None) -> Exportable:
+    """The model at `source`: a run's directory, a Hugging Face directory, or a Hugging Face id (downloaded).
+
+    `task` names the one task of a Hugging Face model. Raises ExportError.
+    """
+    directory = Path(source)
+    if (directory / RECIPE).is_file():
+        return _run(directory)
+    try:
+        directory = base_directory(source)
+    except RecipeError as error:
+        raise ExportError(str(error)) from error
+    if not (directory / "config.json").is_file():
+        raise ExportError(f"{directory} is neither a training run ({RECIPE}) nor a model (config.json)")
+    return _hugging_face(directory, source, task)
+
+
+class _Tupled(nn.Module):
+    """The classifier with its logits as a tuple, which is what tracing takes."""
+
+    def __init__(self, classifier: nn.Module, names: list[str]) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.names = names
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        logits = self.classifier(input_ids, attention_mask)
+        return tuple(logits[name] for name in self.names)
+
+
+def _run(directory: Path) -> Exportable:
+    recipe = msgspec.json.decode((directory / RECIPE).read_bytes(), type=Recipe)
+    if not (directory / "model.safetensors").is_file():
+        raise ExportError(f"{directory} is a training run that has not finished; run `bearwire models train` again")
+    classifier, tokenizer, layout = load_classifier(directory)
+    names = list(layout.tasks)
+
+    def trace(file: Path) -> None:
+        example = torch.ones((2, 8), dtype=torch.int64)
+        axes = {name: {0: "batch", 1: "seq"} for name in ("input_ids", "attention_mask")}
+        torch.onnx.export(
+            _Tupled(classifier, names).eval(),
+            (example, example),
+            str(file),
+            input_names=["input_ids", "attention_mask"],
+            output_names=names,
+            dynamic_axes={**axes, **{name: {0: "batch"} for name in names}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+    def reference(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+        with torch.inference_mode():
+            logits = classifier(torch.from_numpy(ids), torch.from_numpy(mask))
+        return {name: value.numpy() for name, value in logits.items()}
+
+    config: Any = classifier.encoder.config
+    return Exportable(
+        name=recipe.name,
+        tasks=layout.tasks,
+        outputs={name: name for name in names},
+        order={},
+        tokenizer=tokenizer,
+        max_tokens=layout.max_tokens,
+        architecture=config.model_type,
+        heads=config.num_attention_heads,
+        width=config.hidden_size,
+        trace=trace,
+        reference=reference,
+        recipe=recipe,
+        parent=ParentModel(name=recipe.base_origin or recipe.base, licence=recipe.base_licence, source=recipe.base),
+        data=msgspec.json.decode((directory / DATA).read_bytes(), type=tuple[DataSource, ...]),
+        held_back=read_held_back(directory),
+    )
+
+
+def _hugging_face(directory: Path, source: str, task: str | None) -> Exportable:
+    from transformers import AutoModelForSequenceClassification
+
+    if not any(directory.glob("*.safetensors")):
+        raise ExportError(
+            f"{directory} has no .safetensors weights; pickled ones are not loaded, since unpickling runs code. "
+            "Convert them first (transformers: save_pretrained(..., safe_serialization=True))"
+        )
+    model: Any = AutoModelForSequenceClassification.from_pretrained(
+        directory, use_safetensors=True, attn_implementation="eager", trust_remote_code=False
+    ).eval()
+    config = model.config
+    written = [str(config.id2label[number]) for number in range(config.num_labels)]
+    labels, order = _ordered(written)
+    name = task or ("sentiment" if labels == SENTIMENT_LABELS else "label")
+
+    def trace(file: Path) -> None:
+        from optimum.exporters.onnx import export
+        from optimum.exporters.tasks import TasksManager
+
+        make = TasksManager.get_exporter_config_constructor("onnx", model, task="text-classification")
+        export(model, make(config), output=file, opset=OPSET)
+
+    def reference(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+        with torch.inference_mode():
+            logits = model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).logits
+        return {name: cast(NDArray[np.float32], logits.numpy()[:, order])}
+
+    unchanged = Normalisation(html_entities=False, urls="keep")
+    longest = int(getattr(config, "max_position_embeddings", 512))
+    return Exportable(
+        name=directory.name,
+        tasks={name: labels},
+        outputs={name: "logits"},
+        order={name: order} if order != sorted(order) else {},
+        tokenizer=build_tokenizer(directory, unchanged).json,
+        max_tokens=min(longest if config.model_type not in ("roberta", "xlm-roberta") else longest - 2, 512),
+        architecture=config.model_type,
+        heads=int(getattr(config, "num_attention_heads", 0)),
+        width=int(config.hidden_size),
+        trace=trace,
+        reference=reference,
+        recipe=None,
+        parent=ParentModel(name=str(config.name_or_path or source), licence="", source=source),
+        data=(),
+        held_back=(),
+    )
+
+
+def _ordered(written: list[str]) -> tuple[tuple[str, ...], list[int]]:
+    """Labels as a bundle names and orders them, and where each stands among the model's own."""
+    lowered = [label.lower() for label in written]
+    if sorted(lowered) == sorted(SENTIMENT_LABELS):
+        return SENTIMENT_LABELS, [lowered.index(label) for label in SENTIMENT_LABELS]
+    if len(set(written)) != len(written):
+        raise ExportError(f"the model's labels are not distinct: {json.dumps(written)}")
+    return tuple(written), list(range(len(written)))

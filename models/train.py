@@ -1,0 +1,59 @@
+"""Fine-tuning from a recipe: `train` runs it from data to a finished training run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import torch
+from tokenizers import Tokenizer
+
+from models.training.loop import layout_of, load_data, train_member
+from models.training.network import WEIGHTS, load_classifier, save_classifier
+from models.training.recipe import Recipe, RecipeError
+from models.training.report import Reported, write_report
+from models.training.run import RECIPE, read_held_back, write_run
+
+
+def train(
+    recipe: Recipe,
+    directory: Path,
+    *,
+    data: Path,
+    recipe_directory: Path,
+    threads: int = 0,
+    say: Callable[[str], None] = print,
+) -> list[Reported]:
+    """Train every member of `recipe` in `directory`, average them, measure the result.
+
+    A run that was killed goes on where it was: started again with the same recipe, it gives the same weights
+    (on the same machine and threads). Raises RecipeError where `directory` holds a run of another recipe.
+    """
+    started = directory / RECIPE
+    if started.is_file() and msgspec.json.decode(started.read_bytes(), type=Recipe) != recipe:
+        raise RecipeError(f"{directory} holds a run of another recipe; choose another directory")
+    if threads:
+        torch.set_num_threads(threads)
+    read = load_data(recipe, {"data": data, "recipe": recipe_directory}, say)
+    write_run(directory, recipe, read.splits)
+    members = [directory / f"member-{number}" for number in range(recipe.members)]
+    for number, member in enumerate(members):
+        if not (member / WEIGHTS).is_file():
+            train_member(recipe, read, member, member=number, say=say)
+    average(members, directory, recipe)
+    classifier, tokenizer, _ = load_classifier(directory)
+    return write_report(directory, recipe, classifier, Tokenizer.from_str(tokenizer), read_held_back(directory), say)
+
+
+def average(members: list[Path], directory: Path, recipe: Recipe) -> None:
+    """Write the mean of the members' weights to `directory`."""
+    classifier, tokenizer, _ = load_classifier(members[0])
+    mean = {name: value.double() for name, value in classifier.state_dict().items()}
+    for member in members[1:]:
+        other, _, _ = load_classifier(member)
+        for name, value in other.state_dict().items():
+            mean[name] += value.double()
+    kinds = {name: value.dtype for name, value in classifier.state_dict().items()}
+    classifier.load_state_dict({name: (value / len(members)).to(kinds[name]) for name, value in mean.items()})
+    save_classifier(classifier, tokenizer, layout_of(recipe), directory)

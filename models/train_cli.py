@@ -1,0 +1,78 @@
+"""`bearwire models train`, `export` and `search`: the commands that need the extra [train]."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import click
+import torch  # noqa: F401  (its absence is what tells the group that the extra is missing)
+
+from models.bundle import BundleError
+from models.labelled import LabelledError
+from models.training.recipe import RecipeError, load_recipe
+
+RECIPE = click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+DATA = click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="where the recipe's data lie; without it, beside the recipe",
+)
+THREADS = click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads, 0 for torch's own")
+
+
+@click.command()
+@RECIPE
+@DATA
+@click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="the run")
+@THREADS
+def train(recipe: Path, data: Path | None, output: Path, threads: int) -> None:
+    """Fine-tune a model as RECIPE (YAML) says. Started again after a kill, it goes on."""
+    from models.train import train as run
+
+    try:
+        run(
+            load_recipe(recipe),
+            output,
+            data=data or recipe.parent,
+            recipe_directory=recipe.parent,
+            threads=threads,
+            say=click.echo,
+        )
+    except (RecipeError, LabelledError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"finished: {output}; export it with `bearwire models export {output} -o DIR`")
+
+
+@click.command()
+@click.argument("source")
+@click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="the bundle")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="int8", show_default=True)
+@click.option("--version", default="1.0.0", show_default=True, help="version of the bundle")
+@click.option("--task", help="what the one task of a Hugging Face model is called")
+@click.option(
+    "--texts",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="one text per line to compare the export with torch on",
+)
+def export(source: str, output: Path, precision: str, version: str, task: str | None, texts: Path | None) -> None:
+    """Write SOURCE (a training run, a Hugging Face directory or id) as a verified ONNX bundle."""
+    from models.export import ExportError, Precision
+    from models.export import export as write
+
+    lines = [line for line in texts.read_text(encoding="utf-8").splitlines() if line] if texts else None
+    try:
+        written = write(
+            source,
+            output,
+            precision=cast(Precision, precision),
+            version=version,
+            created=datetime.now(UTC).date().isoformat(),
+            task=task,
+            texts=lines,
+            say=click.echo,
+        )
+    except (ExportError, BundleError, RecipeError) as error:
+        raise click.ClickException(f"no bundle was written: {error}") from error
+    click.echo(f"{written.bundle.version_id} in {output}")

@@ -1,0 +1,52 @@
+"""Noise for training texts: what people and scrapers do to them, so that the model learns to look past it."""
+
+from __future__ import annotations
+
+import re
+
+from numpy.random import Generator
+
+from models.training.recipe import Augmentation
+
+_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+_NEIGHBOURS = {
+    letter: (row[at - 1] if at else "") + row[at + 1 : at + 2] for row in _ROWS for at, letter in enumerate(row)
+}
+_PUNCTUATION = re.compile(r"[^\w\s$%]")
+_DIGIT = re.compile(r"\d")
+
+
+def augment(text: str, settings: Augmentation, rng: Generator) -> str:
+    """The text with noise as `settings` ask, or unchanged. The same state of `rng` gives the same text."""
+    typos, punctuation, case, numbers = rng.random(4)
+    if typos < settings.typos:
+        text = misspell(text, settings.typo_words, rng)
+    if punctuation < settings.punctuation:
+        text = _PUNCTUATION.sub(" ", text)
+    if case < settings.case:
+        text = text.upper() if case < settings.case / 2 else text.lower()
+    if numbers < settings.numbers:
+        text = _DIGIT.sub(lambda _: str(rng.integers(10)), text)
+    return text
+
+
+def misspell(text: str, share: float, rng: Generator) -> str:
+    """A typo in about `share` of the words of four letters or more: swapped, dropped, doubled, a key beside."""
+    words = text.split(" ")
+    for place, word in enumerate(words):
+        if len(word) >= 4 and not word.startswith("http") and rng.random() < share:
+            words[place] = _typo(word, rng)
+    return " ".join(words)
+
+
+def _typo(word: str, rng: Generator) -> str:
+    at = int(rng.integers(1, len(word) - 1))
+    kind = rng.integers(4)
+    if kind == 0:
+        return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+    if kind == 1:
+        return word[:at] + word[at + 1 :]
+    if kind == 2:
+        return word[:at] + word[at] + word[at:]
+    near = _NEIGHBOURS.get(word[at].lower(), "")
+    return word[:at] + (near[int(rng.integers(len(near)))] if near else word[at]) + word[at + 1 :]

@@ -1,0 +1,135 @@
+"""What is wrong with labelled texts, said aloud: duplicates, contradictions, and leaks between the splits.
+
+Two texts are near-duplicates when they are equal after lower-casing and dropping everything but letters:
+retweets, other links, other figures in a template. A group of near-duplicates never lies on both sides of a
+split, else validation would measure memory.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from msgspec import Struct
+
+from models.training.recipe import Task
+from models.training.sources import Example
+
+_URL = re.compile(r"https?://\S+")
+_NOT_LETTERS = re.compile(r"[\W\d_]+")
+_SPACE = re.compile(r"\s+")
+
+
+class CleaningReport(Struct, frozen=True, kw_only=True):
+    """Counts of rows of one task: what came in, what was dropped and why, what is left per split and label."""
+
+    task: str
+    rows: int
+    empty: int
+    duplicates: int
+    conflicting: int
+    leaked: int
+    measured_overlap: int
+    train: dict[str, int]
+    validation: dict[str, int]
+
+
+class Split(NamedTuple):
+    """The examples of one task by their use, and what cleaning did."""
+
+    train: list[Example]
+    validation: list[Example]
+    measure: dict[str, list[Example]]
+    report: CleaningReport
+
+
+def exact_key(text: str) -> str:
+    """Equal for texts that differ in links, HTML entities, case and spacing only."""
+    return _SPACE.sub(" ", _URL.sub(" ", html.unescape(text))).strip().lower()
+
+
+def near_key(text: str) -> str:
+    """Equal for near-duplicates; falls back to `exact_key` where a text has no letters."""
+    exact = exact_key(text)
+    return _NOT_LETTERS.sub("", exact) or exact
+
+
+def clean_and_split(task: Task, examples: Sequence[Example], *, validation: float, seed: int) -> Split:
+    """Drop what must not be learned from and split off validation, stratified by label and decided by `seed`.
+
+    Of exact duplicates the first stays; where they contradict each other the majority's label does, and with
+    no majority all go. Training rows that are near-duplicates of a given validation row are dropped as leaks.
+    """
+    learn = [e for e in examples if e.source.use == "train" and e.text.strip()]
+    given = [e for e in examples if e.source.use == "validation" and e.text.strip()]
+    measured: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        if example.source.use == "measure":
+            measured[example.source.name or example.source.path].append(example)
+    kept, duplicates, conflicting = _resolve(learn)
+    held_back = {near_key(e.text) for e in given}
+    clean = [e for e in kept if near_key(e.text) not in held_back]
+    if given:
+        train, part = clean, given
+    else:
+        train, part = _stratified(clean, len(task.labels), validation, seed)
+    seen = {near_key(e.text) for e in train}
+    report = CleaningReport(
+        task=task.name,
+        rows=len(examples),
+        empty=sum(not e.text.strip() for e in examples),
+        duplicates=duplicates,
+        conflicting=conflicting,
+        leaked=len(kept) - len(clean),
+        measured_overlap=sum(near_key(e.text) in seen for rows in measured.values() for e in rows),
+        train=_by_label(task, train),
+        validation=_by_label(task, part),
+    )
+    return Split(train, part, dict(measured), report)
+
+
+def _resolve(examples: list[Example]) -> tuple[list[Example], int, int]:
+    """One example per exact key; how many repeats went, and how many rows stood in unresolved conflicts."""
+    groups: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        groups[exact_key(example.text)].append(example)
+    kept: list[Example] = []
+    duplicates = conflicting = 0
+    for group in groups.values():
+        votes = Counter(e.label for e in group).most_common()
+        if len(votes) > 1 and votes[0][1] == votes[1][1]:
+            conflicting += len(group)
+            continue
+        kept.append(next(e for e in group if e.label == votes[0][0]))
+        duplicates += len(group) - 1
+    return kept, duplicates, conflicting
+
+
+def _stratified(examples: list[Example], labels: int, share: float, seed: int) -> tuple[list[Example], list[Example]]:
+    groups: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        groups[near_key(example.text)].append(example)
+    by_label: dict[int, list[str]] = defaultdict(list)
+    for key, group in groups.items():
+        by_label[group[0].label].append(key)
+    rng = np.random.default_rng(seed)
+    held: set[str] = set()
+    for label in range(labels):
+        keys = by_label[label]
+        wanted = round(share * sum(len(groups[key]) for key in keys))
+        for position in rng.permutation(len(keys)):
+            if wanted <= 0:
+                break
+            held.add(keys[position])
+            wanted -= len(groups[keys[position]])
+    train = [e for e in examples if near_key(e.text) not in held]
+    return train, [e for e in examples if near_key(e.text) in held]
+
+
+def _by_label(task: Task, examples: list[Example]) -> dict[str, int]:
+    counts = Counter(e.label for e in examples)
+    return {label: counts[number] for number, label in enumerate(task.labels)}

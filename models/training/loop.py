@@ -1,0 +1,240 @@
+"""The training run: steps over epochs, validation, checkpoints, and the averaged result.
+
+run/recipe.json        what was asked
+run/cleaning.json      what cleaning found, per task
+run/member-0/          one trained member: epochs.jsonl, TensorBoard events, checkpoint/, its model
+run/model.safetensors  the result, with config.json, tokenizer.json, temperatures and report.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from models.evaluate import evaluate
+from models.probabilities import softmax
+from models.training.batches import Batch, epoch_batches, pad_id
+from models.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from models.training.cleaning import Split, clean_and_split
+from models.training.measure import predict_logits, report_table
+from models.training.network import Classifier, HeadLayout, new_classifier, save_classifier
+from models.training.optimisation import (
+    add_lora,
+    freeze,
+    make_optimiser,
+    merge_lora,
+    rate_factor,
+    set_rates,
+)
+from models.training.recipe import Recipe
+from models.training.sources import read_source
+
+Say = Callable[[str], None]
+
+
+class Data(NamedTuple):
+    """The cleaned examples of every task of a recipe, by task name."""
+
+    splits: dict[str, Split]
+
+
+def load_data(recipe: Recipe, roots: dict[str, Path], say: Say) -> Data:
+    """Read, clean and split every task's sources, saying what was found."""
+    splits = {}
+    for task in recipe.tasks:
+        examples = [e for source in task.sources for e in read_source(task, source, roots)]
+        splits[task.name] = clean_and_split(task, examples, validation=recipe.validation, seed=recipe.seed)
+        found = splits[task.name].report
+        say(
+            f"{task.name}: {found.rows} rows, {found.duplicates} duplicates and {found.conflicting} contradictory "
+            f"rows dropped, {found.empty} empty, {found.leaked} leaks into validation dropped, "
+            f"{found.measured_overlap} measured rows also in training; "
+            f"{sum(found.train.values())} to train, {sum(found.validation.values())} to validate"
+        )
+    return Data(splits)
+
+
+def train_member(
+    recipe: Recipe, data: Data, directory: Path, *, member: int, say: Say, checkpoint_steps: int = 200
+) -> None:
+    """Train one member and leave its model in `directory`; goes on from a checkpoint that lies there."""
+    layout = layout_of(recipe)
+    classifier, tokenizer_json = new_classifier(recipe)
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    freeze(classifier, recipe.freeze)
+    texts = sum(len(split.train) for split in data.splits.values())
+    if recipe.lora is not None:
+        add_lora(classifier, recipe.lora, texts * recipe.epochs // recipe.batch)
+    optimiser = make_optimiser(classifier, recipe.optimiser)
+    checkpoint = directory / "checkpoint"
+    losses = {name: torch.full((texts,), torch.nan) for name in ("now", "before")}
+    progress = load_checkpoint(checkpoint, classifier, optimiser, losses) or Progress(0, 0, 0, -1.0, 0)
+    if progress.epoch or progress.step:
+        say(f"member {member}: going on in epoch {progress.epoch + 1} after step {progress.step}")
+    loss_of = LossFunction(recipe, data)
+    classifier.train()
+    with _board(directory) as board:
+        while progress.epoch < recipe.epochs:
+            epoch = progress.epoch
+            batches = _epoch(recipe, data, tokenizer, member, epoch, losses["before"].numpy())
+            for step in range(progress.step, len(batches)):
+                torch.manual_seed(hash((recipe.seed, member, epoch, step)) % (1 << 62))
+                done = (epoch + step / len(batches)) / recipe.epochs
+                set_rates(optimiser, rate_factor(done, recipe.optimiser))
+                each = _step(classifier, optimiser, batches[step], loss_of, recipe)
+                losses["now"][batches[step].text] = each
+                if step % 50 == 0:
+                    mean = float(each.mean())
+                    board.add_scalar("train/loss", mean, progress.steps_before + step)
+                    say(f"member {member} epoch {epoch + 1} step {step}/{len(batches)} loss {mean:.4f}")
+                if (step + 1) % checkpoint_steps == 0:
+                    save_checkpoint(checkpoint, classifier, optimiser, progress._replace(step=step + 1), losses)
+            losses["before"] = losses["now"].clone()
+            progress = Progress(epoch + 1, 0, progress.steps_before + len(batches), progress.best, progress.best_epoch)
+            mean = _validate(recipe, data, classifier, tokenizer, epoch, directory, board, say)
+            if mean > progress.best:
+                progress = progress._replace(best=mean, best_epoch=epoch)
+                if recipe.patience:
+                    save_classifier(classifier, tokenizer_json, layout, directory / "best")
+            save_checkpoint(checkpoint, classifier, optimiser, progress, losses)
+            if recipe.patience and epoch - progress.best_epoch >= recipe.patience:
+                say(f"member {member}: stopped early, epoch {progress.best_epoch + 1} was best")
+                break
+    if recipe.patience and (directory / "best").is_dir():
+        from safetensors.torch import load_file
+
+        classifier.load_state_dict(load_file(directory / "best" / "model.safetensors"))
+    if recipe.lora is not None:
+        merge_lora(classifier)
+    save_classifier(classifier, tokenizer_json, layout, directory)
+
+
+class LossFunction:
+    """Cross-entropy with label smoothing; each text weighs its task's weight times its label's."""
+
+    def __init__(self, recipe: Recipe, data: Data) -> None:
+        self.smoothing = recipe.label_smoothing
+        self.names = [task.name for task in recipe.tasks]
+        self.weights = [torch.full((len(task.labels),), task.weight) for task in recipe.tasks]
+        for number, task in enumerate(recipe.tasks):
+            if task.class_weights == "balanced":
+                counts = np.array(list(data.splits[task.name].report.train.values()), dtype=np.float64)
+                balance = counts.sum() / np.maximum(counts, 1) / len(counts)
+                self.weights[number] *= torch.from_numpy(balance).float()
+
+    def __call__(self, logits: dict[str, Tensor], batch: Batch) -> Tensor:
+        """What each text adds to the batch's loss, float32[n]."""
+        losses = torch.zeros(len(batch.task))
+        for number, name in enumerate(self.names):
+            mine = batch.task == number
+            if not bool(mine.any()):
+                continue
+            truth = batch.label[mine]
+            each = cross_entropy(logits[name][mine].float(), truth, reduction="none", label_smoothing=self.smoothing)
+            losses = losses.index_put((mine.nonzero()[:, 0],), each * self.weights[number][truth])
+        return losses
+
+
+def layout_of(recipe: Recipe) -> HeadLayout:
+    """What a saved run says about its heads."""
+    return HeadLayout(
+        tasks={task.name: task.labels for task in recipe.tasks},
+        pooling=recipe.pooling,
+        max_tokens=recipe.max_tokens,
+    )
+
+
+def _epoch(
+    recipe: Recipe,
+    data: Data,
+    tokenizer: Tokenizer,
+    member: int,
+    epoch: int,
+    losses: NDArray[np.float32],
+) -> list[Batch]:
+    return epoch_batches(
+        [data.splits[task.name].train for task in recipe.tasks],
+        tokenizer,
+        noise=recipe.augmentation,
+        exponent=recipe.sampling,
+        batch=recipe.batch,
+        max_tokens=recipe.train_tokens,
+        pad_id=pad_id(tokenizer),
+        rng=np.random.default_rng((recipe.seed, member, epoch)),
+        losses=losses,
+        thinning=recipe.thinning,
+    )
+
+
+def _step(
+    classifier: Classifier, optimiser: torch.optim.Optimizer, batch: Batch, loss_of: LossFunction, recipe: Recipe
+) -> Tensor:
+    """One step; returns each text's loss, float32[n]."""
+    cast: Any = torch.autocast("cpu", dtype=torch.bfloat16) if recipe.precision == "bf16" else nullcontext()
+    with cast:
+        logits = classifier(batch.ids, batch.mask)
+    each = loss_of(logits, batch)
+    (each * batch.weight).mean().backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(classifier.parameters(), recipe.optimiser.clip)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return each.detach()
+
+
+def _validate(
+    recipe: Recipe,
+    data: Data,
+    classifier: Classifier,
+    tokenizer: Tokenizer,
+    epoch: int,
+    directory: Path,
+    board: Any,
+    say: Say,
+) -> float:
+    """Report every task's validation split; returns the mean accuracy over tasks."""
+    accuracies = []
+    entry: dict[str, object] = {"epoch": epoch + 1}
+    for task in recipe.tasks:
+        examples = data.splits[task.name].validation
+        if not examples:
+            continue
+        logits = predict_logits(
+            classifier,
+            tokenizer,
+            [e.text for e in examples],
+            max_tokens=recipe.train_tokens,
+            bf16=recipe.precision == "bf16",
+        )
+        result = evaluate(
+            softmax(logits[task.name]).astype(np.float32),
+            np.array([e.label for e in examples]),
+            task=task.name,
+            labels=task.labels,
+        )
+        say(f"epoch {epoch + 1}, {task.name}\n{report_table(result)}")
+        board.add_scalar(f"validation/{task.name}/accuracy", result.accuracy, epoch + 1)
+        board.add_scalar(f"validation/{task.name}/macro_f1", result.macro_f1, epoch + 1)
+        entry[task.name] = msgspec.to_builtins(result)
+        accuracies.append(result.accuracy)
+    with (directory / "epochs.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(entry) + "\n")
+    return float(np.mean(accuracies)) if accuracies else 0.0
+
+
+def _board(directory: Path) -> Any:
+    """A TensorBoard writer in `directory`."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    directory.mkdir(parents=True, exist_ok=True)
+    return SummaryWriter(str(directory))  # type: ignore[no-untyped-call]

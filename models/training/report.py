@@ -1,0 +1,143 @@
+"""What a finished run is worth: report.json, a picture per task, and the mistakes worth reading."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from models.calibration import fit_temperature
+from models.evaluate import Evaluation, evaluate
+from models.probabilities import softmax
+from models.training.measure import predict_logits, report_table
+from models.training.network import Classifier
+from models.training.recipe import Recipe
+from models.training.run import HeldBack
+
+MISTAKES = 100
+
+
+class Reported(Struct, frozen=True, kw_only=True):
+    """One data set under the temperature that the task's validation texts gave."""
+
+    data: str
+    use: str
+    temperature: float
+    result: Evaluation
+
+
+class Mistake(Struct, frozen=True, kw_only=True):
+    """A text that the model is wrong about, and how sure it was."""
+
+    task: str
+    data: str
+    text: str
+    true: str
+    said: str
+    probability: float
+
+
+def write_report(
+    directory: Path,
+    recipe: Recipe,
+    classifier: Classifier,
+    tokenizer: Tokenizer,
+    rows: tuple[HeldBack, ...],
+    say: Callable[[str], None],
+) -> list[Reported]:
+    """Measure the run's result on what it held back; writes report.json, mistakes.jsonl and a PNG per task."""
+    groups: dict[tuple[str, str, str], list[HeldBack]] = defaultdict(list)
+    for row in rows:
+        groups[row.task, row.use, row.source].append(row)
+    logits = {
+        key: predict_logits(classifier, tokenizer, [r.text for r in group], max_tokens=recipe.max_tokens)[key[0]]
+        for key, group in groups.items()
+    }
+    truth = {key: np.array([row.label for row in group], dtype=np.int64) for key, group in groups.items()}
+    reported: list[Reported] = []
+    mistakes: list[Mistake] = []
+    for task in recipe.tasks:
+        own = [key for key in groups if key[0] == task.name]
+        fitted = [key for key in own if key[1] == "validation"]
+        temperature = 1.0
+        if fitted:
+            temperature = fit_temperature(
+                np.concatenate([logits[key] for key in fitted]), np.concatenate([truth[key] for key in fitted])
+            )
+        for key in own:
+            probabilities = softmax(logits[key], temperature).astype(np.float32)
+            result = evaluate(probabilities, truth[key], task=task.name, labels=task.labels)
+            reported.append(Reported(data=key[2], use=key[1], temperature=temperature, result=result))
+            say(f"{task.name} on {key[2]} ({key[1]})\n{report_table(result)}")
+            mistakes += _mistakes(task.labels, key[2], groups[key], probabilities)
+        if fitted:
+            together = softmax(np.concatenate([logits[key] for key in fitted]), temperature)
+            answers = np.concatenate([truth[key] for key in fitted])
+            draw_task(directory / f"{task.name}.png", task.name, task.labels, together, answers)
+    (directory / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(reported), indent=1) + b"\n")
+    mistakes.sort(key=lambda mistake: -mistake.probability)
+    (directory / "mistakes.jsonl").write_bytes(
+        b"".join(msgspec.json.encode(mistake) + b"\n" for mistake in mistakes[:MISTAKES])
+    )
+    return reported
+
+
+def _mistakes(
+    labels: tuple[str, ...], data: str, rows: list[HeldBack], probabilities: NDArray[np.float32]
+) -> list[Mistake]:
+    said = probabilities.argmax(axis=1)
+    return [
+        Mistake(
+            task=row.task,
+            data=data,
+            text=row.text,
+            true=labels[row.label],
+            said=labels[said[at]],
+            probability=round(float(probabilities[at, said[at]]), 4),
+        )
+        for at, row in enumerate(rows)
+        if said[at] != row.label
+    ]
+
+
+def draw_task(
+    file: Path,
+    name: str,
+    labels: tuple[str, ...],
+    probabilities: NDArray[np.float64],
+    truth: NDArray[np.int64],
+) -> None:
+    """A PNG with the confusion matrix (rows: truth, shares of the row) and the calibration curve."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    said, size = probabilities.argmax(axis=1), len(labels)
+    counts = np.bincount(truth * size + said, minlength=size * size).reshape(size, size)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(7 + 0.3 * size, 4 + 0.2 * size), layout="constrained")
+    FigureCanvasAgg(figure)
+    matrix: Any = figure.add_subplot(1, 2, 1)
+    curve: Any = figure.add_subplot(1, 2, 2)
+    matrix.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    matrix.set_xticks(range(size), labels, rotation=90)
+    matrix.set_yticks(range(size), labels)
+    matrix.set(title=f"{name}: said (across), true (down)")
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        ink = "white" if shares[row, column] > 0.5 else "black"
+        matrix.text(column, row, counts[row, column], ha="center", va="center", color=ink, fontsize=7)
+    confidence, right = probabilities.max(axis=1), (said == truth).astype(np.float64)
+    place = np.minimum((confidence * 10).astype(np.int64), 9)
+    filled = [at for at in range(10) if (place == at).any()]
+    curve.plot([0, 1], [0, 1], color="grey", linewidth=1)
+    curve.plot(
+        [confidence[place == at].mean() for at in filled], [right[place == at].mean() for at in filled], marker="o"
+    )
+    curve.set(title="calibration", xlabel="stated probability", ylabel="share right", xlim=(0, 1), ylim=(0, 1))
+    figure.savefig(file, dpi=110)

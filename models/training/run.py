@@ -1,0 +1,80 @@
+"""The directory of a training run: what it says besides weights, for `export` and for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from models.bundle import DataSource
+from models.training.cleaning import Split
+from models.training.recipe import Recipe, Task
+from models.training.sources import Example
+
+RECIPE = "recipe.json"
+CLEANING = "cleaning.json"
+DATA = "data.json"
+HELD_BACK = "held_back.jsonl"
+
+
+class HeldBack(Struct, frozen=True):
+    """A labelled text that was not learned from: of the validation split, or only to be measured on."""
+
+    task: str
+    source: str
+    use: str
+    label: int
+    text: str
+
+
+def write_run(directory: Path, recipe: Recipe, splits: dict[str, Split]) -> None:
+    """Write the recipe, what cleaning found, which data were used, and the texts held back."""
+    directory.mkdir(parents=True, exist_ok=True)
+    _write(directory / RECIPE, recipe)
+    _write(directory / CLEANING, [split.report for split in splits.values()])
+    _write(directory / DATA, [entry for task in recipe.tasks for entry in _data(task, splits[task.name])])
+    lines = [msgspec.json.encode(row) for task in recipe.tasks for row in _held_back(task, splits[task.name])]
+    (directory / HELD_BACK).write_bytes(b"\n".join([*lines, b""]))
+
+
+def read_held_back(directory: Path) -> tuple[HeldBack, ...]:
+    """The texts that a run held back, in the order they were written."""
+    lines = (directory / HELD_BACK).read_bytes().splitlines()
+    return tuple(msgspec.json.decode(line, type=HeldBack) for line in lines if line)
+
+
+def source_name(example: Example) -> str:
+    """What people call the data set of an example."""
+    return example.source.name or example.source.path
+
+
+def _held_back(task: Task, split: Split) -> list[HeldBack]:
+    rows = [("validation", example) for example in split.validation]
+    rows += [("measuring", example) for examples in split.measure.values() for example in examples]
+    return [HeldBack(task.name, source_name(e), use, e.label, e.text) for use, e in rows]
+
+
+def _data(task: Task, split: Split) -> list[DataSource]:
+    entries = []
+    for source in task.sources:
+        counts = {
+            "training": sum(e.source is source for e in split.train),
+            "validation": sum(e.source is source for e in split.validation),
+            "measuring": sum(e.source is source for rows in split.measure.values() for e in rows),
+        }
+        for use, rows in counts.items():
+            if rows:
+                entry = {
+                    "name": source.name or source.path,
+                    "licence": source.licence,
+                    "rows": rows,
+                    "use": use,
+                    "source": source.origin,
+                }
+                entries.append(msgspec.convert(entry, DataSource))
+    return entries
+
+
+def _write(file: Path, content: object) -> None:
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")

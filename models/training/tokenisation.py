@@ -1,0 +1,98 @@
+"""The tokenizer of a model in the making: the parent's, with the recipe's text rules built in.
+
+Whatever is done to a text is written into tokenizer.json's own normaliser, so that inference, which knows
+nothing but that file, does the same to the last character.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.training.recipe import Normalisation, RecipeError
+
+_ENTITIES = (
+    (r"&(?:amp|#38|#x26);", "&"),
+    (r"&(?:lt|#60);", "<"),
+    (r"&(?:gt|#62);", ">"),
+    (r"&(?:quot|#34|ldquo|rdquo|#8220|#8221);", '"'),
+    (r"&(?:apos|#39|#x27|lsquo|rsquo|#8216|#8217);", "'"),
+    (r"&(?:nbsp|#160);", " "),
+    (r"&(?:ndash|mdash|#8211|#8212);", "-"),
+)
+_URL = r"https?://\S+|www\.\S+"
+_CASHTAG = r"\$[A-Za-z][A-Za-z._-]{0,9}\b"
+_CASHTAG_WORD = "$ stock"
+_WESTERN = ((0x20, 0x7E), (0xA0, 0xFF), (0x2010, 0x20CF), (0x2122, 0x2122))
+
+
+class PrunedTokenizer(NamedTuple):
+    """tokenizer.json as text, and the rows of the parent's embedding table that it still uses, in new order
+    (int64[vocabulary]; None where all are)."""
+
+    json: str
+    rows: NDArray[np.int64] | None
+
+
+def build_tokenizer(parent: Path, rules: Normalisation) -> PrunedTokenizer:
+    """The parent's tokenizer.json with `rules` put before its own normaliser; truncation and padding off.
+
+    Raises RecipeError where the parent has none or `vocabulary` "western" is asked of one without word pieces.
+    """
+    file = parent / "tokenizer.json"
+    if not file.is_file():
+        raise RecipeError(f"{parent} has no tokenizer.json; save the model with a fast tokenizer first")
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    content["truncation"] = None
+    content["padding"] = None
+    steps = _steps(rules)
+    own = content.get("normalizer")
+    if own is not None and own.get("type") == "Sequence":
+        steps += own["normalizers"]
+    elif own is not None:
+        steps.append(own)
+    content["normalizer"] = {"type": "Sequence", "normalizers": steps} if steps else None
+    rows = _prune(content) if rules.vocabulary == "western" else None
+    return PrunedTokenizer(json.dumps(content, ensure_ascii=False, separators=(",", ":")), rows)
+
+
+def _steps(rules: Normalisation) -> list[dict[str, Any]]:
+    replacements: list[tuple[str, str]] = []
+    if rules.html_entities:
+        replacements += _ENTITIES
+    if rules.urls == "remove":
+        replacements.append((_URL, " "))
+    if rules.cashtags == "generic":
+        replacements.append((_CASHTAG, _CASHTAG_WORD))
+    return [{"type": "Replace", "pattern": {"Regex": p}, "content": c} for p, c in replacements]
+
+
+def _prune(content: dict[str, Any]) -> NDArray[np.int64]:
+    model = content["model"]
+    if model.get("type") != "WordPiece":
+        raise RecipeError(f"vocabulary: western needs a WordPiece tokenizer, not {model.get('type')}")
+    special = {token["content"] for token in content["added_tokens"]} | {model["unk_token"]}
+    old: dict[str, int] = model["vocab"]
+    kept = [piece for piece in sorted(old, key=old.__getitem__) if piece in special or _is_western(piece)]
+    new = {piece: number for number, piece in enumerate(kept)}
+    model["vocab"] = new
+    for token in content["added_tokens"]:
+        token["id"] = new[token["content"]]
+    processor = content.get("post_processor") or {}
+    for name, entry in processor.get("special_tokens", {}).items():
+        entry["ids"] = [new[name]]
+    for side in ("cls", "sep"):
+        if side in processor:
+            processor[side] = [processor[side][0], new[processor[side][0]]]
+    return np.array([old[piece] for piece in kept], dtype=np.int64)
+
+
+def _is_western(piece: str) -> bool:
+    if piece.startswith("[unused"):
+        return False
+    text = piece.removeprefix("##")
+    return all(any(low <= ord(letter) <= high for low, high in _WESTERN) for letter in text)
