@@ -53,6 +53,7 @@ class Watcher:
         self._taken_at: dict[int, float] = {}
         self._reopen_at: dict[int, float] = {}
         self._lock = asyncio.Lock()
+        self._taking: asyncio.Task[None] | None = None
         self._stopping = False
         partitions = config.digest_partitions
         digests = app.topic(
@@ -79,11 +80,17 @@ class Watcher:
 
     async def _watch(self, stream: Any) -> None:
         async for event in stream.noack().events():
-            try:
-                async with self._lock:
-                    await self._take(event)
-            except Exception as error:
-                self._fail(error)
+            # Faust cancels agents in a rebalance. A digest that the watch has taken in must also be produced, so
+            # what was begun is finished, and the agent's successor waits for it at the lock.
+            self._taking = asyncio.create_task(self._take_guarded(event))
+            await asyncio.shield(self._taking)
+
+    async def _take_guarded(self, event: Any) -> None:
+        try:
+            async with self._lock:
+                await self._take(event)
+        except Exception as error:
+            self._fail(error)
 
     async def keep_house(self) -> None:
         """Write snapshots, measure lag, seek where a book waits in vain; runs until the worker stops."""

@@ -25,15 +25,16 @@ from tests.integration.stream import documents
 PARTITIONS = 8
 SESSION_SECONDS = 3
 BOOKS = [
-    {"name": "main", "windows": ["5m", "15m", "1h"]},
+    {"name": "main", "windows": ["15m", "1h"]},
     {
         "name": "wires",
         "select": {"sources": ["wire-1", "wire-2", "wire-3"]},
-        "windows": ["10m"],
+        "windows": ["20m"],
         "company_topics": True,
     },
 ]
-RULES = {"learning": {"warm_up": "2h"}, "rules": [{"name": "surge", "life": {"min_firing": "2m"}}]}
+PANE_SECONDS = 300
+RULES = {"learning": {"warm_up": "6h"}, "rules": [{"name": "surge", "life": {"min_firing": "2m"}}]}
 
 
 @dataclass
@@ -92,6 +93,7 @@ class CrashRun:
                 self._folder,
                 model__bundle=self._bundle,
                 topics__documents__partitions=PARTITIONS,
+                time__pane_seconds=PANE_SECONDS,
                 time__idle_timeout_seconds=20,
                 worker__session_timeout_seconds=SESSION_SECONDS,
                 worker__rebalance_timeout_seconds=10,
@@ -178,9 +180,17 @@ class CrashRun:
 
     async def _publish(self) -> None:
         """Publish steadily until everything was published and nothing is broken any more."""
-        start = int(time.time() * 1000) - 40 * 3_600_000
-        stream = documents(self._documents, seed=self.report.seed, partitions=PARTITIONS, start_ms=start, step_ms=2000)
-        records = list(stream)
+        hours = 72
+        records = list(
+            documents(
+                self._documents,
+                seed=self.report.seed,
+                partitions=PARTITIONS,
+                start_ms=int(time.time() * 1000) - (hours + 2) * 3_600_000,
+                step_ms=hours * 3_600_000 // self._documents,
+                surge_every=max(1, self._documents // 12),
+            )
+        )
         slices = max(1, self._kills * 6)
         size = -(-len(records) // slices)
         for at in range(0, len(records), size):

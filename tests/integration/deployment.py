@@ -180,7 +180,7 @@ class WorkerProcess:
 
 
 async def until(holds: Any, what: str, *, seconds: float = 180.0, worker: WorkerProcess | None = None) -> Any:
-    """Ask `await holds()` every so often until it is true; AssertionError with the worker's log after that many `seconds`."""
+    """Ask `await holds()` every so often until it is true; AssertionError with its log after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         result = await holds()
