@@ -7,6 +7,7 @@ DEV := .venv
 DEMO := .venv-demo
 TRAIN := .venv-train
 DATA ?= ../shared/data
+RUN ?= runs/finance-en
 SOURCES := streamer models alerts
 
 .DEFAULT_GOAL := help
@@ -72,8 +73,9 @@ bench-alerts: $(DEV)/.ready ## recall, delay and false alarms on injected surges
 chaos: $(DEV)/.ready ## half an hour of killed workers and brokers on Apache Kafka
 	@$(DEV)/bin/python -m tests.chaos $(ARGS)
 
-train: $(TRAIN)/.ready ## train and export the shipped bundle anew; DATA= names the data folder
-	@$(TRAIN)/bin/bearwire models train models/recipes/finance-en.yaml --data $(DATA) $(ARGS)
+train: $(TRAIN)/.ready ## train and export the shipped bundle anew into RUN=; DATA= names the data folder
+	@$(TRAIN)/bin/bearwire models train models/recipes/finance-en.yaml --data $(DATA) -o $(RUN) $(ARGS)
+	@$(TRAIN)/bin/bearwire models export $(RUN) -o $(RUN)/bundle --precision int8
 
 lock: | $(UV) ## resolve requirements/*.txt anew from pyproject.toml
 	@cd requirements && ./lock ../$(UV)
