@@ -50,24 +50,27 @@ class _Series:
         return sorted([*self.sealed.values(), *(self._sum(start) for start in self.panes)])
 
 
+Key = tuple[str, str]  # book, series
+
+
 class PageFeed:
     """The page's state, built from the windows and alerts topics; records may repeat and come in any order."""
 
     def __init__(self) -> None:
-        self._series: OrderedDict[str, _Series] = OrderedDict()
+        self._series: OrderedDict[Key, _Series] = OrderedDict()
         self._alerts: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self.watermark_ms: int | None = None
         self.model: str | None = None
 
-    def take_window(self, value: bytes) -> tuple[str, Point] | None:
-        """Take in one record of the windows topic; returns its series and changed bucket, None if nothing changed."""
+    def take_window(self, value: bytes) -> tuple[Key, Point] | None:
+        """Take in one record of the windows topic; returns its key and changed bucket, None if nothing changed."""
         try:
             record = orjson.loads(value)
-            key, pane_end = record["series"], parse_rfc3339(record["end"])
+            key, pane_end = (record["book"], record["series"]), parse_rfc3339(record["end"])
             numbers = (int(record["documents"]), int(record["negative"]), float(record["mean_sentiment"]))
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             return None
-        if not isinstance(key, str):
+        if not all(isinstance(part, str) for part in key):
             return None
         self.watermark_ms = max(self.watermark_ms or pane_end, pane_end)
         self.model = record.get("model") or self.model
@@ -102,6 +105,6 @@ class PageFeed:
             "watermark_ms": self.watermark_ms,
             "model": self.model,
             "bucket_ms": BUCKET_MS,
-            "series": {key: series.points() for key, series in self._series.items()},
+            "series": [(*key, series.points()) for key, series in self._series.items()],
             "alerts": list(reversed(self._alerts.values())),
         }

@@ -16,7 +16,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from streamer.web.feed import PageFeed, Point
+from streamer.web.feed import Key, PageFeed, Point
 
 FLUSH_SECONDS = 0.5
 KEEPALIVE_SECONDS = 15.0
@@ -53,11 +53,11 @@ class _Watcher:
     """One open page: what it has not been sent yet. Points fold by bucket, so a slow page costs bounded memory."""
 
     def __init__(self) -> None:
-        self.points: dict[tuple[str, int], Point] = {}
+        self.points: dict[tuple[Key, int], Point] = {}
         self.alerts: dict[str, dict[str, Any]] = {}
         self.changed = asyncio.Event()
 
-    def take(self) -> tuple[dict[tuple[str, int], Point], dict[str, dict[str, Any]]]:
+    def take(self) -> tuple[dict[tuple[Key, int], Point], dict[str, dict[str, Any]]]:
         points, alerts = self.points, self.alerts
         self.points, self.alerts = {}, {}
         self.changed.clear()
@@ -182,7 +182,7 @@ class PageServer:
                         news = {
                             "watermark_ms": self._feed.watermark_ms,
                             "model": self._feed.model,
-                            "points": [(key, point) for (key, _), point in points.items()],
+                            "points": [(*key, point) for (key, _), point in points.items()],
                         }
                         await response.write(_event("points", news))
                     for alert in alerts.values():

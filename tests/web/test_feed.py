@@ -10,9 +10,16 @@ START_MS = 20_000 * DAY_MS
 MINUTE_MS = 60_000
 
 
-def window(series: str, pane_end_ms: int, documents: int = 1, negative: int = 0, mean: float = 0.0) -> bytes:
+def window(
+    series: str, pane_end_ms: int, documents: int = 1, negative: int = 0, mean: float = 0.0, book: str = "main"
+) -> bytes:
     pane = {"documents": documents, "negative": negative, "mean_sentiment": mean}
-    return orjson.dumps({"series": series, "end": format_rfc3339(pane_end_ms), **pane, "model": "m-1"})
+    return orjson.dumps({"book": book, "series": series, "end": format_rfc3339(pane_end_ms), **pane, "model": "m-1"})
+
+
+def points_of(feed: PageFeed) -> list[tuple[int, int, int, float]]:
+    ((_, _, points),) = feed.overview()["series"]
+    return list(points)
 
 
 def test_the_example_of_the_reference_reaches_the_page() -> None:
@@ -21,7 +28,7 @@ def test_the_example_of_the_reference_reaches_the_page() -> None:
     record = orjson.loads(shown)
     point = PageFeed().take_window(shown.encode())
     assert point is not None
-    assert point[0] == record["series"]
+    assert point[0] == (record["book"], record["series"])
     assert point[1][1:] == (record["documents"], record["negative"], record["mean_sentiment"])
 
 
@@ -29,7 +36,15 @@ def test_panes_of_a_quarter_of_an_hour_join_into_one_point() -> None:
     feed = PageFeed()
     feed.take_window(window("all", START_MS + MINUTE_MS, documents=3, negative=2, mean=-0.5))
     feed.take_window(window("all", START_MS + 2 * MINUTE_MS, documents=1, negative=0, mean=0.5))
-    assert feed.overview()["series"] == {"all": [(START_MS, 4, 2, -0.25)]}
+    assert feed.overview()["series"] == [("main", "all", [(START_MS, 4, 2, -0.25)])]
+
+
+def test_books_do_not_mix() -> None:
+    feed = PageFeed()
+    feed.take_window(window("all", START_MS + MINUTE_MS, documents=3, book="main"))
+    feed.take_window(window("all", START_MS + MINUTE_MS, documents=1, book="energy"))
+    counted = [(book, series, points[0][1]) for book, series, points in feed.overview()["series"]]
+    assert counted == [("main", "all", 3), ("energy", "all", 1)]
 
 
 def test_a_repeated_record_changes_nothing() -> None:
@@ -44,7 +59,7 @@ def test_a_repeated_record_changes_nothing() -> None:
 def test_a_pane_that_ends_on_the_edge_belongs_to_the_bucket_it_closes() -> None:
     feed = PageFeed()
     feed.take_window(window("all", START_MS + BUCKET_MS))
-    assert [point[0] for point in feed.overview()["series"]["all"]] == [START_MS]
+    assert [point[0] for point in points_of(feed)] == [START_MS]
 
 
 def test_foreign_bytes_are_passed_over() -> None:
@@ -52,14 +67,14 @@ def test_foreign_bytes_are_passed_over() -> None:
     for value in (b"", b"{", b"[]", b"{}", b'{"series":1,"end":5}', b'{"series":"all","end":"soon"}', b"\xff"):
         assert feed.take_window(value) is None
         assert feed.take_alert(value) is None
-    assert feed.overview()["series"] == {}
+    assert feed.overview()["series"] == []
 
 
 def test_old_buckets_are_sealed_and_then_dropped() -> None:
     feed = PageFeed()
     for at in range(START_MS, START_MS + KEEP_MS + DAY_MS, BUCKET_MS):
         feed.take_window(window("all", at + MINUTE_MS))
-    points = feed.overview()["series"]["all"]
+    points = points_of(feed)
     assert points[0][0] == START_MS + KEEP_MS + DAY_MS - BUCKET_MS - KEEP_MS
     assert all(point[1] == 1 for point in points)
 

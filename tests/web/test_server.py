@@ -111,12 +111,12 @@ async def test_an_open_page_is_sent_the_overview_and_then_what_changes(
     async with client.get(server.address + "api/events") as response:
         name, overview = await read_event(response.content)
         assert name == "overview" and isinstance(overview, dict)
-        assert overview["series"]["all"] == [[START_MS, 2, 0, 0.0]]
+        assert overview["series"] == [["main", "all", [[START_MS, 2, 0, 0.0]]]]
         server.take_window(window("all", START_MS + 120_000, documents=5))
         server.take_alert(alert("a", 1))
         name, news = await read_event(response.content)
         assert name == "points" and isinstance(news, dict)
-        assert news["points"] == [["all", [START_MS, 7, 0, 0.0]]]
+        assert news["points"] == [["main", "all", [START_MS, 7, 0, 0.0]]]
         name, fired = await read_event(response.content)
         assert name == "alert" and isinstance(fired, dict) and fired["id"] == "a"
 

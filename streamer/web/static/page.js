@@ -3,8 +3,8 @@
 import { columns, draw } from "./chart.js";
 
 const HOUR = 3600 * 1000;
-const view = { kind: "topic", hours: 24, state: "all" };
-const series = new Map(); // key -> Map(bucket start -> point)
+const view = { book: null, kind: "topic", hours: 24, state: "all" };
+const books = new Map(); // book -> series key -> Map(bucket start -> point)
 const alerts = new Map(); // id -> latest record
 let watermark = null;
 let model = null;
@@ -39,7 +39,7 @@ const nameOf = (key) => (key === "all" ? "All texts" : key.replace(/^(topic|comp
 
 function firingSeries() {
   const keys = new Set();
-  for (const alert of alerts.values()) if (alert.state === "firing") keys.add(alert.series);
+  for (const alert of alerts.values()) if (alert.state === "firing" && alert.book === view.book) keys.add(alert.series);
   return keys;
 }
 
@@ -69,7 +69,7 @@ function showSeries() {
   const firing = firingSeries();
   const cards = [];
   const overall = [];
-  for (const [key, points] of series) {
+  for (const [key, points] of books.get(view.book) ?? []) {
     const kind = kindOf(key);
     if (kind !== "all" && kind !== view.kind) continue;
     const made = card(key, points.values(), from, to, firing.has(key));
@@ -107,7 +107,7 @@ function alertCard(alert) {
 }
 
 function showAlerts() {
-  const all = [...alerts.values()].filter((alert) => alert.state !== "pending");
+  const all = [...alerts.values()].filter((alert) => alert.book === view.book && alert.state !== "pending");
   const firing = all.filter((alert) => alert.state === "firing");
   const shown = (view.state === "firing" ? firing : all).sort((a, b) => b.at_ms - a.at_ms);
   byId("alerts").replaceChildren(...shown.slice(0, 50).map(alertCard));
@@ -128,17 +128,40 @@ function show() {
   }, 250);
 }
 
-function takePoint(key, point) {
+function takePoint(book, key, point) {
+  if (!books.has(book)) {
+    books.set(book, new Map());
+    showBooks();
+  }
+  const series = books.get(book);
   if (!series.has(key)) series.set(key, new Map());
   series.get(key).set(point[0], point);
 }
 
+/** A choice of books, where there is more than one. */
+function showBooks() {
+  const names = [...books.keys()].sort();
+  if (!books.has(view.book)) view.book = names[0] ?? null;
+  const choice = byId("books");
+  choice.hidden = names.length < 2;
+  choice.replaceChildren(...names.map((name) => {
+    const button = element("button", "", name);
+    button.setAttribute("aria-pressed", String(name === view.book));
+    button.addEventListener("click", () => {
+      view.book = name;
+      showBooks();
+      show();
+    });
+    return button;
+  }));
+}
+
 function takeOverview(overview) {
-  series.clear();
+  books.clear();
   alerts.clear();
   watermark = overview.watermark_ms;
   model = overview.model;
-  for (const [key, points] of Object.entries(overview.series)) for (const point of points) takePoint(key, point);
+  for (const [book, key, points] of overview.series) for (const point of points) takePoint(book, key, point);
   for (const alert of overview.alerts) alerts.set(alert.id, alert);
   show();
 }
@@ -155,7 +178,7 @@ function connect() {
     const news = JSON.parse(event.data);
     watermark = news.watermark_ms;
     model = news.model;
-    for (const [key, point] of news.points) takePoint(key, point);
+    for (const [book, key, point] of news.points) takePoint(book, key, point);
     show();
   });
   events.addEventListener("alert", (event) => {
