@@ -13,7 +13,7 @@ from alerts.rules import Life, Rule, RuleSet
 from tests.alerts.streams import DAY_MS, HOUR_MS, NEGATIVE, POSITIVE, WINDOWS_MS, Texts, gather, panes, run
 
 START_MS = 1_760_054_400_000
-FEW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def new_engine(rules: RuleSet | None = None) -> AlertEngine:
