@@ -31,7 +31,7 @@ import onnxruntime as ort
 
 from models.bundle import MODEL, TOKENIZER, Bundle, default_bundle_path
 from models.encoding import Encoder
-from models.predictor import Predictor
+from models.predictor import DEFAULT_BATCH_TOKENS, Predictor
 from models.threads import usable_cores
 
 Contender = Callable[[Sequence[str]], object]
@@ -50,24 +50,28 @@ def load_texts(file: Path | None, limit: int) -> list[str]:
     return [texts[at] for at in order[:limit]]
 
 
-def ideal_batches(bundle: Bundle, texts: Sequence[str], batch: int) -> list[dict[str, Any]]:
+def ideal_batches(bundle: Bundle, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Sorted by length, padded to the longest of the batch, closed at the predictor's token budget."""
     rows = Encoder(bundle.read(TOKENIZER), max_tokens=bundle.max_tokens).encode(texts)
     order = np.argsort(-rows.counts, kind="stable")
     feeds = []
-    for at in range(0, len(order), batch):
-        chosen = order[at : at + batch]
-        ids, mask = rows.matrix(chosen, int(rows.counts[chosen].max()), 0)
+    at = 0
+    while at < len(order):
+        longest = int(rows.counts[order[at]])
+        chosen = order[at : at + max(1, DEFAULT_BATCH_TOKENS // longest)]
+        ids, mask = rows.matrix(chosen, longest, 0)
         feeds.append({"input_ids": ids, "attention_mask": mask})
+        at += len(chosen)
     return feeds
 
 
-def raw_onnxruntime(bundle: Bundle, texts: Sequence[str], batch: int, *, threads_per_run: int) -> Contender:
+def raw_onnxruntime(bundle: Bundle, texts: Sequence[str], *, threads_per_run: int) -> Contender:
     """Runs the prepared batches; with one thread per run, as many runs at once as there are cores."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads_per_run
     session = ort.InferenceSession(bundle.read(MODEL), options, providers=["CPUExecutionProvider"])
     outputs = [task.output for task in bundle.tasks]
-    feeds = ideal_batches(bundle, texts, batch)
+    feeds = ideal_batches(bundle, texts)
     workers = ThreadPoolExecutor(max(1, usable_cores() // threads_per_run))
 
     def run(_: Sequence[str]) -> None:
@@ -174,8 +178,8 @@ def main(
     name = "bearwire predictor, texts to probabilities, both tasks"
     with peers(parent_directory(parent)) as found:
         contenders: dict[str, tuple[Contender, Sequence[str]]] = {
-            raw_wide: (raw_onnxruntime(bundle, texts, PEER_BATCH, threads_per_run=cores), texts),
-            raw_pool: (raw_onnxruntime(bundle, texts, PEER_BATCH, threads_per_run=1), texts),
+            raw_wide: (raw_onnxruntime(bundle, texts, threads_per_run=cores), texts),
+            raw_pool: (raw_onnxruntime(bundle, texts, threads_per_run=1), texts),
             name: (predictor.predict, texts),
             **{peer: (run, texts[:peer_limit]) for peer, run in found.items()},
         }
