@@ -117,21 +117,19 @@ class WindowFile:
         self._waiting, self._rows = [], 0
 
     def _columns(self, panes: list[WindowRows]) -> pa.Table:
-        sizes = [len(rows.keys) for rows in panes]
         columns: dict[str, Any] = {
             "book": pa.array([rows.book for rows in panes for _ in rows.keys], pa.string()),
             "series": pa.array([key for rows in panes for key in rows.keys], pa.string()),
-            "start": pa.array(np.repeat(np.array([rows.start_ms for rows in panes], np.int64), sizes), _TIME),
-            "end": pa.array(np.repeat(np.array([rows.end_ms for rows in panes], np.int64), sizes), _TIME),
+            "start": pa.array(_joined([rows.start_ms for rows in panes]), _TIME),
+            "end": pa.array(_joined([rows.start_ms + rows.pane_ms for rows in panes]), _TIME),
         }
         counts = [rows.counts for rows in panes]
         columns |= _sums("", counts, [rows.sources[0] for rows in panes])
         for name in ("first_ms", "last_ms"):
             columns[name.removesuffix("_ms")] = pa.array(_joined([getattr(rows, name) for rows in panes]), _TIME)
         columns["strongest"] = pa.array([ids for rows in panes for ids in rows.strongest], pa.list_(pa.string()))
-        late = [rows.late if key == "all" else None for rows in panes for key in rows.keys]
-        columns["late"] = pa.array(late, pa.int64())
-        columns["model"] = pa.array([rows.model for rows in panes for _ in rows.keys], pa.string())
+        columns["late"] = pa.array([late for rows in panes for late in rows.late], pa.int64())
+        columns["model"] = pa.array([model for rows in panes for model in rows.models], pa.string())
         for window_ms in self._windows_ms:
             columns |= self._window(window_ms, panes)
         return pa.table(columns)

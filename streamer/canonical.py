@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.blocks import DigestBlock
+from streamer.runs import run_numbers, run_sizes, run_starts
 
 
 def canonical_order(
@@ -47,9 +48,8 @@ def _refined(
 
 def _tied(places: NDArray[np.int64], values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Those of `places` whose value in sorted `values` is not alone, and the number of their run of equals."""
-    begins = np.flatnonzero(np.concatenate((np.ones(min(1, len(values)), np.bool_), values[1:] != values[:-1])))
-    sizes = np.diff(begins, append=len(values))
-    run = np.repeat(np.arange(len(begins)), sizes)
+    sizes = run_sizes(run_starts(values), len(values))
+    run = run_numbers(values)
     shared = sizes[run] > 1
     return places[shared], run[shared]
 

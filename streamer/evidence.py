@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alerts.panes import EvidenceText
+from streamer.blocks import DigestBlock
 from streamer.pending import Batch
 from streamer.ragged import Ragged
+from streamer.runs import run_starts
 from streamer.state_chunks import pack, unpack
 
 TEXTS = 5
@@ -56,7 +58,7 @@ class EvidencePage:
             batch.sentiment[rows, 0],
             batch.time_ms[rows],
             story[rows],
-            {name: _text_column(batch, rows, name) for name in _COLUMNS},
+            {name: text_column(batch, rows, name) for name in _COLUMNS},
         )
 
     def followed_by(self, later: EvidencePage) -> EvidencePage:
@@ -154,21 +156,24 @@ class EvidenceStore:
         return int(page.pane[-1]) // self.slot_panes
 
 
-def _text_column(batch: Batch, rows: NDArray[np.int64], name: str) -> Ragged:
+def text_column(batch: Batch, rows: NDArray[np.int64], name: str) -> Ragged:
     """A text column of the documents `rows` of a batch, gathered from their blocks."""
     place, row = batch.place[rows], batch.row[rows]
-    if not len(rows):
-        return Ragged.of_texts(())
-    parts, order = [], []
-    for number in np.unique(place).tolist():
-        block = batch.blocks[number]
-        here = np.flatnonzero(place == number)
-        order.append(here)
-        if name == "source":
-            names = Ragged.of_texts((*block.sources, ""))
-            parts.append(names.take(block.source_index[row[here]].astype(np.int64) % len(names)))
-        else:
-            parts.append(getattr(block, name).take(row[here]))
+    if len(batch.blocks) == 1 or not len(rows):
+        return _texts(batch.blocks[0], row, name)
+    here = np.argsort(place, kind="stable")
+    begins = run_starts(place[here])
+    parts = [
+        _texts(batch.blocks[number], row[part], name)
+        for number, part in zip(place[here[begins]].tolist(), np.split(here, begins[1:]), strict=True)
+    ]
     back = np.empty(len(rows), dtype=np.int64)
-    back[np.concatenate(order)] = np.arange(len(rows))
+    back[here] = np.arange(len(rows))
     return Ragged.concatenated(parts).take(back)
+
+
+def _texts(block: DigestBlock, rows: NDArray[np.int64], name: str) -> Ragged:
+    if name != "source":
+        column: Ragged = getattr(block, name)
+        return column.take(rows)
+    return Ragged.of_texts("" if source < 0 else block.sources[source] for source in block.source_index[rows].tolist())

@@ -19,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.novelty import FINGERPRINT_SIZE
+from streamer.novelty_filter import BucketFilter
 from streamer.novelty_rounds import stories_within
 from streamer.novelty_segments import Segment, agreement, bucket_keys
+from streamer.runs import run_numbers, run_starts
 from streamer.state_chunks import pack, unpack
 
 SLOTS: Final = 24
@@ -46,6 +48,7 @@ class NoveltyIndex:
     similarity: float
     segments: list[Segment] = field(default_factory=list)
     next_story: int = 0
+    _filter: BucketFilter = field(default_factory=BucketFilter)
 
     def fold(
         self,
@@ -59,7 +62,9 @@ class NoveltyIndex:
         `id_hash`, `text_hash` uint64[n]; `minima` uint16[n, K].
         """
         live_from = slot - SLOTS
-        self.segments = [segment for segment in self.segments if segment.last_slot >= live_from]
+        if self.segments and self.segments[0].last_slot < live_from:
+            self.segments = [segment for segment in self.segments if segment.last_slot >= live_from]
+            self._filter.rebuild(self.segments)
         duplicate = self._duplicates(id_hash, live_from)
         rows = np.flatnonzero(~duplicate)
         first_of, hash_of = _first_of_equals(text_hash[rows])
@@ -69,8 +74,7 @@ class NoveltyIndex:
         low = minima[texts].astype(np.uint8)
         keys = bucket_keys(minima[texts], text_hash[texts])
         buckets, members = _sorted_entries(keys)
-        begins = np.flatnonzero(np.diff(buckets, prepend=np.uint64(1 << 63)))
-        group = np.repeat(np.arange(len(begins)), np.diff(begins, append=len(buckets)))
+        begins, group = run_starts(buckets), run_numbers(buckets)
         known = self._known_candidates(buckets[begins], live_from)
         old_story = self._earliest_alike(low, members, known[group])
         room = CANDIDATES - (known >= 0).sum(axis=1)
@@ -86,7 +90,10 @@ class NoveltyIndex:
         copy[texts[begins_story]] = False
         new = texts[begins_story]
         if len(rows):
-            self._append(Segment.of(self.next_story, slot, minima[new], text_hash[new], id_hash[rows]))
+            entries = np.flatnonzero(begins_story[members])
+            places = (number[members[entries]] - self.next_story).astype(np.uint64)
+            sorted_buckets = (buckets[entries] << np.uint64(32)) | places
+            self._append(Segment.of(self.next_story, slot, minima[new], sorted_buckets, id_hash[rows]))
         self.next_story += len(new)
         return Folded(duplicate, story, copy)
 
@@ -122,6 +129,7 @@ class NoveltyIndex:
         values = unpack("novelty-index", "novelty", chunks["novelty"]).values
         self.next_story = values["next_story"]
         self.segments = [Segment.restored(name, chunks) for name in values["segments"]]
+        self._filter.rebuild(self.segments)
 
     def _duplicates(self, id_hash: NDArray[np.uint64], live_from: int) -> NDArray[np.bool_]:
         first, member = _first_of_equals(id_hash)
@@ -138,13 +146,15 @@ class NoveltyIndex:
         """int64[q, CANDIDATES]: the first living stories of each bucket over all segments, -1 where fewer."""
         found = np.full((len(buckets), CANDIDATES), -1, dtype=np.int64)
         filled = np.zeros(len(buckets), dtype=np.int64)
+        asked = self._filter.may_hold(buckets)
         for segment in self.segments:
-            more = segment.candidates(buckets, live_from, CANDIDATES)
+            more = segment.candidates(buckets[asked], live_from, CANDIDATES)
             for column in range(CANDIDATES):
-                rows = np.flatnonzero((more[:, column] >= 0) & (filled < CANDIDATES))
-                if not len(rows):
-                    break
-                found[rows, filled[rows]] = more[rows, column]
+                hits = more[:, column] >= 0
+                rows, stories = asked[hits], more[hits, column]
+                room = filled[rows] < CANDIDATES
+                rows, stories = rows[room], stories[room]
+                found[rows, filled[rows]] = stories
                 filled[rows] += 1
         return found
 
@@ -177,6 +187,7 @@ class NoveltyIndex:
     def _append(self, segment: Segment) -> None:
         """Add the newest segment; merge neighbours of like size, so that there are few and each is merged seldom."""
         self.segments.append(segment)
+        self._filter.add(segment, self.segments)
         while len(self.segments) > 1:
             older, newer = self.segments[-2:]
             if len(older.ids) > 2 * len(newer.ids) or newer.last_slot - older.first_slot >= _MERGED_SLOTS:
@@ -188,10 +199,9 @@ def _first_of_equals(values: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDA
     """The first place of each distinct value, by value; and for each place the number of its value."""
     order = np.argsort(values)
     ranked = values[order]
-    begins = np.flatnonzero(np.concatenate((np.ones(min(1, len(values)), np.bool_), ranked[1:] != ranked[:-1])))
     number = np.empty(len(values), dtype=np.int64)
-    number[order] = np.repeat(np.arange(len(begins)), np.diff(begins, append=len(values)))
-    first = np.minimum.reduceat(order, begins) if len(values) else order
+    number[order] = run_numbers(ranked)
+    first = np.minimum.reduceat(order, run_starts(ranked)) if len(values) else order
     return first, number
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.novelty_segments import agreement
+from streamer.runs import run_numbers, run_starts
 
 _OPEN, _STORY, _COPY = range(3)
 _PAIRS_AT_ONCE: Final = 1 << 18
@@ -70,8 +71,7 @@ def _in_view(
     """Pairs (entry, text shown to it), and whether the bucket hides earlier texts from it that are no copies."""
     alive = state[members] != _COPY
     before = np.cumsum(alive) - alive
-    begins = np.flatnonzero(np.diff(group, prepend=-1))
-    before -= np.repeat(before[begins], np.diff(begins, append=len(group)))
+    before -= before[run_starts(group)][run_numbers(group)]
     most = int(room.max(initial=0))
     view = np.full((len(room), most), -1, dtype=np.int64)
     seen = np.flatnonzero(alive & (before < room[group]))

@@ -60,7 +60,7 @@ class Segment:
     def candidates(self, buckets: NDArray[np.uint64], live_from: int, most: int) -> NDArray[np.int64]:
         """int64[q, most]: the first living stories of each of `buckets` uint64[q] (sorted), -1 where fewer."""
         found = np.full((len(buckets), most), -1, dtype=np.int64)
-        if not len(self.slot):
+        if not len(self.slot) or not len(buckets):
             return found
         first_alive = np.uint64(np.searchsorted(self.slot, live_from))
         place = np.searchsorted(self.buckets, (buckets << _SHIFT) | first_alive)
@@ -82,36 +82,32 @@ class Segment:
         first_story: int,
         slot: int,
         minima: NDArray[np.uint16],
-        text_hash: NDArray[np.uint64],
+        buckets: NDArray[np.uint64],
         ids: NDArray[np.uint64],
     ) -> Segment:
-        """The segment of one slot's new stories (`minima` uint16[h, K], `text_hash` uint64[h]) and documents `ids`."""
-        stories = len(minima)
-        places = np.repeat(np.arange(stories, dtype=np.uint64), KEYS)
-        buckets = (bucket_keys(minima, text_hash).ravel() << _SHIFT) | places
+        """The segment of one slot's new stories (`minima` uint16[h, K], their `buckets` sorted) and documents `ids`."""
         return cls(
             first_story,
             minima.astype(np.uint8),
-            np.full(stories, slot, dtype=np.int64),
-            np.sort(buckets),
+            np.full(len(minima), slot, dtype=np.int64),
+            buckets,
             np.sort(ids),
             np.full(len(ids), slot, dtype=np.int64),
-            np.zeros(stories, dtype=np.int64),
+            np.zeros(len(minima), dtype=np.int64),
         )
 
     def followed_by(self, later: Segment) -> Segment:
-        """This segment and the next one as one segment."""
+        """This segment and the next one as one segment. Timsort merges the two sorted runs in one pass."""
         shifted = later.buckets + np.uint64(len(self.slot))
         ids = np.concatenate((self.ids, later.ids))
-        slots = np.concatenate((self.id_slot, later.id_slot))
-        order = np.lexsort((slots, ids))
+        order = np.argsort(ids, kind="stable")
         return Segment(
             self.first_story,
             np.concatenate((self.minima, later.minima)),
             np.concatenate((self.slot, later.slot)),
-            np.sort(np.concatenate((self.buckets, shifted))),
+            np.sort(np.concatenate((self.buckets, shifted)), kind="stable"),
             ids[order],
-            slots[order],
+            np.concatenate((self.id_slot, later.id_slot))[order],
             np.concatenate((self.copies, later.copies)),
         )
 

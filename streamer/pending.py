@@ -17,6 +17,7 @@ from streamer.blocks import DigestBlock
 from streamer.canonical import canonical_order
 from streamer.ragged import Ragged
 from streamer.records import hash64
+from streamer.runs import run_starts
 from streamer.series import series_hash
 
 _NO_SOURCE: Final = hash64(b"")
@@ -49,11 +50,21 @@ class Batch:
     companies: list[str]
     models: list[str]
 
+    def models_of(self, rows: slice) -> str:
+        """The models that scored these documents, sorted, joined by commas."""
+        if len(self.models) == 1:
+            return self.models[0]
+        return ",".join(sorted({self.models[model] for model in self.model[rows].tolist()}))
+
 
 @dataclass(slots=True)
 class _Waiting:
+    """A block of which `rows_left` rows wait; the hash and weight of each of its sources, that of none at the end."""
+
     block: DigestBlock
     rows_left: int
+    source_hash: NDArray[np.uint64]
+    source_weight: NDArray[np.float64]
 
 
 @dataclass(slots=True)
@@ -86,16 +97,16 @@ class PendingRows:
         for pane in panes:
             for number, rows in self._panes.pop(pane):
                 rows_of.setdefault(number, []).append(rows)
-        blocks, picked = [], []
+        held, picked = [], []
         for number, parts in rows_of.items():
             waiting = self._waiting[number]
             rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
-            blocks.append(waiting.block)
+            held.append(waiting)
             picked.append(rows)
             waiting.rows_left -= len(rows)
             if not waiting.rows_left:
                 del self._waiting[number]
-        return self._batch(blocks, picked)
+        return self._batch(held, picked)
 
     def chunks(self) -> dict[str, bytes]:
         """The blocks that hold rows which still wait, one chunk each, in the order in which they came."""
@@ -113,8 +124,13 @@ class PendingRows:
         first_open = 0 if closed_pane is None else int(np.searchsorted(ranked, closed_pane))
         waiting = ranked[first_open:]
         if len(waiting):
-            self._waiting[number] = _Waiting(block, len(waiting))
-            begins = np.flatnonzero(np.concatenate(([True], waiting[1:] != waiting[:-1])))
+            self._waiting[number] = _Waiting(
+                block,
+                len(waiting),
+                np.array([*map(series_hash, block.sources), _NO_SOURCE], dtype=np.uint64),
+                np.array([*(self.source_weights.get(name, 1.0) for name in block.sources), 1.0]),
+            )
+            begins = run_starts(waiting)
             ends = np.append(begins[1:], len(waiting)) + first_open
             for begin, end, name in zip(
                 (begins + first_open).tolist(), ends.tolist(), waiting[begins].tolist(), strict=True
@@ -122,26 +138,28 @@ class PendingRows:
                 self._panes.setdefault(name, []).append((number, order[begin:end]))
         return order[:first_open]
 
-    def _batch(self, blocks: list[DigestBlock], picked: list[NDArray[np.int64]]) -> Batch:
+    def _batch(self, held: list[_Waiting], picked: list[NDArray[np.int64]]) -> Batch:
+        blocks = [waiting.block for waiting in held]
         place = np.repeat(np.arange(len(blocks)), [len(rows) for rows in picked])
         row = np.concatenate(picked)
 
         def column(name: str) -> NDArray[np.generic]:
-            return np.concatenate([getattr(block, name)[rows] for block, rows in zip(blocks, picked, strict=True)])
+            columns = [getattr(waiting.block, name)[rows] for waiting, rows in zip(held, picked, strict=True)]
+            return columns[0] if len(columns) == 1 else np.concatenate(columns)
 
         time_ms = column("time_ms").astype(np.int64)
         order = canonical_order(time_ms, blocks, place, row, column("content_hash").astype(np.uint64))
-        parts = list(zip(blocks, picked, strict=True))
-        topics, topic = _merged([(block.topics, block.topic[rows]) for block, rows in parts])
-        sources, source = _merged([(block.sources, block.source_index[rows]) for block, rows in parts])
-        symbol_rows = [block.symbols.take(rows) for block, rows in parts]
-        symbols = Ragged.concatenated(symbol_rows)
+        parts = list(zip(held, picked, strict=True))
+        topics, topic = _merged([(each.block.topics, each.block.topic[rows]) for each, rows in parts])
+        symbol_rows = [each.block.symbols.take(rows) for each, rows in parts]
         companies, company = _merged(
             [(block.symbol_table, rows.values) for block, rows in zip(blocks, symbol_rows, strict=True)]
         )
-        models, model = _merged([((block.model,), np.zeros(len(rows), dtype=np.int32)) for block, rows in parts])
-        source_hash = np.array([*(series_hash(name) for name in sources), _NO_SOURCE], dtype=np.uint64)
-        factor = np.array([*(self.source_weights.get(name, 1.0) for name in sources), 1.0])
+        models, model = _merged(
+            [((block.model,), np.zeros(len(rows), dtype=np.int32)) for block, rows in zip(blocks, picked, strict=True)]
+        )
+        source = np.concatenate([each.source_hash[each.block.source_index[rows]] for each, rows in parts])
+        factor = np.concatenate([each.source_weight[each.block.source_index[rows]] for each, rows in parts])
         return Batch(
             blocks=blocks,
             place=place[order],
@@ -149,11 +167,11 @@ class PendingRows:
             pane=time_ms[order] // self.pane_ms,
             time_ms=time_ms[order],
             sentiment=column("sentiment").astype(np.float32)[order],
-            weight=(column("weight").astype(np.float64) * factor[source])[order],
-            source=source_hash[source][order],
+            weight=(column("weight").astype(np.float64) * factor)[order],
+            source=source[order],
             topic=topic[order],
             model=model[order],
-            symbols=Ragged(company, symbols.offsets).take(order),
+            symbols=Ragged(company, Ragged.concatenated(symbol_rows).offsets).take(order),
             id_hash=column("id_hash").astype(np.uint64)[order],
             text_hash=column("text_hash").astype(np.uint64)[order],
             fingerprint=column("fingerprint").astype(np.uint16)[order],
@@ -164,10 +182,14 @@ class PendingRows:
 
 
 def _merged(parts: list[tuple[tuple[str, ...], NDArray[np.int32]]]) -> tuple[list[str], NDArray[np.int64]]:
-    """One table for the tables of several blocks, and their columns of places in it (-1 stays -1)."""
+    """One table of the names in use of several blocks, and their columns of places in it (-1 stays -1)."""
     table: dict[str, int] = {}
     columns = []
     for names, column in parts:
-        places = np.array([*(table.setdefault(name, len(table)) for name in names), -1], dtype=np.int64)
+        used = np.zeros(len(names) + 1, dtype=np.bool_)
+        used[column] = True
+        places = np.full(len(names) + 1, -1, dtype=np.int64)
+        for name in used[:-1].nonzero()[0].tolist():
+            places[name] = table.setdefault(names[name], len(table))
         columns.append(places[column])
-    return list(table), np.concatenate(columns)
+    return list(table), columns[0] if len(columns) == 1 else np.concatenate(columns)

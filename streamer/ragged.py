@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,18 +28,24 @@ class Ragged:
 
     def take(self, rows: NDArray[np.int64]) -> Ragged:
         """The rows with these numbers, in this order."""
-        lengths = self.lengths[rows]
+        begins = self.offsets[rows]
+        lengths = self.offsets[rows + 1] - begins
         offsets = _offsets(lengths)
-        shift = np.repeat(self.offsets[rows] - offsets[:-1], lengths)
-        return Ragged(self.values[shift + np.arange(offsets[-1])], offsets)
+        places = (begins - offsets[:-1]).repeat(lengths)
+        places += np.arange(offsets[-1])
+        return Ragged(self.values[places], offsets)
 
     def text(self, row: int) -> str:
         """Row `row` of a column of UTF-8 bytes, decoded."""
-        return bytes(self.values[self.offsets[row] : self.offsets[row + 1]]).decode("utf-8", "replace")
+        return self.values[self.offsets[row] : self.offsets[row + 1]].tobytes().decode("utf-8", "replace")
 
     def texts(self) -> list[str]:
         """All rows of a column of UTF-8 bytes, decoded."""
-        return [self.text(row) for row in range(len(self))]
+        if len(self.values) and int(self.values.max()) > 127:
+            return [self.text(row) for row in range(len(self))]
+        whole = self.values.tobytes().decode("ascii")
+        offsets = self.offsets.tolist()
+        return [whole[begin:end] for begin, end in pairwise(offsets)]
 
     @classmethod
     def of_texts(cls, texts: Iterable[str]) -> Ragged:
@@ -50,6 +57,8 @@ class Ragged:
     @classmethod
     def concatenated(cls, columns: Sequence[Ragged]) -> Ragged:
         """The rows of all columns (at least one), one after the other."""
+        if len(columns) == 1:
+            return columns[0]
         lengths = np.concatenate([column.lengths for column in columns])
         return cls(np.concatenate([c.values[c.offsets[0] : c.offsets[-1]] for c in columns]), _offsets(lengths))
 

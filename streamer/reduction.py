@@ -11,6 +11,7 @@ from scipy import sparse
 
 from alerts.panes import COPIES, DOCUMENTS, FIELDS, NEGATIVE
 from streamer.pending import Batch
+from streamer.runs import run_numbers, run_starts
 from streamer.series import ALL, SeriesIndex, pair_hash, series_hash
 from streamer.watch_settings import WatchSettings
 
@@ -67,8 +68,7 @@ def reduce_batch(
     packed = np.sort(((pane_of[row] * width + series).astype(np.uint64) << _SHIFT) | row.astype(np.uint64))
     by_group = (packed & _LOW).astype(np.int64)
     codes = (packed >> _SHIFT).astype(np.int64)
-    group_of = np.cumsum(np.diff(codes, prepend=codes[0]) != 0)
-    begins = np.flatnonzero(np.diff(group_of, prepend=-1))
+    begins, group_of = run_starts(codes), run_numbers(codes)
     edges = np.append(begins, len(codes))
     member = sparse.csr_matrix(
         (np.ones(len(codes), dtype=np.int64), by_group, edges), shape=(len(begins), len(batch.pane))
@@ -157,8 +157,7 @@ def _distinct(codes: NDArray[np.int64], space: int) -> tuple[NDArray[np.int64], 
 
 def _runs(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The distinct values of an ascending array (not empty), and the number of each element's."""
-    run = np.cumsum(np.diff(values, prepend=values[0]) != 0)
-    return values[np.flatnonzero(np.diff(run, prepend=-1))], run
+    return values[run_starts(values)], run_numbers(values)
 
 
 def _distinct_sources(
@@ -169,7 +168,7 @@ def _distinct_sources(
     group_of, by_group = group_of[story], by_group[story]
     hashes, source = np.unique(batch.source, return_inverse=True)
     pairs = np.sort(group_of * len(hashes) + source[by_group])
-    pairs = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]
+    pairs = pairs[run_starts(pairs)]
     return pairs // len(hashes), hashes[pairs % len(hashes)]
 
 
@@ -189,8 +188,7 @@ def _strongest(
     story = ~copy[by_group]
     ranked = np.sort(group_of[story] * n + rank[by_group[story]])
     group = ranked // n
-    begins = np.flatnonzero(np.diff(group, prepend=-1))
-    within = np.arange(len(group)) - np.repeat(begins, np.diff(begins, append=len(group)))
+    within = np.arange(len(group)) - run_starts(group)[run_numbers(group)]
     best = within < STRONGEST
     strongest = np.full((groups, STRONGEST), -1, dtype=np.int64)
     strongest[group[best], within[best]] = by_rank[ranked[best] % n]

@@ -32,9 +32,16 @@ class SourceSightings:
         known[inside] = self._pairs[place[inside]] == pairs[inside]
         self._last[place[known]] = pane
         if not known.all():
-            new = place[~known]
-            self._pairs = np.insert(self._pairs, new, pairs[~known])
-            self._last = np.insert(self._last, new, pane)
+            self._insert(place[~known], pairs[~known], pane)
+
+    def _insert(self, place: NDArray[np.int64], pairs: NDArray[np.uint64], pane: int) -> None:
+        place = place + np.arange(len(place))
+        old = np.ones(len(self._pairs) + len(pairs), dtype=np.bool_)
+        old[place] = False
+        grown, last = np.empty(len(old), dtype=np.uint64), np.full(len(old), pane, dtype=np.int64)
+        grown[place] = pairs
+        grown[old], last[old] = self._pairs, self._last
+        self._pairs, self._last = grown, last
 
     def count(self, series: NDArray[np.int64], since: tuple[int, ...]) -> NDArray[np.int64]:
         """int64[len(since), n]: how many sources spoke of each of `series` int64[n] in that pane or later."""
@@ -42,12 +49,10 @@ class SourceSightings:
         high = np.searchsorted(self._pairs, (series + 1).astype(np.uint64) << _SHIFT)
         edges = np.zeros(len(series) + 1, dtype=np.int64)
         np.cumsum(high - low, out=edges[1:])
-        last = self._last[np.repeat(low - edges[:-1], high - low) + np.arange(edges[-1])]
-        counts = np.zeros((len(since), len(series)), dtype=np.int64)
-        for row, pane in enumerate(since):
-            seen = np.zeros(len(last) + 1, dtype=np.int64)
-            np.cumsum(last >= pane, out=seen[1:])
-            counts[row] = seen[edges[1:]] - seen[edges[:-1]]
+        last = self._last[(low - edges[:-1]).repeat(high - low) + np.arange(edges[-1])]
+        seen = np.zeros((len(since), len(last) + 1), dtype=np.int64)
+        np.cumsum(last >= np.array(since)[:, None], axis=1, out=seen[:, 1:])
+        counts: NDArray[np.int64] = seen[:, edges[1:]] - seen[:, edges[:-1]]
         return counts
 
     def forget_before(self, pane: int) -> None:

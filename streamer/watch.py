@@ -25,6 +25,7 @@ from streamer.novelty_index import NoveltyIndex
 from streamer.pending import Batch, PendingRows
 from streamer.records import Counts, KeyedRecord
 from streamer.reduction import Reduced, reduce_batch
+from streamer.runs import run_starts
 from streamer.score_records import late_row_record
 from streamer.series import SeriesIndex
 from streamer.sightings import SourceSightings
@@ -275,25 +276,50 @@ class Watch:
         reduced: Reduced,
         output: WatchOutput,
     ) -> None:
-        panes = np.unique(reduced.pane)
+        panes = reduced.pane[run_starts(reduced.pane)]
         edges = np.append(panes, panes[-1] + 1)
         group_edges = np.searchsorted(reduced.pane, edges)
-        row_edges = np.searchsorted(batch.pane, edges)
-        source_edges = np.searchsorted(reduced.source_group, group_edges)
-        for number, pane in enumerate(panes.tolist()):
+        row_edges = np.searchsorted(batch.pane, edges).tolist()
+        source_edges = np.searchsorted(reduced.source_group, group_edges).tolist()
+        source_series = reduced.series[reduced.source_group]
+        windows, sources, late, models = [], [], [], []
+        for number, (pane, begin, end) in enumerate(
+            zip(panes.tolist(), group_edges[:-1].tolist(), group_edges[1:].tolist(), strict=True)
+        ):
             self._pass_quiet_panes(pane, output)
             rows = slice(row_edges[number], row_edges[number + 1])
-            groups = slice(group_edges[number], group_edges[number + 1])
-            sources = slice(source_edges[number], source_edges[number + 1])
+            seen = slice(source_edges[number], source_edges[number + 1])
+            series, counts = reduced.series[begin:end], reduced.counts[begin:end]
             self._novelty.add_copies(story[rows][copy[rows]])
-            series, counts = reduced.series[groups], reduced.counts[groups]
-            self._model = ",".join(sorted({batch.models[model] for model in np.unique(batch.model[rows]).tolist()}))
+            self._model = batch.models_of(rows)
             self._sums.add(pane, series, counts)
-            self._sources.see(pane, reduced.series[reduced.source_group[sources]], reduced.source_hash[sources])
+            self._sources.see(pane, source_series[seen], reduced.source_hash[seen])
             self.series.touch(series, pane)
-            self.counts.panes += 1
-            output.rows.append(self._window_rows(pane, batch, reduced, groups))
+            windows.append(self._sums.sums(len(self.series.keys))[:, series])
+            since = (pane, *(pane + 1 - length for length in self._sums.lengths))
+            sources.append(self._sources.count(series, since))
+            late.append(self._late_until(pane))
+            models.append(self._model)
             self._observe(pane, series, counts, output)
+        self.counts.panes += len(panes)
+        output.rows.append(
+            WindowRows.of(
+                self.settings,
+                batch,
+                reduced,
+                keys=[self.series.keys[number] for number in reduced.series.tolist()],
+                windows=np.concatenate(windows, axis=1),
+                sources=np.concatenate(sources, axis=1),
+                late=late,
+                models=models,
+            )
+        )
+
+    def _late_until(self, pane: int) -> int:
+        """Documents that missed their pane up to `pane` and were not told of yet."""
+        if not self._late:
+            return 0
+        return sum(self._late.pop(each) for each in [each for each in self._late if each <= pane])
 
     def _observe(self, pane: int, series: NDArray[np.int64], counts: NDArray[np.int64], output: WatchOutput) -> None:
         pane_ms, keys = self.settings.pane_ms, self.series.keys
@@ -307,36 +333,3 @@ class Watch:
             copies=self._sums.copies(series, first, last),
             texts=self._evidence.strongest(series, first, last, self._novelty.copies_of),
         )
-
-    def _window_rows(self, pane: int, batch: Batch, reduced: Reduced, groups: slice) -> WindowRows:
-        pane_ms = self.settings.pane_ms
-        keys = [self.series.keys[number] for number in reduced.series[groups].tolist()]
-        by_key = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
-        series = reduced.series[groups][by_key]
-        since = (pane, *(pane + 1 - length for length in self._sums.lengths))
-        late = [each for each in self._late if each <= pane]
-        return WindowRows(
-            book=self.settings.book,
-            start_ms=pane * pane_ms,
-            end_ms=(pane + 1) * pane_ms,
-            windows_ms=self.settings.windows_ms,
-            keys=[keys[number] for number in by_key.tolist()],
-            counts=reduced.counts[groups][by_key],
-            windows=self._sums.sums(len(self.series.keys))[:, series],
-            sources=self._sources.count(series, since),
-            first_ms=reduced.first_ms[groups][by_key],
-            last_ms=reduced.last_ms[groups][by_key],
-            strongest=_ids(batch, reduced.strongest[groups][by_key]),
-            late=sum(self._late.pop(each) for each in late),
-            model=self._model,
-        )
-
-
-def _ids(batch: Batch, documents: NDArray[np.int64]) -> list[list[str]]:
-    """The ids of documents int64[n, k], row by row, -1 left out; each id is decoded once."""
-    ids = {
-        document: batch.blocks[batch.place[document]].id.text(batch.row[document])
-        for document in np.unique(documents).tolist()
-        if document >= 0
-    }
-    return [[ids[document] for document in row if document >= 0] for row in documents.tolist()]

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alerts.panes import COPIES, FIELDS
 from streamer.state_chunks import Chunk, pack, unpack
+
+_INT32_MAX: Final = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class SlidingSums:
             return
         self._grow(int(series[-1]) + 1)
         self._sums[:, series] += counts
-        small = counts.max() <= np.iinfo(np.int32).max
+        small = int(counts.max()) <= _INT32_MAX
         self._history.append(
             PaneSums(pane, series.astype(np.int32), counts.astype(np.int32) if small else counts.copy())
         )

@@ -118,7 +118,7 @@ def fold_all(index: NoveltyIndex, documents: list[tuple[int, int, int, np.ndarra
 
 
 @given(streams(), st.sets(st.integers(1, 60)), st.sampled_from([0.5, 0.7, 0.9]))
-@settings(max_examples=examples(400), deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 def test_folding_batches_equals_the_rule_document_by_document(
     documents: list[tuple[int, int, int, np.ndarray]], cuts: set[int], similarity: float
 ) -> None:
@@ -133,7 +133,7 @@ def test_folding_batches_equals_the_rule_document_by_document(
 
 
 @given(streams(), st.integers(1, 59))
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 def test_an_index_continues_from_its_chunks(documents: list[tuple[int, int, int, np.ndarray]], cut: int) -> None:
     whole, first, second = NoveltyIndex(0.7), NoveltyIndex(0.7), NoveltyIndex(0.7)
     expected = fold_all(whole, documents, {cut})

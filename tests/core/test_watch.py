@@ -91,7 +91,7 @@ def deliveries(draw: st.DrawFn, world: list[list[SourceRecord]]) -> list[DigestB
 
 
 @given(st.data())
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_neither_blocks_nor_interleaving_nor_restarts_change_a_byte(data: st.DataObject) -> None:
     world = data.draw(partitions())
     one, expected = run(new_watch(BOOK), calm(world))
@@ -110,14 +110,14 @@ def test_neither_blocks_nor_interleaving_nor_restarts_change_a_byte(data: st.Dat
 
 
 @given(partitions())
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 def test_a_snapshot_restores_to_the_same_snapshot(world: list[list[SourceRecord]]) -> None:
     watch, _ = run(new_watch(BOOK), calm(world))
     assert restored(watch).snapshot() == watch.snapshot()
 
 
 @given(partitions())
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 def test_every_record_is_accounted_for(world: list[list[SourceRecord]]) -> None:
     watch, _ = run(new_watch(BOOK), calm(world))
     counts, source = watch.counts, watch.source_counts
@@ -146,7 +146,7 @@ def test_a_partition_never_heard_of_holds_time_back_until_it_is_idle() -> None:
     assert watch.take_in(busy[0]).watermark_ms is None
     output = watch.take_in(silent[0])
     assert output.watermark_ms == START_MS + 1_200_000 - LATENESS_MS
-    assert len(output.rows) == 2
+    assert sum(key == "all" for rows in output.rows for key in rows.keys) == 2
 
 
 def test_what_comes_from_a_partition_that_was_left_out_is_too_late_and_said_so() -> None:
@@ -214,7 +214,7 @@ def _source(block: DigestBlock, row: int) -> str:
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=examples(40), deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 def test_sums_equal_a_naive_reference(random: object) -> None:
     choose = random.choice  # type: ignore[attr-defined]
     records = []
@@ -231,8 +231,8 @@ def test_sums_equal_a_naive_reference(random: object) -> None:
     rows = rows.filter(pl.col("pane") < closed)
     got: Counter[tuple[str, int]] = Counter()
     for pane in (pane for output in outputs for pane in output.rows):
-        number = pane.start_ms // BOOK.pane_ms
         for row, key in enumerate(pane.keys):
+            number = int(pane.start_ms[row]) // BOOK.pane_ms
             got[key, number] += 1
             here = rows.filter((pl.col("series") == key) & (pl.col("pane") == number))
             sums = dict(zip(FIELDS, pane.counts[row].tolist(), strict=True))

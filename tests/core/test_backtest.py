@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import orjson
+import polars as pl
+import pytest
+from numpy.typing import NDArray
+
+from streamer.backtest import Backtest
+from streamer.backtest_cli import run
+from streamer.backtest_files import OutputError, result_directory
+from streamer.config import BookSettings, Config, SelectSettings
+from tests.core import worlds
+from tests.core.worlds import START_MS, probabilities, record
+
+MINUTE = 60_000
+
+
+class Said(NamedTuple):
+    probabilities: dict[str, NDArray[np.float32]]
+
+
+class StandIn:
+    """A model made of hashes, but for texts that say "plunges"."""
+
+    version_id = "stand-in-1"
+    labels = worlds.LABELS
+
+    def predict(self, texts: list[str]) -> Said:
+        said = probabilities(texts)
+        grim = np.array(["plunges" in text for text in texts], dtype=np.bool_)
+        said["sentiment"][grim] = (0.9, 0.05, 0.05)
+        said["sentiment"][~grim] = (0.05, 0.9, 0.05)
+        return Said(said)
+
+
+def lines() -> list[bytes]:
+    """Four quiet days, then half an hour of bad news; rubbish, a repeat and a late document among them."""
+    random = np.random.default_rng(7)
+    made = []
+    now = START_MS
+    for number in range(900):
+        surge = 800 <= number < 860
+        now += int(random.integers(10_000, 40_000)) if surge else int(random.integers(60_000, 700_000))
+        words = " ".join(random.choice(["iron", "cargo", "yard", "quota", "tariff", "pension", "copper"], 6))
+        text = f"{words} {'plunges' if surge else 'update'} {number}"
+        fields = {"id": f"n{number}", "text": text, "published_at": now, "source": f"s{number % 7}"}
+        made.append(record(number, **fields).value or b"")
+    made[500] = made[499]
+    made.insert(300, b'{"id": 3')
+    made.insert(600, record(0, id="old", text="an old story told again", published_at=START_MS).value or b"")
+    return made
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
+    directory = tmp_path_factory.mktemp("backtest")
+    source = directory / "news.jsonl"
+    source.write_bytes(b"\n".join(lines()))
+    (directory / "out").mkdir()
+    return directory, run(str(source), directory / "out", Config(), StandIn())
+
+
+def test_every_line_is_accounted_for(results: tuple[Path, dict[str, object]]) -> None:
+    directory, metrics = results
+    assert metrics["documents"] == {"in": 902, "scored": 900, "late": 1, "dead": 1, "duplicates": 1}
+    assert orjson.loads((directory / "out/metrics.json").read_bytes())["documents"] == metrics["documents"]
+    rejected = orjson.loads((directory / "out/rejects.jsonl").read_bytes())
+    assert (rejected["line"], rejected["reason"], rejected["original"]) == (301, "invalid_json", '{"id": 3')
+
+
+def test_a_surge_is_alerted_and_a_calm_stretch_is_not(results: tuple[Path, dict[str, object]]) -> None:
+    directory, _ = results
+    alerts = [orjson.loads(line) for line in (directory / "out/alerts.jsonl").read_bytes().splitlines()]
+    fired = [alert for alert in alerts if alert["series"] == "all" and alert["change"] == "fired"]
+    assert len(fired) == 1
+    assert all("plunges" in text["text"] for text in fired[0]["texts"])
+    assert fired[0]["sources"] > 1
+
+
+def test_windows_are_a_table_of_every_closed_pane(results: tuple[Path, dict[str, object]]) -> None:
+    directory, metrics = results
+    windows = pl.read_parquet(directory / "out/windows.parquet")
+    assert len(windows) == metrics["windows"]
+    book = metrics["books"]["main"]  # type: ignore[index]
+    whole = windows.filter(pl.col("series") == "all")
+    assert whole["documents"].sum() == book["stories"]
+    assert whole["late"].sum() == 1
+    assert windows.select("series", "start").is_duplicated().sum() == 0
+    assert (windows["1h_documents"] >= windows["documents"]).all()
+
+
+def test_the_same_input_gives_the_same_bytes_whatever_its_packing(
+    results: tuple[Path, dict[str, object]], tmp_path: Path
+) -> None:
+    directory, _ = results
+    packed = tmp_path / "news.jsonl.gz"
+    packed.write_bytes(gzip.compress(b"\n\n".join(lines())))
+    (tmp_path / "out").mkdir()
+    run(str(packed), tmp_path / "out", Config(), StandIn())
+    assert (tmp_path / "out/alerts.jsonl").read_bytes() == (directory / "out/alerts.jsonl").read_bytes()
+
+
+def test_books_of_other_windows_share_one_table(tmp_path: Path) -> None:
+    source = tmp_path / "news.jsonl"
+    source.write_bytes(b"\n".join(lines()[:50]))
+    books = (
+        BookSettings(name="short", windows=(300.0,)),
+        BookSettings(name="macro", windows=(600.0,), select=SelectSettings(topics=("Macro",))),
+    )
+    (tmp_path / "out").mkdir()
+    run(str(source), tmp_path / "out", Config(books=books), StandIn())
+    windows = pl.read_parquet(tmp_path / "out/windows.parquet")
+    short, macro = (windows.filter(pl.col("book") == name) for name in ("short", "macro"))
+    assert short["10m_documents"].null_count() == len(short) > 0
+    assert macro["5m_documents"].null_count() == len(macro) > 0
+    assert macro["10m_documents"].null_count() == 0
+    assert set(macro["series"]) <= {"all", "topic:Macro"}
+
+
+def test_an_empty_input_leaves_empty_results(tmp_path: Path) -> None:
+    source = tmp_path / "none.jsonl"
+    source.touch()
+    (tmp_path / "out").mkdir()
+    metrics = run(str(source), tmp_path / "out", Config(), StandIn())
+    assert metrics["documents"]["in"] == 0
+    assert len(pl.read_parquet(tmp_path / "out/windows.parquet")) == 0
+
+
+def test_partitions_are_judged_late_on_their_own() -> None:
+    test = Backtest(Config(), StandIn(), source="documents", partitions=2)
+    ahead = [record(0, published_at=START_MS + 60 * MINUTE), record(1, published_at=START_MS + 59 * MINUTE)]
+    behind = [record(0, id="b", published_at=START_MS)]
+    test.take(0, ahead)
+    test.take(1, behind)
+    output = test.finish()
+    assert (test.counts.late, test.counts.scored) == (0, 3)
+    assert [key for rows in output.windows for key in rows.keys if key == "all"] == ["all"]
+
+
+def test_results_appear_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "results"
+    with pytest.raises(RuntimeError), result_directory(target) as work:
+        (work / "alerts.jsonl").touch()
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    for content in (b"first", b"second"):
+        with result_directory(target) as work:
+            (work / "alerts.jsonl").write_bytes(content)
+        assert (target / "alerts.jsonl").read_bytes() == content
+    assert [entry.name for entry in tmp_path.iterdir()] == ["results"]
+
+
+def test_a_directory_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(OutputError, match=r"thesis\.txt"), result_directory(tmp_path):
+        pass
+    assert (tmp_path / "thesis.txt").exists()
