@@ -209,7 +209,7 @@ class Watcher:
         self._sought_at[index] = now
         log.info("book %s continues at digest %d", self._config.books[index].name, offset)
         partition = TP(self._topic, index)
-        consumer = self._app.consumer
+        consumer: Any = self._app.consumer
         # `consumer.seek` would call aiokafka from the wrong thread; `seek_wait` leaves Faust's own note of what it
         # has read at a higher offset when it seeks to 0, and then drops everything below that.
         consumer._read_offset[partition] = offset or None
