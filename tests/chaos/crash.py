@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,8 @@ class CrashRun:
         self._bundle = bundle
         self._workers: list[ForkedWorker] = []
         self._started = 0
-        self._scored_at: dict[int, float] = {}
+        self._scored_at: list[list[float]] = [[] for _ in range(PARTITIONS)]
+        self._killed_at: list[float] = []
         self._published = asyncio.Event()
 
     async def run(self) -> Report:
@@ -112,6 +114,7 @@ class CrashRun:
                 for worker in self._workers:
                     worker.resume()
                     worker.kill()
+        self.report.recovery_seconds = self._recoveries()
         self.report.seconds = time.monotonic() - began
         return self.report
 
@@ -140,7 +143,7 @@ class CrashRun:
         self._rng.shuffle(plan)
         sizes = [1, 4, 2, 3]
         for step, action in enumerate(plan):
-            await asyncio.sleep(self._rng.uniform(1.0, 5.0))
+            await asyncio.sleep(self._rng.uniform(1.0, 8.0))
             self._replace_the_dead()
             victim = self._rng.choice(self._workers)
             if action == "kill":
@@ -148,8 +151,8 @@ class CrashRun:
                 victim.kill()
                 self._workers.remove(victim)
                 self.report.kills += 1
+                self._killed_at.append(time.monotonic())
                 self._start()
-                await self._note_recovery()
             elif action == "pause":
                 self._say(f"{step}/{len(plan)} pause {victim.pid}")
                 victim.pause()
@@ -168,15 +171,18 @@ class CrashRun:
                 self._scale(size)
                 self.report.scalings += 1
 
-    async def _note_recovery(self) -> None:
-        """Wait until every partition has been scored since now, or some time has passed; note how long it took."""
-        began = time.monotonic()
-        limit = self._rng.uniform(0.0, 12.0)
-        while time.monotonic() - began < limit or self._rng.random() < 0.0:
-            if len(self._scored_at) == PARTITIONS and min(self._scored_at.values()) > began:
-                self.report.recovery_seconds.append(max(self._scored_at.values()) - began)
-                return
-            await asyncio.sleep(0.1)
+    def _recoveries(self) -> list[float]:
+        """For each kill, the seconds until every partition had been scored again.
+
+        Kills follow one another quickly, so a recovery may contain further kills.
+        """
+        found = []
+        for killed_at in self._killed_at:
+            places = [bisect_right(times, killed_at) for times in self._scored_at]
+            if all(place < len(times) for place, times in zip(places, self._scored_at, strict=True)):
+                firsts = [times[place] for place, times in zip(places, self._scored_at, strict=True)]
+                found.append(max(firsts) - killed_at)
+        return found
 
     async def _publish(self) -> None:
         """Publish steadily until everything was published and nothing is broken any more."""
@@ -208,7 +214,7 @@ class CrashRun:
                         for records in (await consumer.getmany(timeout_ms=200)).values():
                             for record in records:
                                 origin = msgspec.json.decode(record.value)["origin"]
-                                self._scored_at[origin["partition"]] = time.monotonic()
+                                self._scored_at[origin["partition"]].append(time.monotonic())
             except Exception as error:
                 self._say(f"(the observer starts again: {error})")
                 await asyncio.sleep(1)

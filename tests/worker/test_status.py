@@ -1,0 +1,55 @@
+"""What a worker says of itself, and when the watchdog calls it stalled."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from streamer.worker.status import LatencyHistogram, WorkerStatus
+from streamer.worker.watchdog import stall
+
+
+def test_quantiles_of_latencies_are_right_within_a_tenth() -> None:
+    latency = LatencyHistogram()
+    seconds = np.random.default_rng(7).gamma(2.0, 0.3, 10_000)
+    latency.observe(seconds)
+    for share in (0.5, 0.99):
+        exact = float(np.quantile(seconds, share))
+        assert exact <= (latency.quantile(share) or 0) <= exact * 1.11
+    assert latency.count == 10_000
+
+
+def test_latencies_beyond_every_bucket_and_below_zero_are_counted() -> None:
+    latency = LatencyHistogram()
+    latency.observe(np.array([-5.0, 1e9]))
+    assert latency.count == 2
+    assert latency.quantile(0.0) == pytest.approx(0.001)
+
+
+def test_a_worker_is_ready_once_every_part_is() -> None:
+    status = WorkerStatus("all")
+    status.hold("broker", "not there")
+    status.hold("model", "loading")
+    status.release("model")
+    assert status.not_ready() == ["broker: not there"]
+    status.release("broker")
+    assert status.not_ready() == []
+    assert status.dead() == []
+    status.fail("the end")
+    assert status.dead() == status.not_ready() == ["the end"]
+
+
+def test_lag_without_progress_is_a_stall_and_so_is_a_part_that_does_not_come_up() -> None:
+    status = WorkerStatus("all")
+    status.progress_at = time.monotonic() - 100
+    assert stall(status, 60) is None
+    status.partitions[3] = 12
+    assert "12 records wait" in (stall(status, 60) or "")
+    assert stall(status, 600) is None
+    status.partitions.clear()
+    status.hold("book main", "restoring its state")
+    assert "book main: restoring its state" in (stall(status, 60) or "")
+    status.note_progress()
+    assert stall(status, 60) is None
