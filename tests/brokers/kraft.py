@@ -59,10 +59,14 @@ def kafka_jars() -> Path:
 
 @dataclass
 class Security:
-    """What clients must bring. `properties` are the broker's own settings for the client listener."""
+    """What clients must bring.
+
+    `properties` are the broker's settings for the client listener; `scram` are `SCRAM-SHA-256=[name=..,password=..]`.
+    """
 
     protocol: str = "PLAINTEXT"
     properties: Mapping[str, str] = field(default_factory=dict)
+    scram: tuple[str, ...] = ()
 
 
 @dataclass
@@ -83,6 +87,7 @@ class KafkaCluster:
         nodes: 1 or 3.
         security: what the client listener asks for.
         settings: broker settings on top of the defaults here.
+        advertised_port: where clients of a single node are sent instead of its own port: a proxy's.
     """
 
     def __init__(
@@ -92,10 +97,12 @@ class KafkaCluster:
         nodes: int = 1,
         security: Security | None = None,
         settings: Mapping[str, str] | None = None,
+        advertised_port: int | None = None,
     ) -> None:
         self.folder = folder
         self.security = security or Security()
         self._settings = dict(settings or {})
+        self._advertised_port = advertised_port
         self._nodes = [
             _Node(index + 1, folder / f"node-{index + 1}", free_port(), free_port(), free_port())
             for index in range(nodes)
@@ -105,6 +112,11 @@ class KafkaCluster:
     def bootstrap_servers(self) -> str:
         """Every node's client listener, comma separated."""
         return ",".join(f"{HOST}:{node.client_port}" for node in self._nodes)
+
+    @property
+    def port(self) -> int:
+        """The first node's own client port."""
+        return self._nodes[0].client_port
 
     def start(self, node_id: int | None = None) -> None:
         """Start all nodes that do not run, or one; waits until the client port answers."""
@@ -189,6 +201,8 @@ class KafkaCluster:
         (node.folder / "server.properties").write_text(text)
         command = ["java", *_JAVA, _LOG_LEVEL, "-cp", f"{jars}/*", "kafka.tools.StorageTool", "format"]
         command += ["-t", CLUSTER_ID, "-c", "server.properties"]
+        for user in self.security.scram:
+            command += ["--add-scram", user]
         result = subprocess.run(command, cwd=node.folder, capture_output=True, text=True, timeout=120)
         if result.returncode != 0:
             (node.folder / "server.properties").unlink()
@@ -208,7 +222,7 @@ class KafkaCluster:
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "INTERNAL",
             "listeners": f"{client},{internal},{controller}",
-            "advertised.listeners": f"{client},{internal}",
+            "advertised.listeners": f"CLIENT://{HOST}:{self._advertised_port or node.client_port},{internal}",
             "listener.security.protocol.map": protocols,
             "log.dirs": "data",
             "auto.create.topics.enable": "false",

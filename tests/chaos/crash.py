@@ -120,7 +120,7 @@ class CrashRun:
 
     async def _run(self) -> None:
         self._scale(1)
-        await until(self._topics_exist, "the topics exist", worker=self._workers[0])
+        await until(self._deployment.has_topics, "the topics exist", worker=self._workers[0])
         watching = asyncio.create_task(self._watch_scores())
         publishing = asyncio.create_task(self._publish())
         try:
@@ -252,10 +252,6 @@ class CrashRun:
 
     async def _all_gone(self) -> bool:
         return not any(worker.alive for worker in self._workers)
-
-    async def _topics_exist(self) -> bool:
-        async with open_consumer(self._deployment.config.kafka) as consumer:
-            return self._deployment.config.topics.scores.name in await consumer.topics()
 
     def _scale(self, size: int) -> None:
         while len(self._workers) > size:

@@ -17,6 +17,8 @@ from uuid import uuid4
 import msgspec
 import yaml
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.errors import KafkaError
 
 from models.predictor import Predictor
 from streamer.backtest import BacktestOutput
@@ -73,14 +75,7 @@ class Deployment:
 
     async def publish(self, records: Iterable[tuple[int | None, bytes | None, bytes | None]]) -> int:
         """Produce (partition, key, value) to the documents topic; returns how many."""
-        producer = AIOKafkaProducer(
-            **client_arguments(self.config.kafka),
-            acks="all",
-            enable_idempotence=self.idempotent,
-            linger_ms=5,
-            max_request_size=12 * 1024 * 1024,
-        )
-        await producer.start()
+        producer = await self._producer()
         try:
             topic = self.config.topics.documents.name
             sent = [
@@ -90,6 +85,41 @@ class Deployment:
         finally:
             await producer.stop()
         return len(sent)
+
+    async def _producer(self) -> AIOKafkaProducer:
+        """A started producer; waits for a broker that is being killed or started just now."""
+        deadline = time.monotonic() + 120
+        while True:
+            producer = AIOKafkaProducer(
+                **client_arguments(self.config.kafka),
+                acks="all",
+                enable_idempotence=self.idempotent,
+                linger_ms=5,
+                max_request_size=12 * 1024 * 1024,
+            )
+            try:
+                await producer.start()
+            except KafkaError:
+                await producer.stop()
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.5)
+            else:
+                return producer
+
+    async def has_topics(self) -> bool:
+        """Whether a worker has created the topics."""
+        async with open_consumer(self.config.kafka) as consumer:
+            return {getattr(self.config.topics, topic).name for topic in TOPICS} <= await consumer.topics()
+
+    async def grow(self, topic: str, partitions: int) -> None:
+        """Give a topic more partitions."""
+        admin = AIOKafkaAdminClient(**client_arguments(self.config.kafka))
+        await admin.start()
+        try:
+            await admin.create_partitions({getattr(self.config.topics, topic).name: NewPartitions(partitions)})
+        finally:
+            await admin.close()
 
     async def records(self, topic: str) -> list[TopicRecord]:
         """Everything that lies in one of the topics (by its name in the configuration)."""
@@ -176,7 +206,8 @@ class WorkerProcess:
 
     def tail(self, lines: int = 40) -> str:
         """The end of the log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
 
 
 async def until(holds: Any, what: str, *, seconds: float = 180.0, worker: WorkerProcess | None = None) -> Any:

@@ -22,7 +22,7 @@ async def test_documents_become_scores_windows_and_dead_letters(
         embedded, tmp_path, model__bundle=tiny_bundle, topics__documents__partitions=4, time__idle_timeout_seconds=2
     )
     worker = deployment.worker()
-    await until(lambda: topics_exist(deployment), "the topics exist", worker=worker)
+    await until(deployment.has_topics, "the topics exist", worker=worker)
     start = int(time.time() * 1000) - 6 * 3_600_000
     count = await deployment.publish(documents(3000, seed=1, partitions=4, start_ms=start, step_ms=5000))
     count += await deployment.publish([(0, b"big", orjson.dumps({"id": "big", "text": "x" * 10_000_000}))])
@@ -43,29 +43,3 @@ async def test_documents_become_scores_windows_and_dead_letters(
     fates = await deployment.accounted_for()
     assert (fates["scores"], fates["late"], fates["dead_letters"]) == (counts.scored, counts.late, counts.dead)
     assert worker.finish() == 0
-
-
-async def test_a_graceful_stop_commits_so_that_the_next_worker_repeats_nothing(
-    embedded: str, tiny_bundle: str, tmp_path: Path
-) -> None:
-    deployment = Deployment(embedded, tmp_path, model__bundle=tiny_bundle, topics__documents__partitions=2)
-    start = int(time.time() * 1000) - 3_600_000
-    total = 0
-    for seed in (1, 2):
-        worker = deployment.worker(number=seed)
-        await until(lambda: topics_exist(deployment), "the topics exist", worker=worker)
-        total += await deployment.publish(documents(500, seed=seed, partitions=2, start_ms=start, step_ms=1000))
-
-        async def all_out(total: int = total) -> bool:
-            return (await deployment.accounted_for())["all"] == total
-
-        await until(all_out, f"{total} documents are accounted for", worker=worker)
-        assert worker.finish() == 0, worker.tail()
-    assert (await deployment.accounted_for())["repeats"] == 0
-
-
-async def topics_exist(deployment: Deployment) -> bool:
-    from streamer.topic_reader import open_consumer
-
-    async with open_consumer(deployment.config.kafka) as consumer:
-        return deployment.config.topics.documents.name in await consumer.topics()

@@ -1,0 +1,140 @@
+"""A network and a broker that misbehave: the worker goes on, or ends with a clear last line, and never just hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from streamer.worker.embedded import free_port
+from tests.brokers.kraft import KafkaCluster
+from tests.brokers.proxy import FaultyProxy
+from tests.integration.conftest import started
+from tests.integration.deployment import Deployment, WorkerProcess, until
+from tests.integration.stream import documents
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
+
+HOUR_MS = 3_600_000
+
+
+class Behind(NamedTuple):
+    """A deployment whose worker reaches Kafka through the proxy, and the same seen past the proxy."""
+
+    proxy: FaultyProxy
+    cluster: KafkaCluster
+    deployment: Deployment
+
+    async def publish(self, count: int, seed: int) -> int:
+        start = int(time.time() * 1000) - 50 * HOUR_MS
+        stream = documents(count, seed=seed, partitions=4, start_ms=start, step_ms=30_000, surge_every=400)
+        return await self.deployment.publish(stream)
+
+    async def agrees(self, count: int, worker: WorkerProcess) -> None:
+        """Wait until every document is accounted for and the outputs are those of a backtest."""
+
+        async def all_out() -> bool:
+            return (await self.deployment.accounted_for())["all"] == count
+
+        async def same() -> bool:
+            return all([await self.deployment.latest(topic) == expected[topic] for topic in ("windows", "alerts")])
+
+        await until(all_out, f"{count} documents are accounted for", worker=worker)
+        expected, _ = await self.deployment.backtest()
+        await until(same, "the outputs are those of a backtest", worker=worker)
+
+
+@pytest.fixture
+async def behind(tmp_path: Path, tiny_bundle: str) -> AsyncIterator[Behind]:
+    port = free_port()
+    cluster = KafkaCluster(tmp_path / "kafka", advertised_port=port)
+    with await asyncio.to_thread(started, cluster):
+        async with FaultyProxy(port, cluster.port) as proxy:
+            deployment = Deployment(
+                f"127.0.0.1:{port}",
+                tmp_path,
+                model__bundle=tiny_bundle,
+                topics__documents__partitions=4,
+                time__pane_seconds=300,
+                time__idle_timeout_seconds=4,
+                worker__stall_timeout_seconds=25,
+                books=[{"name": "main", "windows": ["15m", "1h"]}],
+            )
+            deployment.idempotent = True
+            yield Behind(proxy, cluster, deployment)
+
+
+async def test_connections_that_are_cut_at_any_moment_cost_nothing(behind: Behind) -> None:
+    worker = behind.deployment.worker()
+    rng = random.Random(11)
+    cutting = asyncio.create_task(_cut(behind.proxy, rng))
+    try:
+        await until(behind.deployment.has_topics, "the topics exist", worker=worker)
+        count = await behind.publish(1500, seed=1)
+        await asyncio.sleep(15)
+    finally:
+        cutting.cancel()
+    await behind.agrees(count, worker)
+    assert behind.proxy.cuts > 20
+    assert worker.finish() == 0, worker.tail()
+
+
+async def test_a_network_that_swallows_for_longer_than_a_session_costs_nothing(behind: Behind) -> None:
+    worker = behind.deployment.worker()
+    await until(behind.deployment.has_topics, "the topics exist", worker=worker)
+    count = await behind.publish(600, seed=1)
+    for _ in range(2):
+        behind.proxy.freeze()
+        await asyncio.sleep(8)
+        behind.proxy.thaw()
+        count += await behind.publish(300, seed=count)
+    await behind.agrees(count, worker)
+    assert worker.finish() == 0, worker.tail()
+
+
+async def test_a_slow_network_costs_only_time(behind: Behind) -> None:
+    worker = behind.deployment.worker()
+    await until(behind.deployment.has_topics, "the topics exist", worker=worker)
+    behind.proxy.delay_seconds = 0.1
+    count = await behind.publish(300, seed=1)
+    await behind.agrees(count, worker)
+    assert worker.finish() == 0, worker.tail()
+
+
+async def test_a_broker_that_hangs_for_good_ends_the_worker_with_a_clear_last_line(behind: Behind) -> None:
+    worker = behind.deployment.worker()
+    await until(behind.deployment.has_topics, "the topics exist", worker=worker)
+    await behind.publish(600, seed=1)
+    behind.cluster.pause()
+
+    async def ended() -> bool:
+        return not worker.alive
+
+    await until(ended, "the worker gives up")
+    assert worker.process.returncode not in (0, None)
+    assert "nothing was done for" in worker.tail(1)
+
+
+async def test_a_worker_waits_for_a_broker_that_is_not_up_yet(tmp_path: Path, tiny_bundle: str) -> None:
+    cluster = KafkaCluster(tmp_path / "kafka")
+    deployment = Deployment(cluster.bootstrap_servers, tmp_path, model__bundle=tiny_bundle)
+    worker = deployment.worker()
+
+    async def said() -> bool:
+        return "waiting for Kafka, next try in" in worker.log.read_text()
+
+    await until(said, "the worker says that it waits", worker=worker)
+    with await asyncio.to_thread(started, cluster):
+        await until(deployment.has_topics, "the topics exist", worker=worker)
+        assert worker.finish() == 0, worker.tail()
+
+
+async def _cut(proxy: FaultyProxy, rng: random.Random) -> None:
+    while True:
+        await asyncio.sleep(rng.uniform(0.2, 3.0))
+        proxy.cut()
