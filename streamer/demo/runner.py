@@ -40,7 +40,7 @@ from streamer.worker.embedded import EmbeddedBroker, free_port
 from streamer.worker.topics import ensure_topics
 
 _IDLE_SECONDS: Final = 4.0
-_QUIET_SECONDS: Final = _IDLE_SECONDS + 1.5
+_QUIET_SECONDS: Final = 1.0
 _READY_SECONDS: Final = 120.0
 _STUCK_SECONDS: Final = 60.0
 _CHECK_SECONDS: Final = 0.1
@@ -87,6 +87,7 @@ class Demo:
         self._keep = keep
         self._outcome = Outcome()
         self._last_output = 0.0
+        self._newest_ms = 0
 
     async def run(self) -> Outcome:
         """Plays the whole stream and says what came of it.
@@ -134,9 +135,11 @@ class Demo:
             ]
         )
         async with producer, consumer:
-            await _first_to_end(self._feed_and_wait(config, producer), self._collect(config, consumer), _guard(worker))
+            await _first_to_end(
+                self._feed_and_wait(config, producer, worker), self._collect(config, consumer), _guard(worker)
+            )
 
-    async def _feed_and_wait(self, config: Config, producer: AIOKafkaProducer) -> None:
+    async def _feed_and_wait(self, config: Config, producer: AIOKafkaProducer, worker: WorkerProcess) -> None:
         outcome = self._outcome
         self._screen.started()
         began = self._last_output = time.monotonic()
@@ -153,11 +156,23 @@ class Demo:
                 )
             await asyncio.sleep(_CHECK_SECONDS)
         outcome.seconds = time.monotonic() - began
+        await self._watched(config, worker)
         while (quiet_for := time.monotonic() - self._last_output) < _QUIET_SECONDS:  # noqa: ASYNC110
             await asyncio.sleep(_QUIET_SECONDS - quiet_for)
         self._screen.ended()
         outcome.judgement = judge(self._surges, outcome.alerts.values())
         self._screen.summary(outcome.tally, len(outcome.alerts), outcome.fired, outcome.seconds, outcome.judgement)
+
+    async def _watched(self, config: Config, worker: WorkerProcess) -> None:
+        """Wait until the worker has closed every pane that can close: all partitions are idle then."""
+        due = self._newest_ms - config.time.allowed_lateness_ms
+        while (reached := await worker.watermark_ms()) is None or reached < due:
+            if time.monotonic() > self._last_output + _STUCK_SECONDS:
+                raise DemoFailed(
+                    f"the worker's watermark stays at {reached} ms although it should reach {due} ms, and nothing has "
+                    f"moved for {_STUCK_SECONDS:.0f} s"
+                )
+            await asyncio.sleep(_CHECK_SECONDS)
 
     async def _collect(self, config: Config, consumer: AIOKafkaConsumer) -> None:
         """Takes in everything that the worker produces, for ever."""
@@ -167,7 +182,9 @@ class Demo:
         async for record in consumer:
             self._last_output = time.monotonic()
             if record.topic in fates:
-                tally.note_fate(origin_of(record.value), fates[record.topic], record.timestamp)
+                place, published_ms = origin_of(record.value)
+                self._newest_ms = max(self._newest_ms, published_ms)
+                tally.note_fate(place, fates[record.topic], record.timestamp)
             elif record.topic == topics.dead_letters.name:
                 origin = read_origin(record.headers)
                 tally.note_fate(Place(origin.partition, origin.offset), "dead", record.timestamp, origin.reason)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from collections import deque
 from pathlib import Path
@@ -17,6 +18,7 @@ from streamer.config import Config
 _LAST_LINES: Final = 15
 _STOP_SECONDS: Final = 8.0
 _POLL_SECONDS: Final = 0.1
+_WATERMARK: Final = re.compile(r"^bearwire_book_watermark_seconds\{[^}]*\} (\S+)$", re.MULTILINE)
 
 
 class WorkerDied(Exception):
@@ -60,6 +62,18 @@ class WorkerProcess:
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
             raise WorkerDied(f"the worker was not ready after {timeout_seconds:.0f} s\n{self._last_lines()}") from None
+
+    async def watermark_ms(self) -> int | None:
+        """Event time up to which the worker has closed its panes and produced what they caused; None while unknown."""
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
+                session.get(f"{self.page}metrics") as response,
+            ):
+                found = _WATERMARK.search(await response.text())
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+        return round(float(found[1]) * 1000) if found else None
 
     def check(self) -> None:
         """Raises WorkerDied where the process has ended."""
