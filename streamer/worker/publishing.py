@@ -24,6 +24,7 @@ from streamer.records import Headers
 from streamer.worker.topics import LARGE_MESSAGE_BYTES
 
 MAX_REQUEST_BYTES: Final = LARGE_MESSAGE_BYTES + 2 * 1024 * 1024
+_STOP_SECONDS: Final = 5.0
 _REFUSED: Final = (UnknownError, UnsupportedVersionError)
 _FENCED: Final = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping)
 
@@ -62,7 +63,7 @@ class Publisher:
         """Send what waits and disconnect."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await producer.stop()
+            await _stopped(producer)
 
     async def send(
         self,
@@ -160,8 +161,7 @@ class FencedPublisher(Publisher):
         self._unsettled = []
         producer, self._producer = self._producer, None
         if producer is not None:
-            with contextlib.suppress(KafkaError):
-                await producer.stop()
+            await _stopped(producer)
 
 
 async def settle(sent: list[asyncio.Future[Any]]) -> None:
@@ -174,6 +174,12 @@ async def settle(sent: list[asyncio.Future[Any]]) -> None:
             raise FencedError(str(result)) from result
         if isinstance(result, BaseException):
             raise PublishError(f"a record was not acknowledged: {result!r}") from result
+
+
+async def _stopped(producer: AIOKafkaProducer) -> None:
+    """Stop a producer, for which a broker that is gone gets only so long: an idempotent one would wait for ever."""
+    with contextlib.suppress(KafkaError, TimeoutError):
+        await asyncio.wait_for(producer.stop(), _STOP_SECONDS)
 
 
 @contextlib.contextmanager

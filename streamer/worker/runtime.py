@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import signal
+import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ from streamer.worker.watchdog import Watchdog
 from streamer.worker.watcher import Watcher
 
 _BEAT_SECONDS: Final = 0.5
+_LEAVE_SECONDS: Final = 10.0
 _LONGEST_PAUSE_SECONDS: Final = 15.0
 
 log = logging.getLogger(__name__)
@@ -65,11 +67,11 @@ class Worker:
         """Run until `stop`. Raises WorkerError, or what made the start impossible (ConfigError, BundleError, ...)."""
         quiet_clients()
         loop = asyncio.get_running_loop()
-        watchdog = Watchdog(
-            self.status,
-            self.config.worker.stall_timeout_seconds,
-            lambda why: _from_thread(loop, self._fail, WorkerError(why)),
-        )
+
+        def stalled(why: str) -> None:
+            loop.call_soon_threadsafe(self._fail, WorkerError(why))
+
+        watchdog = Watchdog(self.status, self.config.worker.stall_timeout_seconds, stalled)
         self._tasks = [asyncio.create_task(self._beat())]
         watchdog.start()
         page = self._page()
@@ -77,7 +79,7 @@ class Worker:
             if page is not None:
                 await page.start()
             await self._until_stopped(self._start())
-            await self._stopped_or_failed()
+            await self._stop.wait()
             self.status.hold("worker", "stopping")
             await self._finish()
         finally:
@@ -103,6 +105,7 @@ class Worker:
     async def _start(self) -> None:
         role = self.config.worker.role
         rules = [book_rules(book) for book in self.config.books]
+        self.status.hold("worker", "starting")
         self.status.hold("broker", "connecting")
         loading = None
         if role != "watch":
@@ -119,6 +122,7 @@ class Worker:
             self._with_watcher(app, [self._engine_of(index, rule_set) for index, rule_set in enumerate(rules)])
         log.info("starting as role %s", role)
         await app.start()
+        self.status.release("worker")
 
     async def _with_scorer(self, app: faust.App, predictor: Predictor) -> None:
         self._predictor = predictor
@@ -205,9 +209,6 @@ class Worker:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _stopped_or_failed(self) -> None:
-        await self._stop.wait()
-
     async def _beat(self) -> None:
         while True:
             self.status.note_beat()
@@ -237,12 +238,19 @@ async def run_worker(config: Config) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    await worker.run()
+    try:
+        await worker.run()
+    except WorkerError:
+        _leave_within(_LEAVE_SECONDS)
+        raise
     log.info("the worker has finished")
 
 
-def _from_thread(loop: asyncio.AbstractEventLoop, call: Any, *arguments: Any) -> None:
-    loop.call_soon_threadsafe(call, *arguments)
+def _leave_within(seconds: float) -> None:
+    """End the process even where a thread of a client library does not let go."""
+    timer = threading.Timer(seconds, os._exit, [1])
+    timer.daemon = True
+    timer.start()
 
 
 def _said(error: BaseException) -> str:
