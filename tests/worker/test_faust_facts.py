@@ -30,6 +30,6 @@ async def test_fausts_flush_returns_before_a_slow_broker_has_anything() -> None:
         assert sent == []
     finally:
         broker_answers.set()
-        while buffer.size:
+        while buffer.size:  # noqa: ASYNC110
             await asyncio.sleep(0)
         await buffer.stop()
