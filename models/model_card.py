@@ -22,9 +22,7 @@ def render_model_card(manifest: Manifest) -> str:
         rows = [(d.name, d.use, str(d.rows), d.licence, d.source) for d in manifest.data]
         parts.append("## Data\n\n" + _table(("data", "used for", "rows", "licence", "source"), rows))
     if manifest.metrics:
-        parts.append(
-            "## Measured\n\n" + _table(("data", "task", "rows", *METRIC_HEADS), _metric_rows(manifest))
-        )
+        parts.append("## Measured\n\n" + _table(METRIC_HEADS, _metric_rows(manifest)))
     if manifest.limitations:
         parts.append("## Limitations\n\n" + manifest.limitations)
     return "\n\n".join(parts) + "\n"
