@@ -1,0 +1,119 @@
+"""Exporting a Hugging Face classifier, and every reason not to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="exporting needs the extra [train] (torch)")
+pytest.importorskip("transformers", reason="exporting needs the extra [train] (transformers)")
+pytest.importorskip("optimum", reason="exporting needs the extra [train] (optimum)")
+
+import models.export
+from models.export import export
+from models.export_source import ExportError, open_source
+from models.predictor import Predictor
+from models.quantise import quantise_blocks, quantise_rows
+from tests.models.tiny_model import write_classifier
+
+pytestmark = pytest.mark.train
+
+TEXTS = [
+    "Brennholt Steel cuts its guidance after a weak quarter",
+    "Orders at Castellan Pumps rise by a third",
+    "Tiverton Rail holds its annual meeting on Tuesday",
+    "Marlowe Foods recalls two products",
+    "shares of Ostrava Glass jump on a takeover bid",
+    "profit falls",
+]
+
+
+@pytest.fixture(scope="module")
+def finbert(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    directory = tmp_path_factory.mktemp("finbert")
+    return directory, write_classifier(directory, TEXTS, ["positive", "negative", "neutral"])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_finbert_keeps_its_answers_and_gets_our_order_of_labels(
+    finbert: tuple[Path, Any], precision: Any, tmp_path: Path
+) -> None:
+    directory, model = finbert
+    written = export(str(directory), tmp_path / "bundle", precision=precision, texts=TEXTS * 4, say=lambda _: None)
+    assert written.bundle.tasks[0].name == "sentiment"
+    assert written.bundle.tasks[0].labels == ("negative", "neutral", "positive")
+    source = open_source(str(directory), None)
+    said = Predictor(written.bundle).predict(TEXTS).probabilities["sentiment"]
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    for text, row in zip(TEXTS, said, strict=True):
+        ids = torch.tensor([tokenizer.encode(text).ids])
+        with torch.inference_mode():
+            wanted = model(input_ids=ids).logits.softmax(dim=1)[0].numpy()[source_order(source)]
+        assert np.abs(row - wanted).max() < (1e-4 if precision == "fp32" else 0.05)
+
+
+def source_order(source: Any) -> list[int]:
+    return list(source.order["sentiment"])
+
+
+def test_any_other_labels_stay_as_they_are(tmp_path: Path) -> None:
+    write_classifier(tmp_path / "model", TEXTS, ["spam", "ham", "unsure", "other"])
+    written = export(
+        str(tmp_path / "model"),
+        tmp_path / "bundle",
+        precision="fp32",
+        task="mail",
+        texts=TEXTS,
+        say=lambda _: None,
+    )
+    assert (written.bundle.tasks[0].name, written.bundle.tasks[0].labels) == (
+        "mail",
+        ("spam", "ham", "unsure", "other"),
+    )
+
+
+def test_a_graph_that_disagrees_with_torch_is_not_written(
+    finbert: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = models.export.open_source
+
+    def lying(source: str, task: str | None) -> Any:
+        model = real(source, task)
+        return model._replace(
+            reference=lambda ids, mask: {name: -value for name, value in model.reference(ids, mask).items()}
+        )
+
+    monkeypatch.setattr(models.export, "open_source", lying)
+    with pytest.raises(ExportError, match="another label than torch"):
+        export(str(finbert[0]), tmp_path / "bundle", precision="fp32", texts=TEXTS, say=lambda _: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_a_bundle_is_not_overwritten(finbert: tuple[Path, Any], tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
+    with pytest.raises(ExportError, match="not a bundle"):
+        export(str(finbert[0]), tmp_path, texts=TEXTS, say=lambda _: None)
+    assert (tmp_path / "thesis.txt").read_text(encoding="utf-8") == "years of work"
+
+
+def test_pickled_weights_are_refused(finbert: tuple[Path, Any], tmp_path: Path) -> None:
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_bytes((finbert[0] / name).read_bytes())
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04")
+    with pytest.raises(ExportError, match="pickled"):
+        export(str(tmp_path), tmp_path / "bundle", texts=TEXTS, say=lambda _: None)
+
+
+def test_quantised_weights_are_within_half_a_step() -> None:
+    rng = np.random.default_rng(1)
+    weight = rng.normal(size=(128, 5)).astype(np.float32)
+    blocks, scales = quantise_blocks(weight)
+    back = (blocks.astype(np.float32) - 128) * scales.reshape(5, 2, 1)
+    assert np.all(np.abs(back.reshape(5, 128).T - weight) <= scales.max() * 0.5001)
+    rows, row_scales = quantise_rows(weight)
+    assert np.all(np.abs(rows * row_scales - weight) <= row_scales * 0.5001)

@@ -1,0 +1,208 @@
+"""From a few dozen labelled texts to a bundle that answers: training, resuming, exporting."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="training needs the extra [train] (torch)")
+pytest.importorskip("transformers", reason="training needs the extra [train] (transformers)")
+
+from models.export import export
+from models.predictor import Predictor
+from models.train import train
+from models.training.loop import load_data, train_member
+from models.training.network import load_classifier
+from models.training.recipe import Recipe, RecipeError, parse_recipe
+from tests.models.tiny_model import write_encoder
+
+pytestmark = pytest.mark.train
+
+DESK = {
+    "billing": [
+        "my card was charged twice this month",
+        "the invoice shows a wrong amount",
+        "please refund the second charge",
+        "why did the invoice amount go up",
+        "i was billed after i cancelled",
+        "the refund has not reached my card",
+        "can i get an invoice for last month",
+        "you charged a fee i never agreed to",
+    ],
+    "login": [
+        "i cannot sign in to my account",
+        "the password reset link does not work",
+        "my account is locked after three attempts",
+        "sign in fails with a wrong password message",
+        "i lost the phone with my login codes",
+        "the login page keeps loading",
+        "please unlock my account",
+        "reset my password please",
+    ],
+    "delivery": [
+        "the parcel has not arrived yet",
+        "my order was delivered to the wrong address",
+        "where is my parcel",
+        "the courier left the box in the rain",
+        "tracking has not moved for a week",
+        "half of the order is missing from the box",
+        "please change the delivery address",
+        "the courier never rang",
+    ],
+}
+CLINIC = {
+    "waiting": [
+        "i waited three hours past my appointment",
+        "the waiting room was full and nobody told us why",
+        "my appointment was moved twice without notice",
+        "an hour on hold before anyone answered",
+        "the queue at reception did not move",
+        "they kept us waiting all morning",
+    ],
+    "staff": [
+        "the nurse was rude to my mother",
+        "the doctor did not listen to a word",
+        "reception staff shouted at an old man",
+        "the doctor talked over me",
+        "nobody on the staff said their name",
+        "the nurse laughed at my question",
+    ],
+    "cleanliness": [
+        "the toilets were dirty",
+        "there was blood on the floor of the ward",
+        "the sheets had stains",
+        "dust under every bed on the ward",
+        "the sink in the room was filthy",
+        "bins were overflowing in the corridor",
+    ],
+}
+
+
+def recipe_for(base: Path, name: str, groups: dict[str, list[str]], **changes: object) -> Recipe:
+    """A recipe over `groups`, whose texts it writes beside the base model."""
+    rows = [{"text": text, "label": label} for label, texts in groups.items() for text in texts]
+    (base / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    task = {"name": name, "labels": list(groups), "sources": [{"path": f"{name}.jsonl", "licence": "Apache-2.0"}]}
+    content: dict[str, object] = {
+        "name": f"{name}-en",
+        "base": str(base),
+        "tasks": [task],
+        "epochs": 25,
+        "batch": 8,
+        "validation": 0.15,
+        "max_tokens": 32,
+        "train_tokens": 32,
+        "precision": "fp32",
+        "optimiser": {"rate": 2e-3, "head_rate": 5e-3},
+    }
+    return parse_recipe({**content, **changes})
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("base")
+    write_encoder(directory, [text for groups in (DESK, CLINIC) for texts in groups.values() for text in texts])
+    return directory
+
+
+def run(recipe: Recipe, base: Path, directory: Path) -> Any:
+    return train(recipe, directory, data=base, recipe_directory=base, threads=1, say=lambda _: None)
+
+
+@pytest.mark.parametrize(("name", "groups"), [("intent", DESK), ("complaint", CLINIC)])
+def test_a_few_dozen_texts_become_a_bundle_that_knows_them(
+    name: str, groups: dict[str, list[str]], base: Path, tmp_path: Path
+) -> None:
+    run(recipe_for(base, name, groups), base, tmp_path / "run")
+    written = export(str(tmp_path / "run"), tmp_path / "bundle", precision="int8", say=lambda _: None)
+    predictor = Predictor(written.bundle)
+    texts = [text for group in groups.values() for text in group]
+    truth = np.repeat(np.arange(len(groups)), [len(group) for group in groups.values()])
+    said = predictor.predict(texts).probabilities[name].argmax(axis=1)
+    assert predictor.labels == {name: tuple(groups)}
+    assert (said == truth).mean() > 0.8
+    assert written.parity.alone_equal == written.parity.texts
+    assert {m.task for m in written.bundle.manifest.metrics} == {name}
+
+
+def test_two_tasks_share_one_encoder(base: Path, tmp_path: Path) -> None:
+    desk, clinic = recipe_for(base, "intent", DESK), recipe_for(base, "complaint", CLINIC)
+    both = parse_recipe(
+        {
+            **json.loads(_json(desk)),
+            "tasks": [json.loads(_json(desk))["tasks"][0], json.loads(_json(clinic))["tasks"][0]],
+            "epochs": 2,
+            "sampling": 0.5,
+            "thinning": 0.5,
+            "members": 2,
+        }
+    )
+    run(both, base, tmp_path / "run")
+    written = export(str(tmp_path / "run"), tmp_path / "bundle", precision="fp32", say=lambda _: None)
+    assert [task.name for task in written.bundle.tasks] == ["intent", "complaint"]
+    assert (tmp_path / "run" / "intent.png").stat().st_size > 0
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(base: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(base, "intent", DESK, epochs=3, thinning=0.3, augmentation={"typos": 0.5})
+    data = load_data(recipe, {"data": base, "recipe": base}, lambda _: None)
+
+    def stop_in_the_second_epoch(line: str) -> None:
+        if "epoch 2 step 0" in line:
+            raise Killed
+
+    train_member(recipe, data, tmp_path / "whole", member=0, say=lambda _: None, checkpoint_steps=1)
+    with pytest.raises(Killed):
+        train_member(
+            recipe, data, tmp_path / "parts", member=0, say=stop_in_the_second_epoch, checkpoint_steps=1
+        )
+    train_member(recipe, data, tmp_path / "parts", member=0, say=lambda _: None, checkpoint_steps=1)
+    whole = load_classifier(tmp_path / "whole")[0].state_dict()
+    parts = load_classifier(tmp_path / "parts")[0].state_dict()
+    assert all(np.array_equal(whole[name], parts[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lora": {"kind": "lora", "rank": 2}},
+        {"lora": {"kind": "adalora", "rank": 2}},
+        {"freeze": {"embeddings": True, "layers": 1}, "optimiser": {"kind": "sgd", "rate": 0.05}},
+        {"precision": "bf16", "patience": 1, "label_smoothing": 0.1, "pooling": "cls"},
+    ],
+)
+def test_every_way_to_train_gives_a_model(changes: dict[str, object], base: Path, tmp_path: Path) -> None:
+    report = run(recipe_for(base, "intent", DESK, epochs=2, **changes), base, tmp_path / "run")
+    assert report[0].result.rows > 0
+    load_classifier(tmp_path / "run")
+
+
+def test_frozen_parts_do_not_move(base: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(base, "intent", DESK, epochs=1, freeze={"embeddings": True, "layers": 1})
+    run(recipe, base, tmp_path / "run")
+    from models.training.network import new_classifier
+
+    before = new_classifier(recipe)[0].state_dict()
+    after = load_classifier(tmp_path / "run")[0].state_dict()
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert moved and not any("embeddings" in name or "layer.0." in name for name in moved)
+
+
+def test_a_directory_with_another_run_is_left_alone(base: Path, tmp_path: Path) -> None:
+    run(recipe_for(base, "intent", DESK, epochs=1), base, tmp_path / "run")
+    with pytest.raises(RecipeError, match="another recipe"):
+        run(recipe_for(base, "intent", DESK, epochs=2), base, tmp_path / "run")
+
+
+def _json(recipe: Recipe) -> bytes:
+    import msgspec
+
+    return msgspec.json.encode(recipe)

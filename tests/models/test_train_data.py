@@ -1,0 +1,180 @@
+"""Recipes, cleaning, splitting, noise and the tokenizer of a model in the making. Needs no torch."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+import models
+from models.calibration import fit_temperature, negative_log_likelihood
+from models.training.augmentation import augment, misspell
+from models.training.cleaning import clean_and_split, near_key
+from models.training.recipe import (
+    Augmentation,
+    Normalisation,
+    RecipeError,
+    Source,
+    Task,
+    load_recipe,
+    parse_recipe,
+)
+from models.training.sources import Example, read_source
+from models.training.tokenisation import build_tokenizer
+from tests.models.tiny_model import write_tokenizer
+
+SOURCE = Source(path="texts.csv")
+TASK = Task(name="intent", labels=("billing", "login"), sources=(SOURCE,))
+
+
+def example(text: str, label: int, source: Source = SOURCE) -> Example:
+    return Example(text, label, source)
+
+
+def minimal(**changes: object) -> dict[str, object]:
+    task = {"name": "intent", "labels": ["billing", "login"], "sources": [{"path": "texts.csv"}]}
+    return {"name": "desk", "base": "somewhere", "tasks": [task], **changes}
+
+
+def test_the_shipped_recipe_is_valid() -> None:
+    recipe = load_recipe(Path(models.__file__).parent / "recipes" / "finance-en.yaml")
+    assert [task.name for task in recipe.tasks] == ["sentiment", "topic"]
+    assert len(recipe.tasks[1].labels) == 20
+
+
+def test_an_unknown_key_names_the_nearest_one() -> None:
+    with pytest.raises(RecipeError, match="did you mean 'epochs'"):
+        parse_recipe(minimal(epoch=3))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "epochs"),
+        ({"tasks": []}, "tasks"),
+        (
+            {"tasks": [{"name": "a", "labels": ["x", "y"], "sources": [{"path": "f", "use": "measure"}]}]},
+            "no source to train on",
+        ),
+        (
+            {"tasks": [{"name": "a", "labels": ["x", "y"], "sources": [{"path": "f", "labels": {"0": "z"}}]}]},
+            "'z', which is not a label",
+        ),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_says_why(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        parse_recipe(minimal(**changes))
+
+
+def test_csv_and_jsonl_give_the_same_examples(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\nmy card was charged twice,0\n", encoding="utf-8")
+    (tmp_path / "a.jsonl").write_text('{"text": "my card was charged twice", "label": 0}\n', encoding="utf-8")
+    names = {"0": "billing"}
+    read = [
+        read_source(TASK, Source(path=file, labels=names), {"data": tmp_path})[0][:2]
+        for file in ("a.csv", "a.jsonl")
+    ]
+    assert read == [("my card was charged twice", 0)] * 2
+
+
+def test_a_missing_training_file_is_an_error_and_a_missing_measured_one_is_not(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="--data"):
+        read_source(TASK, SOURCE, {"data": tmp_path})
+    assert read_source(TASK, Source(path="b.csv", use="measure"), {"data": tmp_path}) == []
+
+
+def test_duplicates_go_and_contradictions_are_settled_by_majority_or_dropped() -> None:
+    rows = [
+        example("Card charged twice https://a.example/1", 0),
+        example("card charged  twice", 0),
+        example("CARD CHARGED TWICE", 1),
+        example("cannot sign in", 0),
+        example("Cannot sign in", 1),
+        example("   ", 0),
+    ]
+    split = clean_and_split(TASK, rows, validation=0.01, seed=1)
+    assert [(e.text, e.label) for e in [*split.train, *split.validation]] == [(rows[0].text, 0)]
+    assert (split.report.duplicates, split.report.conflicting, split.report.empty) == (2, 2, 1)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 99), st.integers(0, 1)), max_size=60))
+def test_near_duplicates_never_lie_on_both_sides(words: list[tuple[str, int, int]]) -> None:
+    rows = [example(f"{word} rose {number} %", label) for word, number, label in words]
+    split = clean_and_split(TASK, rows, validation=0.3, seed=3)
+    assert not {near_key(e.text) for e in split.train} & {near_key(e.text) for e in split.validation}
+
+
+def test_training_texts_that_leak_into_a_given_validation_set_are_dropped() -> None:
+    given_set = Source(path="v.csv", use="validation")
+    rows = [example("refund 12 euros", 0), example("reset my code", 1), example("Refund 99 euros", 0, given_set)]
+    split = clean_and_split(TASK, rows, validation=0.1, seed=1)
+    assert [e.text for e in split.train] == ["reset my code"]
+    assert split.report.leaked == 1
+
+
+def test_noise_is_decided_by_the_generator_alone() -> None:
+    settings = Augmentation(typos=1.0, typo_words=0.5, punctuation=0.5, numbers=1.0)
+    text = "Operating profit of Halvorsen Marine climbed to 14.2 million, from 11.6 million."
+    noisy = [augment(text, settings, np.random.default_rng(5)) for _ in range(2)]
+    assert noisy[0] == noisy[1] != text
+    assert augment(text, Augmentation(), np.random.default_rng(5)) == text
+
+
+@given(st.text(max_size=80), st.integers(0, 1000))
+def test_misspelling_keeps_the_number_of_words(text: str, seed: int) -> None:
+    assert len(misspell(text, 1.0, np.random.default_rng(seed)).split(" ")) == len(text.split(" "))
+
+
+def test_text_rules_live_in_the_tokenizer_file(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, ["profit", "up", "at", "stock", "&", "$", "今"])
+    rules = Normalisation(html_entities=True, urls="remove", cashtags="generic", vocabulary="western")
+    built = build_tokenizer(tmp_path, rules)
+    tokens = Tokenizer.from_str(built.json).encode("$ACME Profit &amp; up https://x.example/a?b 今").tokens
+    assert tokens == ["[CLS]", "$", "stock", "profit", "&", "up", "[UNK]", "[SEP]"]
+
+
+def test_pruning_renumbers_the_vocabulary_and_says_which_rows_stay(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, ["[unused0]", "今", "profit"])
+    before = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    built = build_tokenizer(tmp_path, Normalisation(vocabulary="western"))
+    after = json.loads(built.json)["model"]["vocab"]
+    assert "今" not in after and "[unused0]" not in after
+    assert sorted(after.values()) == list(range(len(after)))
+    assert built.rows is not None
+    assert {piece: int(built.rows[number]) for piece, number in after.items()} == {p: before[p] for p in after}
+
+
+@pytest.mark.data
+def test_our_own_texts_repeat_no_text_of_the_development_data() -> None:
+    package = Path(models.__file__).parent
+    shared = package.parents[1] / "shared" / "data"
+    if not shared.is_dir():
+        pytest.skip("the development data are not beside the checkout")
+    theirs = set()
+    for name in ("fpb/dev.csv", "tfns/train.csv", "tfnt/train.csv"):
+        with (shared / name).open(encoding="utf-8", newline="") as stream:
+            theirs |= {near_key(row["text"]) for row in csv.DictReader(stream)}
+    files = sorted((package / "data").glob("own-*.jsonl"))
+    ours = [json.loads(line)["text"] for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    assert ours and not [text for text in ours if near_key(text) in theirs]
+
+
+def test_a_fitted_temperature_undoes_overconfidence() -> None:
+    rng = np.random.default_rng(0)
+    honest = rng.normal(size=(4000, 3))
+    shares = np.exp(honest) / np.exp(honest).sum(axis=1, keepdims=True)
+    truth = np.array([rng.choice(3, p=row) for row in shares])
+    temperature = fit_temperature(honest * 3.0, truth)
+    assert temperature == pytest.approx(3.0, rel=0.1)
+    assert negative_log_likelihood(honest * 3.0, truth, temperature) < negative_log_likelihood(honest * 3.0, truth, 1.0)
+
+
+def test_no_temperature_is_made_up_where_every_answer_is_right() -> None:
+    assert fit_temperature(np.array([[9.0, 0.0], [0.0, 9.0]]), np.array([0, 1])) == 1.0
