@@ -1,9 +1,9 @@
 """What makes two texts copies of one story: a fingerprint that light edits barely change.
 
-A text is normalised (case, links, "RT @user:", mentions, cashtag and hashtag marks, punctuation), cut into
-overlapping word pairs, and reduced to the minima of `FINGERPRINT_SIZE` hash functions (MinHash: Broder 1997,
-"On the resemblance and containment of documents"), of which 16 bits each are kept (b-bit minwise hashing: Li and
-König 2010). The share of equal minima estimates the Jaccard similarity of the two sets of word pairs. A text too
+A text is normalised (case, links, "RT @user:", mentions, cashtag and hashtag marks, punctuation), taken as the set
+of its words and pairs of neighbouring words, and reduced to the minima of `FINGERPRINT_SIZE` hash functions (MinHash:
+Broder 1997, "On the resemblance and containment of documents"), of which 16 bits each are kept (b-bit minwise
+hashing: Li and König 2010). The share of equal minima estimates the Jaccard similarity of the two sets. A text too
 short for that has a fingerprint made of its whole normalised text, so that it folds only where that is equal.
 
 Maintained MinHash libraries work text by text and hold their own mutable index; here a batch is a few numpy
@@ -69,22 +69,24 @@ def fingerprint(texts: Sequence[str]) -> Fingerprints:
     minima = _mixed(text_hash[:, None] + _SEEDS).astype(np.uint16)
     long_rows = np.flatnonzero(np.fromiter(map(len, words), dtype=np.int64, count=len(words)) >= MIN_WORDS)
     if len(long_rows):
-        shingles, starts = _word_pairs([words[row] for row in long_rows])
+        shingles, starts = _shingles([words[row] for row in long_rows])
         for column in range(FINGERPRINT_SIZE):
             hashed = (shingles * _FACTORS[column] + _SEEDS[column]) >> np.uint64(32)
             minima[long_rows, column] = np.minimum.reduceat(hashed, starts).astype(np.uint16)
     return Fingerprints(minima, text_hash)
 
 
-def _word_pairs(rows: Sequence[Sequence[str]]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Hashes of each row's neighbouring words (uint64), all rows in one array, and where each row begins."""
+def _shingles(rows: Sequence[Sequence[str]]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Hashes of each row's words and pairs of neighbours (uint64), all rows in one array, and where each row begins."""
     counts = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
     word_hash = _word_hashes([word for row in rows for word in row])
+    hashes = np.empty(2 * len(word_hash), dtype=np.uint64)
+    hashes[0::2] = word_hash
+    hashes[1:-1:2] = _mixed(word_hash[:-1] * _PAIR_FACTOR + word_hash[1:])
     ends = np.cumsum(counts)
-    pairs = _mixed(word_hash[:-1] * _PAIR_FACTOR + word_hash[1:])
-    inside = np.ones(len(word_hash), dtype=np.bool_)
-    inside[ends - 1] = False
-    return pairs[inside[:-1]], ends - counts - np.arange(len(rows))
+    inside = np.ones(len(hashes), dtype=np.bool_)
+    inside[2 * ends - 1] = False
+    return hashes[inside], 2 * (ends - counts) - np.arange(len(rows))
 
 
 def _word_hashes(words: Sequence[str]) -> NDArray[np.uint64]:

@@ -26,7 +26,7 @@ class WatchSettings:
     company_topics: bool = False
     companies: frozenset[str] = frozenset()
     horizon_ms: int = DAY_MS
-    similarity: float = 0.7
+    similarity: float = 0.6
     source_weights: Mapping[str, float] = field(default_factory=dict)
     series_retention_ms: int = 56 * DAY_MS
 

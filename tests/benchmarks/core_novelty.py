@@ -1,0 +1,106 @@
+"""Recall and precision of the novelty fold: `python -m tests.benchmarks.core_novelty FILE.jsonl.gz`.
+
+Truth is the rule itself without hashing: a document is a copy if the Jaccard similarity of its words and word pairs to
+an earlier one within the horizon is at least the configured similarity. Then copies of sampled texts are edited on
+purpose, and it is counted how many fold.
+"""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from scipy import sparse
+
+from streamer.novelty import MIN_WORDS, fingerprint, normalised_words
+from streamer.novelty_index import SLOTS, NoveltyIndex
+from streamer.timestamps import parse_rfc3339
+
+HORIZON_MS = 86_400_000
+SIMILARITY = 0.6
+
+EDITS: dict[str, Callable[[list[str], np.random.Generator], list[str]]] = {
+    "retweeted": lambda words, _: ["RT", "@someone:", *words],
+    "link added": lambda words, _: [*words, "https://example.invalid/q"],
+    "one word put before": lambda words, _: ["BREAKING:", *words],
+    "one word changed": lambda words, random: _with(words, int(random.integers(len(words))), "otherwise"),
+    "one word left out": lambda words, random: _without(words, int(random.integers(len(words)))),
+    "cut at three quarters": lambda words, _: [*words[: max(4, len(words) * 3 // 4)], "cutoff..."],
+    "two words changed": lambda words, random: _with(_with(words, int(random.integers(len(words))), "x1"), 0, "x2"),
+}
+
+
+def _with(words: list[str], at: int, word: str) -> list[str]:
+    return [*words[:at], word, *words[at + 1 :]]
+
+
+def _without(words: list[str], at: int) -> list[str]:
+    return [*words[:at], *words[at + 1 :]]
+
+
+def folded(texts: Sequence[str], times_ms: NDArray[np.int64], similarity: float) -> NDArray[np.int64]:
+    """int64[n]: each text's story, in order of time."""
+    index = NoveltyIndex(similarity)
+    made = fingerprint(texts)
+    slots = times_ms // (HORIZON_MS // SLOTS)
+    stories = np.empty(len(texts), dtype=np.int64)
+    for rows in np.split(np.arange(len(texts)), np.flatnonzero(np.diff(slots)) + 1):
+        part = index.fold(int(slots[rows[0]]), rows.astype(np.uint64), made.text_hash[rows], made.minima[rows])
+        stories[rows] = part.story
+    return stories
+
+
+def pair_similarity(texts: Sequence[str]) -> tuple[sparse.csr_matrix, NDArray[np.int64]]:
+    """The sets of word pairs as rows of a binary matrix, and their sizes."""
+    columns: dict[tuple[str, ...], int] = {}
+    indices, edges = [], [0]
+    for text in texts:
+        words = normalised_words(text)
+        pairs = {*pairwise(words), *((word, "") for word in words)} if len(words) >= MIN_WORDS else {(" ".join(words),)}
+        indices += [columns.setdefault(pair, len(columns)) for pair in pairs]
+        edges.append(len(indices))
+    matrix = sparse.csr_matrix((np.ones(len(indices), np.int32), indices, edges), (len(texts), len(columns)))
+    return matrix, np.diff(edges)
+
+
+def main(path: str, similarity: float = SIMILARITY) -> None:
+    """Print the figures."""
+    with gzip.open(path) as lines:
+        documents = [orjson.loads(line) for line in lines]
+    documents.sort(key=lambda document: (parse_rfc3339(document["published_at"]), document["id"]))
+    texts = [document["text"] for document in documents]
+    times = np.array([parse_rfc3339(document["published_at"]) for document in documents])
+    stories = folded(texts, times, similarity)
+    first: dict[int, int] = {}
+    for row, story in enumerate(stories.tolist()):
+        first.setdefault(story, row)
+    copy = np.array([first[story] != row for row, story in enumerate(stories.tolist())])
+
+    matrix, sizes = pair_similarity(texts)
+    true = np.zeros(len(texts), dtype=np.bool_)
+    loose = np.zeros(len(texts), dtype=np.bool_)
+    for row in range(1, len(texts)):
+        start = int(np.searchsorted(times, times[row] - HORIZON_MS))
+        shared = (matrix[start:row] @ matrix[row].T).toarray()[:, 0]
+        jaccard = shared / (sizes[start:row] + sizes[row] - shared)
+        true[row] = (jaccard >= similarity).any()
+        loose[row] = (jaccard >= similarity - 0.2).any()
+    print(f"{len(texts)} documents, {true.sum()} copies by exact similarity, {copy.sum()} folded")
+    print(f"recall {(copy & true).sum() / true.sum():.4f}, precision {(copy & true).sum() / copy.sum():.4f}")
+    print(f"folded although less similar than {similarity - 0.2:.1f}: {(copy & ~loose).sum() / copy.sum():.4f}")
+
+    random = np.random.default_rng(11)
+    originals = [t for t in random.permutation(texts).tolist() if len(normalised_words(t)) >= 6][:2000]
+    for name, edit in EDITS.items():
+        edited = [" ".join(edit(text.split(), random)) for text in originals]
+        both = folded([*originals, *edited], np.zeros(2 * len(originals), dtype=np.int64), similarity)
+        print(f"{name}: {(both[len(originals) :] == both[: len(originals)]).mean():.3f} fold into their original")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(float, sys.argv[2:]))
