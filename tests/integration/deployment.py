@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import msgspec
 import yaml
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.errors import KafkaError
 
@@ -25,7 +25,7 @@ from streamer.backtest import BacktestOutput
 from streamer.config import Config
 from streamer.config_load import load_config
 from streamer.dead_letters import read_origin
-from streamer.kafka_client import client_arguments
+from streamer.kafka_client import KafkaSetupError, client_arguments
 from streamer.kafka_source import backtest_topic
 from streamer.model import load_bundle
 from streamer.topic_reader import TopicRecord, open_consumer, partitions_of, read_to_end
@@ -42,6 +42,8 @@ class Deployment:
         self.idempotent = False
         """Whether the broker knows idempotent producers; Apache Kafka does."""
         self.name = uuid4().hex[:8]
+        self._seen: dict[str, list[TopicRecord]] = {}
+        self._read_to: dict[str, dict[TopicPartition, int]] = {}
         tree: dict[str, Any] = {
             "kafka": {"bootstrap_servers": servers, "group_prefix": self.name, "request_timeout_seconds": 15},
             "topics": {topic: {"name": f"{self.name}.{topic.replace('_', '-')}"} for topic in TOPICS},
@@ -122,10 +124,15 @@ class Deployment:
             await admin.close()
 
     async def records(self, topic: str) -> list[TopicRecord]:
-        """Everything that lies in one of the topics (by its name in the configuration)."""
+        """Everything that lies in one of the topics (by its name in the configuration); reads what is new."""
+        seen = self._seen.setdefault(topic, [])
+        start = self._read_to.setdefault(topic, {})
         async with open_consumer(self.config.kafka) as consumer:
             partitions = await partitions_of(consumer, getattr(self.config.topics, topic).name)
-            return [record async for record in read_to_end(consumer, partitions)]
+            async for record in read_to_end(consumer, partitions, start):
+                seen.append(record)
+                start[TopicPartition(partitions[0].topic, record.partition)] = record.offset + 1
+        return seen
 
     async def latest(self, topic: str) -> Latest:
         """The last record of each key."""
@@ -214,7 +221,10 @@ async def until(holds: Any, what: str, *, seconds: float = 180.0, worker: Worker
     """Ask `await holds()` every so often until it is true; AssertionError with its log after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
-        result = await holds()
+        try:
+            result = await holds()
+        except (KafkaError, KafkaSetupError):
+            result = False  # the broker is being killed, started or starved just now
         if result:
             return result
         if worker is not None and not worker.alive:
