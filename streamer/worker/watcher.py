@@ -25,7 +25,7 @@ from streamer.worker.status import WorkerStatus
 
 _TICK_SECONDS: Final = 0.5
 _SEEK_PATIENCE_SECONDS: Final = 5.0
-_STALL_SECONDS: Final = 3.0
+_STALL_SECONDS: Final = 10.0
 
 log = logging.getLogger(__name__)
 
