@@ -20,6 +20,7 @@ TWEETS = Path(__file__).parents[3] / "shared" / "data" / "stocknet" / "tweets-20
 pytestmark = [
     pytest.mark.kafka,
     pytest.mark.data,
+    pytest.mark.acceptance,
     pytest.mark.timeout(3000),
     pytest.mark.skipif(not TWEETS.exists(), reason=f"{TWEETS} is not there"),
 ]
