@@ -176,4 +176,5 @@ def _texts(block: DigestBlock, rows: NDArray[np.int64], name: str) -> Ragged:
     if name != "source":
         column: Ragged = getattr(block, name)
         return column.take(rows)
-    return Ragged.of_texts("" if source < 0 else block.sources[source] for source in block.source_index[rows].tolist())
+    used, place = np.unique(block.source_index[rows], return_inverse=True)
+    return Ragged.of_texts("" if source < 0 else block.sources[source] for source in used.tolist()).take(place)

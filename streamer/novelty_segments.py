@@ -13,7 +13,7 @@ from streamer.state_chunks import pack, unpack
 
 BANDS: Final = 10
 BAND_ROWS: Final = 3
-"""Texts of similarity s share one of 10 bands of 3 minima with probability 1 - (1 - s^3)^10: 0.91 at 0.6, 0.99 at 0.7."""
+"""Texts of similarity s share one of 10 bands of 3 minima with probability 1 - (1 - s^3)^10, 0.91 at 0.6."""
 
 KEYS: Final = BANDS + 1
 """Buckets of a story: its bands, and one for its whole normalised text."""
