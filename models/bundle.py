@@ -147,9 +147,7 @@ class Bundle:
         for task in self.tasks:
             if task.name == name:
                 return task
-        raise _error(
-            self.path / MANIFEST, f"has no task {name!r}, only {', '.join(t.name for t in self.tasks)}"
-        )
+        raise _error(self.path / MANIFEST, f"has no task {name!r}, only {', '.join(t.name for t in self.tasks)}")
 
     def read(self, name: str) -> bytes:
         """The bytes of a file of the bundle, checked against the manifest as they are read."""
@@ -164,9 +162,7 @@ class Bundle:
         content = file.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
         if digest != entry.sha256:
-            raise _error(
-                file, f"was changed: SHA-256 {digest[:12]}… where {MANIFEST} says {entry.sha256[:12]}…"
-            )
+            raise _error(file, f"was changed: SHA-256 {digest[:12]}… where {MANIFEST} says {entry.sha256[:12]}…")
         return content
 
 
@@ -198,9 +194,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> Bundle:
 
 def _read_manifest(path: Path) -> Manifest:
     if not path.is_dir():
-        raise _error(
-            path, "is not a directory; a model bundle is one", hint="check the configured model.bundle"
-        )
+        raise _error(path, "is not a directory; a model bundle is one", hint="check the configured model.bundle")
     file = _inside(path, MANIFEST)
     if file.stat().st_size > MAX_MANIFEST_BYTES:
         raise _error(file, f"is longer than {MAX_MANIFEST_BYTES} bytes")
@@ -229,13 +223,9 @@ def _check_tasks(file: Path, tasks: tuple[Task, ...]) -> None:
             raise _error(file, f"uses a {what} twice: {', '.join(values)}")
     for task in tasks:
         if len(set(task.labels)) != len(task.labels) or "" in task.labels:
-            raise _error(
-                file, f"has an empty or repeated label in task {task.name!r}: {', '.join(task.labels)}"
-            )
+            raise _error(file, f"has an empty or repeated label in task {task.name!r}: {', '.join(task.labels)}")
         if set(task.labels) == set(SENTIMENT_LABELS) and task.labels != SENTIMENT_LABELS:
-            raise _error(
-                file, f"orders the labels of {task.name!r} as {task.labels}, expected {SENTIMENT_LABELS}"
-            )
+            raise _error(file, f"orders the labels of {task.name!r} as {task.labels}, expected {SENTIMENT_LABELS}")
 
 
 def _check_external_files(path: Path, manifest: Manifest, model: bytes) -> None:

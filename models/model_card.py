@@ -5,10 +5,9 @@ The sections follow Mitchell et al. 2019, "Model Cards for Model Reporting" (arX
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    from models.bundle import Manifest
+from models.bundle import Manifest
 
 
 def render_model_card(manifest: Manifest) -> str:
@@ -67,7 +66,7 @@ def _ece(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     def line(cells: tuple[str, ...]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 

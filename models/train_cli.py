@@ -58,8 +58,9 @@ def train(recipe: Path, data: Path | None, output: Path, threads: int) -> None:
 )
 def export(source: str, output: Path, precision: str, version: str, task: str | None, texts: Path | None) -> None:
     """Write SOURCE (a training run, a Hugging Face directory or id) as a verified ONNX bundle."""
-    from models.export import ExportError, Precision
+    from models.export import Precision
     from models.export import export as write
+    from models.export_source import ExportError
 
     lines = [line for line in texts.read_text(encoding="utf-8").splitlines() if line] if texts else None
     try:

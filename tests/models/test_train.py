@@ -161,9 +161,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(base: Path, tmp_path: Path) ->
 
     train_member(recipe, data, tmp_path / "whole", member=0, say=lambda _: None, checkpoint_steps=1)
     with pytest.raises(Killed):
-        train_member(
-            recipe, data, tmp_path / "parts", member=0, say=stop_in_the_second_epoch, checkpoint_steps=1
-        )
+        train_member(recipe, data, tmp_path / "parts", member=0, say=stop_in_the_second_epoch, checkpoint_steps=1)
     train_member(recipe, data, tmp_path / "parts", member=0, say=lambda _: None, checkpoint_steps=1)
     whole = load_classifier(tmp_path / "whole")[0].state_dict()
     parts = load_classifier(tmp_path / "parts")[0].state_dict()

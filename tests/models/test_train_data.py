@@ -78,8 +78,7 @@ def test_csv_and_jsonl_give_the_same_examples(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "my card was charged twice", "label": 0}\n', encoding="utf-8")
     names = {"0": "billing"}
     read = [
-        read_source(TASK, Source(path=file, labels=names), {"data": tmp_path})[0][:2]
-        for file in ("a.csv", "a.jsonl")
+        read_source(TASK, Source(path=file, labels=names), {"data": tmp_path})[0][:2] for file in ("a.csv", "a.jsonl")
     ]
     assert read == [("my card was charged twice", 0)] * 2
 
