@@ -6,8 +6,10 @@ The sections follow Mitchell et al. 2019, "Model Cards for Model Reporting" (arX
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from models.bundle import Manifest
+if TYPE_CHECKING:
+    from models.bundle import Manifest
 
 
 def render_model_card(manifest: Manifest) -> str:
