@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from alerts.durations import HOUR_MS
 from alerts.season import Season, keep_over
+from alerts.series_keys import kind_of, parent_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -129,8 +130,8 @@ class Baselines:
             self._ids[keys[series]] = series
         for series in new.tolist():
             key = keys[series]
-            self.kind[series] = _kind(key)
-            self.parent[series] = self._ids.get(_parent_key(key), -1)
+            self.kind[series] = KINDS.index(kind_of(key))
+            self.parent[series] = self._ids.get(parent_of(key), -1)
         self.kind_series += np.bincount(self.kind[new], minlength=len(KINDS))
         self.block_of[new] = self.block
         for name in FLOAT_COLUMNS:
@@ -282,15 +283,3 @@ class Baselines:
         self._grow(max(len(columns["rate"]), 64))
         for name, values in columns.items():
             self.columns[name][: len(values)] = values
-
-
-def _kind(key: str) -> int:
-    if key == "all":
-        return 0
-    if "|" in key:
-        return 3
-    return 2 if key.startswith("company:") else 1
-
-
-def _parent_key(key: str) -> str:
-    return key.partition("|")[0] if "|" in key else "all" if key != "all" else ""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from alerts.durations import format_duration
 from alerts.records import AlertRecord
+from alerts.series_keys import parts_of
 
 _SEVERITY_ZH = {"warning": "警告", "high": "严重", "critical": "危急"}
 _STATE_ZH = {"pending": "待定", "firing": "告警", "resolved": "已解除"}
@@ -83,15 +84,11 @@ def _sources_en(sources: int, copies: int) -> str:
 
 
 def _series_en(key: str) -> str:
-    return " on ".join(_KIND_EN.get(kind, kind) + name for kind, name in _parts(key)) or "all texts"
+    return " on ".join(_KIND_EN.get(kind, kind) + name for kind, name in parts_of(key)) or "all texts"
 
 
 def _series_zh(key: str) -> str:
-    return "、".join(_KIND_ZH.get(kind, kind) + "“" + name + "”" for kind, name in _parts(key)) or "全部文本"
-
-
-def _parts(key: str) -> list[tuple[str, str]]:
-    return [(kind, name) for kind, _, name in (part.partition(":") for part in key.split("|")) if name]
+    return "、".join(_KIND_ZH.get(kind, kind) + "“" + name + "”" for kind, name in parts_of(key)) or "全部文本"
 
 
 def _number(value: float) -> str:
