@@ -55,6 +55,7 @@ class Deployment:
             },
             "web": {"enabled": False},
             "model": {"threads": 1},
+            "novelty": {"similarity": 0.95},  # the made-up texts differ in a few words only and are no copies
         }
         for key, value in settings.items():
             section, _, name = key.partition("__")
