@@ -50,7 +50,7 @@ test: $(DEV)/.ready ## run every test this machine can run (Kafka tests need JDK
 test-fast: $(DEV)/.ready ## unit and property tests only, no broker
 	@$(DEV)/bin/pytest -m "not kafka and not embedded and not browser and not train" $(ARGS)
 
-acceptance: $(DEV)/.ready ## a year of real tweets through a worker on Apache Kafka, against a backtest
+acceptance: $(DEV)/.ready ## crashes, network faults, a cluster and a year of real tweets on Apache Kafka; a quiet machine
 	@$(DEV)/bin/pytest --acceptance -s $(ARGS)
 
 lint: $(DEV)/.ready ## ruff and mypy --strict

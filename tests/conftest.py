@@ -1,4 +1,4 @@
-"""What holds for every test: runs of many minutes on the development data are asked for by name."""
+"""What holds for every test: runs of many minutes are asked for by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--acceptance` runs what is marked so, and nothing else."""
-    parser.addoption("--acceptance", action="store_true", help="run the acceptance runs on the development data")
+    parser.addoption(
+        "--acceptance", action="store_true", help="run the long runs: crashes, faults, a cluster, a year of tweets"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
