@@ -99,7 +99,7 @@ class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     def encode(self) -> bytes:
         """One line of JSON: sorted keys, floats of six significant digits, the same bytes for the same state."""
-        return orjson.dumps(_rounded(msgspec.to_builtins(self)), option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(rounded(msgspec.to_builtins(self)), option=orjson.OPT_SORT_KEYS)
 
 
 def decode_alert(data: bytes) -> AlertRecord:
@@ -113,11 +113,12 @@ def alert_id(book: str, rule: str, series: str, start_ms: int) -> str:
     return hashlib.blake2b(name.encode(), digest_size=10).hexdigest()
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """`value` with every float in it cut to six significant digits, which is all that a record tells."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_rounded(item) for item in value]
+        return [rounded(item) for item in value]
     return value
