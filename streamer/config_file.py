@@ -1,6 +1,7 @@
 """YAML with the place of every value, and without YAML 1.1's surprises.
 
-Only `true` and `false` are booleans (`no` is Norwegian), times and `1:30` stay text, a repeated key is an error.
+Only `true` and `false` are booleans (`no` is Norwegian), times and `1:30` stay text, a repeated key is an error. A
+number remembers how it was written, for keys that want text: the ticker `000001`, the name `92e3`.
 """
 
 from __future__ import annotations
@@ -30,9 +31,34 @@ class YamlProblem(Exception):
         self.message = message
 
 
+class WrittenInt(int):
+    """A whole number and its text in the file."""
+
+    written: str
+
+
+class WrittenFloat(float):
+    """A number and its text in the file."""
+
+    written: str
+
+
 class _Loader(yaml.SafeLoader):
     """Starts without any of PyYAML's rules for what a plain scalar is."""
 
+    def construct_written_int(self, node: yaml.ScalarNode) -> WrittenInt:
+        number = WrittenInt(self.construct_yaml_int(node))
+        number.written = node.value
+        return number
+
+    def construct_written_float(self, node: yaml.ScalarNode) -> WrittenFloat:
+        number = WrittenFloat(self.construct_yaml_float(node))
+        number.written = node.value
+        return number
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_written_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_written_float)
 
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (

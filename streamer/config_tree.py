@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 import msgspec
 from msgspec import NODEFAULT, Meta, Struct, structs
 
-from streamer.config_file import YamlProblem, read_scalar
+from streamer.config_file import WrittenFloat, WrittenInt, YamlProblem, read_scalar
 from streamer.escaping import quoted
 from streamer.secret import Secret
 from streamer.timestamps import TimestampError, parse_duration
@@ -237,7 +237,7 @@ class Builder:
         if value is None and field.default is not NODEFAULT and not _allows_none(field.type):
             return self._say(at, f"has no value, expected {expectation(field)}")
         try:
-            value = _durations(field.annotated, value)
+            value = _durations(field.annotated, _as_wanted(field.annotated, value))
         except TimestampError as error:
             return self._say(at, f"{quoted(value)} is {error}")
         return self._convert(field, value, at)
@@ -351,6 +351,21 @@ def _allows_none(kind: Any) -> bool:
 
 def _wants_text(kind: Any) -> bool:
     return all(part in (str, Secret, NoneType) or (get_origin(part) is Literal) for part, _ in _alternatives(kind))
+
+
+def _as_wanted(annotated: Any, value: Any) -> Any:
+    """`value` with every number of a file as its text where text is wanted, as a plain number elsewhere."""
+    kind, _ = _unwrap(annotated)
+    if isinstance(value, WrittenInt | WrittenFloat):
+        if _wants_text(kind):
+            return value.written
+        return int(value) if isinstance(value, WrittenInt) else float(value)
+    arguments = get_args(kind) if get_origin(kind) in (tuple, dict) else ()
+    if isinstance(value, list):
+        return [_as_wanted(arguments[0] if arguments else Any, item) for item in value]
+    if isinstance(value, dict):
+        return {key: _as_wanted(arguments[-1] if arguments else Any, item) for key, item in value.items()}
+    return value
 
 
 def _durations(annotated: Any, value: Any) -> Any:
