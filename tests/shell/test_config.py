@@ -99,7 +99,9 @@ def test_names_that_look_like_numbers_stay_as_written_in_a_file() -> None:
     assert config.books[0].name == "007"
     assert config.books[0].companies == ("600519", "000001", "2.50")
     assert problems("kafka: {group_prefix: yes please}")
-    assert problems("web: {port: 8.5}") == ["b.yaml:1: web.port: expected a whole number, at least 0 and at most 65535, got 8.5"]
+    assert problems("web: {port: 8.5}") == [
+        "b.yaml:1: web.port: expected a whole number, at least 0 and at most 65535, got 8.5"
+    ]
 
 
 def test_paths_in_a_file_are_relative_to_it() -> None:
