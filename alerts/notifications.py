@@ -20,9 +20,10 @@ SCHEMA = "bearwire.notification/1"
 class Notification(msgspec.Struct, frozen=True, kw_only=True):
     """One message about the alerts of one group. Times are event times in milliseconds UTC.
 
-    `alerts` holds the state of every member that is firing, or that resolved since the group was last told about;
-    `severity` is the highest among the firing ones (of the resolved ones where none fires). `labels` are those that
-    all members share. `title` is one line, `text` a few sentences, both in the language of the rules.
+    `receivers` are names of sinks, `*` stands for every sink. `alerts` holds the state of every member that is firing,
+    or that resolved since the group was last told about; `severity` is the highest among the firing ones (of the
+    resolved ones where none fires). `labels` are those that all members share. `title` is one line, `text` a few
+    sentences, both in the language of the rules.
     """
 
     id: str
@@ -58,3 +59,9 @@ def decode_notification(data: bytes) -> Notification:
 def notification_id(group: str, sequence: int) -> str:
     """The idempotency key of the message with this number about this group: 20 hexadecimal digits."""
     return hashlib.blake2b(f"{group}\x1f{sequence}".encode(), digest_size=10).hexdigest()
+
+
+def group_id(book: str, route: str, labels: tuple[str, ...], first_alert: str) -> str:
+    """The id of the group that an alert opened, by its route and the values it is grouped by: 20 hexadecimal digits."""
+    name = "\x1f".join((book, route, *labels, first_alert))
+    return hashlib.blake2b(name.encode(), digest_size=10).hexdigest()

@@ -20,7 +20,7 @@ def line(record: AlertRecord, language: str = "en") -> str:
     seen = record.observed if record.state != "resolved" else record.peak
     if language == "zh":
         return (
-            f"[{_STATE_ZH[record.state]}·{_SEVERITY_ZH.get(record.severity, record.severity)}] "
+            f"[{state_word(record.state, language)}·{severity_word(record.severity, language)}] "
             f"{_series_zh(record.series)}："
             f"{seen.window}内负面文本 {_number(seen.negative)} 篇（共 {_number(seen.documents)} 篇），"
             f"预期约 {_number(seen.expected_negative)} 篇"
@@ -37,7 +37,7 @@ def paragraph(record: AlertRecord, language: str = "en") -> str:
     strongest = record.texts[0].text.strip() if record.texts else ""
     if language == "zh":
         text = (
-            f"{_clock(record.since_ms)}（UTC）起，{_series_zh(record.series)}的负面文本明显多于其自身历史所能解释的水平："
+            f"{clock(record.since_ms)}（UTC）起，{_series_zh(record.series)}的负面文本明显多于其自身历史所能解释的水平："
             f"最近{seen.window}有 {_number(seen.negative)} 篇负面（占 {seen.share:.0%}），"
             f"预期约 {_number(seen.expected_negative)} 篇（{seen.expected_share:.0%}）；"
             f"平时出现同等或更高水平的概率约为{_chance(seen.tail_probability)}，"
@@ -48,7 +48,7 @@ def paragraph(record: AlertRecord, language: str = "en") -> str:
         return text + _ending_zh(record)
     chance, often = _chance(seen.tail_probability), _every_en(record.false_alarms_per_day)
     text = (
-        f"Since {_clock(record.since_ms)} UTC {_series_en(record.series)} has more negative texts than its own past "
+        f"Since {clock(record.since_ms)} UTC {_series_en(record.series)} has more negative texts than its own past "
         f"explains: {_number(seen.negative)} in the last {seen.window} ({seen.share:.0%} of "
         f"{_number(seen.documents)}), where about {_number(seen.expected_negative)} ({seen.expected_share:.0%}) "
         f"would be expected. The chance of that many or more is {chance}; ordinary days raise an alert this strong "
@@ -66,15 +66,25 @@ def resolves_when(window_ms: int, negative: int, calm_ms: int, language: str = "
     return f"resolves once the {window} window holds fewer than {negative} negative texts for {calm}"
 
 
+def state_word(state: str, language: str = "en") -> str:
+    """A state in words."""
+    return _STATE_ZH[state] if language == "zh" else state
+
+
+def severity_word(severity: str, language: str = "en") -> str:
+    """A severity in words; one of the user's own stays as it is."""
+    return _SEVERITY_ZH.get(severity, severity) if language == "zh" else severity
+
+
 def _ending_en(record: AlertRecord) -> str:
     if record.state == "resolved" and record.resolved_at_ms is not None:
-        return f"Resolved at {_clock(record.resolved_at_ms)} UTC."
+        return f"Resolved at {clock(record.resolved_at_ms)} UTC."
     return f"It {record.resolves_when}."
 
 
 def _ending_zh(record: AlertRecord) -> str:
     if record.state == "resolved" and record.resolved_at_ms is not None:
-        return f"已于 {_clock(record.resolved_at_ms)}（UTC）解除。"
+        return f"已于 {clock(record.resolved_at_ms)}（UTC）解除。"
     return f"{record.resolves_when}。"
 
 
@@ -128,5 +138,6 @@ def _every_zh(rate_per_day: float) -> str:
     return f"{days:.0f} 天" if days >= 2 else f"{max(days * 24, 1):.0f} 小时"
 
 
-def _clock(time_ms: int) -> str:
+def clock(time_ms: int) -> str:
+    """Date and time to the minute, UTC."""
     return datetime.fromtimestamp(time_ms / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M")

@@ -10,6 +10,8 @@ import msgspec
 import numpy as np
 import orjson
 
+from alerts.announcing import notification
+from alerts.notifications import group_id
 from alerts.records import AlertRecord, AlertText, HistoryPoint, Reading, alert_id
 from alerts.wording import line, paragraph, resolves_when
 from streamer.dead_letters import dead_letter_headers
@@ -40,12 +42,14 @@ class Example(NamedTuple):
 def examples() -> dict[str, Example]:
     """By the name of the schema."""
     document = _document()
+    alert = _alert(document)
     raw = orjson.dumps(document)
     return {
         "document": Example(document["id"], document),
         "score": Example(document["id"], orjson.loads(_score(raw, late=False))),
         "window": _window(),
-        "alert": _alert(document),
+        "alert": Example(alert.id, orjson.loads(alert.encode())),
+        "notification": _notification(alert),
         "dead-letter": _dead_letter(),
         "late": Example(document["id"], orjson.loads(_score(raw, late=True))),
     }
@@ -119,7 +123,7 @@ def _window() -> Example:
     return Example(f"{BOOK}/{SERIES}@{start}", record)
 
 
-def _alert(document: dict[str, Any]) -> Example:
+def _alert(document: dict[str, Any]) -> AlertRecord:
     end_ms = _START_MS + _PANE_MS
     reading = Reading(
         window="1h",
@@ -176,8 +180,16 @@ def _alert(document: dict[str, Any]) -> Example:
         model=MODEL,
         rules=RULES,
     )
-    worded = msgspec.structs.replace(record, line=line(record), paragraph=paragraph(record))
-    return Example(worded.id, orjson.loads(worded.encode()))
+    return msgspec.structs.replace(record, line=line(record), paragraph=paragraph(record))
+
+
+def _notification(alert: AlertRecord) -> Example:
+    group = group_id(alert.book, "", (), alert.id)
+    record = notification(
+        [msgspec.structs.replace(alert, group=group)], group=group, sequence=1, receivers=("*",), at_ms=alert.at_ms,
+        severities=("warning", "high", "critical"), language="en",
+    )  # fmt: skip
+    return Example(group, orjson.loads(record.encode()))
 
 
 def _dead_letter() -> Example:

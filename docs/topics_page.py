@@ -28,6 +28,7 @@ ROOMS = (
     Room("scores", "score", "document id"),
     Room("windows", "window", "`book/series@start`"),
     Room("alerts", "alert", "alert id"),
+    Room("notifications", "notification", "group id"),
     Room("dead_letters", "dead-letter", "that of the original message"),
     Room("late", "late", "document id"),
 )

@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import Any, Final, Protocol
 
 from alerts.engine import AlertEngine
+from alerts.notifications import Notification
 from alerts.records import AlertRecord
 from streamer.blocks import DigestBlock
 from streamer.config import BookSettings, Config
@@ -47,10 +48,11 @@ class TextScorer(Protocol):
 
 @dataclass(slots=True)
 class BacktestOutput:
-    """What some records caused, in order: closed panes and changes of alerts of all books, dead letters."""
+    """What some records caused, in order: of all books panes, changes of alerts and notifications; dead letters."""
 
     windows: list[WindowRows] = field(default_factory=list)
     alerts: list[AlertRecord] = field(default_factory=list)
+    notifications: list[Notification] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
 
 
@@ -142,3 +144,4 @@ class Backtest:
                 caused = watch.take_in(DigestBlock.decode(block))
                 output.windows += caused.rows
                 output.alerts += caused.alerts
+                output.notifications += caused.notifications

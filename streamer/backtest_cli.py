@@ -17,6 +17,7 @@ from streamer.backtest_files import (
     METRICS,
     REJECTS,
     AlertFile,
+    NotificationFile,
     OutputError,
     WindowFile,
     result_directory,
@@ -52,8 +53,9 @@ def backtest(source: str, output: Path, bundle: str | None, config: Config) -> N
     topic holds now. A file counts as one source partition: a document is late where it is older than what stands
     before it by more than the allowed lateness. What is still open at the end stays open, as it would live.
 
-    DIR gets alerts.jsonl (every change of every alert), windows.parquet (every closed pane), metrics.json and
-    rejects.jsonl (lines that hold no document). The directory appears when all is done, or not at all.
+    DIR gets alerts.jsonl (every change of every alert), notifications.jsonl (what receivers would be told),
+    windows.parquet (every closed pane), metrics.json and rejects.jsonl (lines that hold no document). The
+    directory appears when all is done, or not at all.
     """
     settings = msgspec.structs.replace(config.model, bundle=bundle) if bundle else config.model
     scorer = load_predictor(settings)
@@ -150,12 +152,14 @@ class _Results:
         self._config = config
         self._rejects = rejects
         self._alerts = AlertFile(directory)
+        self._notifications = NotificationFile(directory)
         self._windows = WindowFile(directory, {window for book in config.books for window in book.windows_ms})
         self._started = perf_counter()
 
     def write(self, output: BacktestOutput) -> None:
         """Append what some records caused."""
         self._alerts.write(output.alerts)
+        self._notifications.write(output.notifications)
         self._windows.write(output.windows)
         for letter in output.dead:
             line = Line(letter.record.offset, letter.record.value or b"")
@@ -188,6 +192,7 @@ class _Results:
                 "duplicates": max(watch.counts.duplicates for watch in test.watches),
             },
             "alerts": self._alerts.close(),
+            "notifications": self._notifications.close(),
             "windows": self._windows.close(),
             "books": books,
         }

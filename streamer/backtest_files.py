@@ -16,13 +16,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
+from alerts.notifications import Notification
 from alerts.panes import FIELDS
 from alerts.records import AlertRecord
 from streamer.timestamps import format_duration
 from streamer.window_records import WindowRows, dispersion, mean_sentiment
 
-ALERTS, WINDOWS, METRICS, REJECTS = "alerts.jsonl", "windows.parquet", "metrics.json", "rejects.jsonl"
-NAMES: Final = frozenset((ALERTS, WINDOWS, METRICS, REJECTS))
+ALERTS, NOTIFICATIONS, WINDOWS = "alerts.jsonl", "notifications.jsonl", "windows.parquet"
+METRICS, REJECTS = "metrics.json", "rejects.jsonl"
+NAMES: Final = frozenset((ALERTS, NOTIFICATIONS, WINDOWS, METRICS, REJECTS))
 
 _ROWS_AT_ONCE: Final = 50_000
 _TIME: Final = pa.timestamp("ms", tz="UTC")
@@ -80,6 +82,27 @@ class AlertFile:
             "still_firing": sum(alert.state == "firing" for alert in fired),
             "by_severity": dict(sorted(Counter(alert.peak_severity for alert in fired).items())),
         }
+
+
+class NotificationFile:
+    """`notifications.jsonl`: every notification, in order; and what they come to."""
+
+    def __init__(self, directory: Path) -> None:
+        self._out: BinaryIO = (directory / NOTIFICATIONS).open("wb")
+        self._groups: set[str] = set()
+        self._written = 0
+
+    def write(self, notifications: list[Notification]) -> None:
+        """Append the next notifications."""
+        for notification in notifications:
+            self._out.write(notification.encode() + b"\n")
+            self._groups.add(notification.group)
+            self._written += 1
+
+    def close(self) -> dict[str, int]:
+        """End the file; how many notifications, about how many groups."""
+        self._out.close()
+        return {"records": self._written, "groups": len(self._groups)}
 
 
 class WindowFile:

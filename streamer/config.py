@@ -120,6 +120,9 @@ class TopicsSettings(Section, frozen=True, kw_only=True):
     alerts: Annotated[TopicSettings, Meta(description="Output: every change of an alert.")] = TopicSettings(
         name="bearwire.alerts", retention_hours=8760.0
     )
+    notifications: Annotated[
+        TopicSettings, Meta(description="Output: what is to be told to whom about a group of alerts.")
+    ] = TopicSettings(name="bearwire.notifications", retention_hours=8760.0)
     dead_letters: Annotated[TopicSettings, Meta(description="Output: messages that are no documents.")] = TopicSettings(
         name="bearwire.dead-letters", retention_hours=720.0
     )

@@ -68,7 +68,7 @@ def _topics(config: Config) -> Iterator[tuple[str, str]]:
     topics = config.topics
     names = {
         name: getattr(topics, name).name
-        for name in ("documents", "scores", "digests", "windows", "alerts", "dead_letters", "late")
+        for name in ("documents", "scores", "digests", "windows", "alerts", "notifications", "dead_letters", "late")
     }
     for name, count in Counter(names.values()).items():
         if count > 1:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alerts.engine import AlertEngine
+from alerts.notifications import Notification
 from alerts.panes import ClosedPane, Evidence
 from alerts.records import AlertRecord
 from streamer.blocks import DigestBlock
@@ -58,10 +59,11 @@ class WatchCounts:
 
 @dataclass(slots=True)
 class WatchOutput:
-    """What a block caused: closed panes, changes of alerts, and rows that came too late."""
+    """What a block caused: closed panes, changes of alerts, what is told about them, and rows that came too late."""
 
     rows: list[WindowRows] = field(default_factory=list)
     alerts: list[AlertRecord] = field(default_factory=list)
+    notifications: list[Notification] = field(default_factory=list)
     too_late: list[KeyedRecord] = field(default_factory=list)
     watermark_ms: int | None = None
 

@@ -10,7 +10,15 @@ from typing import Any, Final
 
 import orjson
 
-SCHEMAS: Final = {"document": 1, "score": 1, "window": 1, "alert": 1, "dead-letter": 1, "late": 1}
+SCHEMAS: Final = {
+    "document": 1,
+    "score": 1,
+    "window": 1,
+    "alert": 1,
+    "notification": 1,
+    "dead-letter": 1,
+    "late": 1,
+}
 """The current version of each schema."""
 
 

@@ -202,6 +202,8 @@ class BookWatcher:
             await publisher.send(topics.windows.name, window.value, key=window.key)
         for alert in output.alerts:
             await publisher.send(topics.alerts.name, alert.encode(), key=alert.key)
+        for notification in output.notifications:
+            await publisher.send(topics.notifications.name, notification.encode(), key=notification.key)
         for late in output.too_late:
             await publisher.send(topics.late.name, late.value, key=late.key)
         await publisher.settle()
@@ -214,6 +216,7 @@ class BookWatcher:
         status.too_late = counts.too_late
         status.gaps = counts.gaps
         status.alerts += len(output.alerts)
+        status.notifications += len(output.notifications)
         status.windows += sum(len(rows.keys) for rows in output.rows)
         status.watermark_ms = output.watermark_ms
         status.open_rows = self._watch.open_rows

@@ -63,6 +63,7 @@ class BookStatus:
     gaps: int = 0
     bad_blocks: int = 0
     alerts: int = 0
+    notifications: int = 0
     windows: int = 0
     next_offset: int = 0
     lag: int = 0

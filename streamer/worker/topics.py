@@ -68,6 +68,12 @@ def planned_topics(config: Config) -> list[TopicPlan]:
         _plan(topics.windows.name, topics.windows.partitions, topics.windows.retention_hours, latest),
         _plan(topics.alerts.name, topics.alerts.partitions, topics.alerts.retention_hours, latest | internal),
         _plan(
+            topics.notifications.name,
+            topics.notifications.partitions,
+            topics.notifications.retention_hours,
+            latest | internal,
+        ),
+        _plan(
             topics.dead_letters.name,
             topics.dead_letters.partitions,
             topics.dead_letters.retention_hours,

@@ -20,7 +20,7 @@ import msgspec
 from streamer.topic_reader import open_consumer
 from tests.brokers.kraft import KafkaCluster
 from tests.chaos.nursery import ForkedWorker, Nursery
-from tests.integration.deployment import Deployment, until
+from tests.integration.deployment import OUTPUTS, Deployment, until
 from tests.integration.stream import documents
 
 PARTITIONS = 8
@@ -234,7 +234,7 @@ class CrashRun:
             self._say(f"{self.report.documents} documents, {self.report.fates}")
             raise
         expected, counts = await self._deployment.backtest()
-        for topic in ("windows", "alerts"):
+        for topic in OUTPUTS:
             try:
                 await until(lambda topic=topic: same(topic), f"the {topic} are those of the calm run", seconds=120)
             except AssertionError:

@@ -30,7 +30,8 @@ from streamer.kafka_source import backtest_topic
 from streamer.model import load_bundle
 from streamer.topic_reader import TopicRecord, open_consumer, partitions_of, read_to_end
 
-TOPICS = ("documents", "scores", "digests", "windows", "alerts", "dead_letters", "late")
+TOPICS = ("documents", "scores", "digests", "windows", "alerts", "notifications", "dead_letters", "late")
+OUTPUTS = ("windows", "alerts", "notifications")
 Latest = dict[bytes, bytes | None]
 
 
@@ -140,13 +141,14 @@ class Deployment:
         return {record.key or b"": record.value for record in await self.records(topic)}
 
     async def backtest(self) -> tuple[dict[str, Latest], Any]:
-        """What one calm process makes of the documents topic: windows and alerts by key, and its counts."""
-        latest: dict[str, Latest] = {"windows": {}, "alerts": {}}
+        """What one calm process makes of the documents topic: windows, alerts, notifications by key; its counts."""
+        latest: dict[str, Latest] = {"windows": {}, "alerts": {}, "notifications": {}}
 
         def take(output: BacktestOutput) -> None:
             for rows in output.windows:
                 latest["windows"].update({record.key: record.value for record in rows.records()})
             latest["alerts"].update({alert.key: alert.encode() for alert in output.alerts})
+            latest["notifications"].update({told.key: told.encode() for told in output.notifications})
 
         predictor = Predictor(load_bundle(self.config.model), threads=1)
         backtest = await backtest_topic(self.config, predictor, take)

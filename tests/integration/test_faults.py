@@ -15,7 +15,7 @@ from streamer.worker.embedded import free_port
 from tests.brokers.kraft import KafkaCluster
 from tests.brokers.proxy import FaultyProxy
 from tests.integration.conftest import started
-from tests.integration.deployment import Deployment, WorkerProcess, until
+from tests.integration.deployment import OUTPUTS, Deployment, WorkerProcess, until
 from tests.integration.stream import documents
 
 pytestmark = [pytest.mark.kafka, pytest.mark.acceptance, pytest.mark.timeout(900)]
@@ -42,7 +42,7 @@ class Behind(NamedTuple):
             return (await self.deployment.accounted_for())["all"] == count
 
         async def same() -> bool:
-            return all([await self.deployment.latest(topic) == expected[topic] for topic in ("windows", "alerts")])
+            return all([await self.deployment.latest(topic) == expected[topic] for topic in OUTPUTS])
 
         await until(all_out, f"{count} documents are accounted for", worker=worker)
         expected, _ = await self.deployment.backtest()

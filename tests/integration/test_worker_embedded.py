@@ -37,6 +37,7 @@ async def test_documents_become_scores_windows_and_dead_letters(
     expected, counts = await deployment.backtest()
     await until(same_windows, "the windows are those of a backtest", worker=worker)
     assert await deployment.latest("alerts") == expected["alerts"]
+    assert await deployment.latest("notifications") == expected["notifications"]
     dead = {dict(record.headers)[REASON]: record.value for record in await deployment.records("dead_letters")}
     assert len(dead[b"message_too_large"] or b"") > 10_000_000
     assert {b"invalid_json", b"tombstone", b"too_deep", b"empty_text", b"bad_timestamp"} <= dead.keys()

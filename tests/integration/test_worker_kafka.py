@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.bundle import default_bundle_path
-from tests.integration.deployment import Deployment, until
+from tests.integration.deployment import OUTPUTS, Deployment, until
 from tests.integration.stream import documents
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
@@ -44,7 +44,7 @@ async def test_the_worker_and_a_backtest_agree(kafka: str, tiny_bundle: str, tmp
         return (await deployment.accounted_for())["all"] == count
 
     async def same() -> bool:
-        return all([await deployment.latest(topic) == expected[topic] for topic in ("windows", "alerts")])
+        return all([await deployment.latest(topic) == expected[topic] for topic in OUTPUTS])
 
     await until(all_out, f"{count} documents are accounted for", worker=worker)
     expected, counts = await deployment.backtest()
