@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from streamer.documents import DocumentLimits
 from streamer.secret import Secret
@@ -236,6 +236,18 @@ class BookSettings(Section, frozen=True, kw_only=True):
     ] = (900.0, 3600.0, 86_400.0)
     company_topics: Annotated[bool, Meta(description="Whether each company is also followed per topic.")] = False
     companies: Annotated[Names, Meta(description="Tickers to follow; empty follows every one that is seen.")] = ()
+    max_series: Annotated[
+        int,
+        Meta(
+            ge=100,
+            le=1_048_576,
+            description="Series at once; beyond it new tickers are not followed until others are forgotten.",
+        ),
+    ] = 200_000
+    source_weights: Annotated[
+        dict[str, Annotated[float, Meta(gt=0, le=1000)]],
+        Meta(description="Source to the factor by which its documents weigh in shares and means; 1 where not named."),
+    ] = field(default_factory=dict)
     rules: Annotated[
         dict[str, Any] | FilePath | None,
         Meta(description="Alert rules: a mapping, or the path of a YAML file; the default rules where not given."),

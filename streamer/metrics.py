@@ -50,6 +50,9 @@ METRICS: dict[str, Described] = {
         "counter", "Documents whose pane had closed because an idle partition was left out.", ("book",)
     ),
     "bearwire_book_gaps": Described("counter", "Jumps in the source offsets that a book was given.", ("book",)),
+    "bearwire_book_unfollowed": Described(
+        "counter", "Times that a document's company had no series because the book has its most.", ("book",)
+    ),
     "bearwire_book_windows": Described("counter", "Window records produced.", ("book",)),
     "bearwire_book_alerts": Described("counter", "Alert records produced, every change of state counted.", ("book",)),
     "bearwire_book_notifications": Described("counter", "Notifications produced: messages about groups.", ("book",)),
@@ -149,6 +152,7 @@ class _WorkerCollector(Collector):
                 "bearwire_book_duplicates": book.duplicates,
                 "bearwire_book_too_late": book.too_late,
                 "bearwire_book_gaps": book.gaps,
+                "bearwire_book_unfollowed": book.unfollowed,
                 "bearwire_book_windows": book.windows,
                 "bearwire_book_alerts": book.alerts,
                 "bearwire_book_notifications": book.notifications,

@@ -30,7 +30,8 @@ class Reduced:
 
     `counts` int64[g, F] as in `alerts.panes.FIELDS`; `first_ms`, `last_ms` int64[g]; `source_group` int64[s],
     `source_hash` uint64[s]: the distinct sources of each group's stories, sorted by group; `strongest` int64[g,
-    STRONGEST] documents, the most negative stories first, -1 for none.
+    STRONGEST] documents, the most negative stories first, -1 for none. `unfollowed` counts how often a document found
+    no series because the book has as many as it may.
     """
 
     pane: NDArray[np.int64]
@@ -41,6 +42,7 @@ class Reduced:
     source_group: NDArray[np.int64]
     source_hash: NDArray[np.uint64]
     strongest: NDArray[np.int64]
+    unfollowed: int
 
 
 def document_counts(batch: Batch, copy: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -62,7 +64,7 @@ def reduce_batch(
     batch: Batch, keep: NDArray[np.int64], copy: NDArray[np.bool_], index: SeriesIndex, settings: WatchSettings
 ) -> Reduced:
     """Reduce the documents `keep` int64[k] of a batch, of which `copy` bool[n] are copies; new series are numbered."""
-    row, series = memberships(batch, keep, index, settings)
+    row, series, unfollowed = memberships(batch, keep, index, settings)
     panes, pane_of = _runs(batch.pane)
     width = len(index.keys)
     packed = np.sort(((pane_of[row] * width + series).astype(np.uint64) << _SHIFT) | row.astype(np.uint64))
@@ -83,15 +85,17 @@ def reduce_batch(
         source_group=source_group,
         source_hash=source_hash,
         strongest=_strongest(batch, copy, group_of, by_group, len(begins)),
+        unfollowed=unfollowed,
     )
 
 
 def memberships(
     batch: Batch, keep: NDArray[np.int64], index: SeriesIndex, settings: WatchSettings
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(document, series number) for every series that a kept document counts in; new series are numbered.
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """(document, series number) for every series that a kept document counts in, and how many found no number.
 
-    While at it a series is a code: 0 for `all`, then one per topic, per company, and per pair of them.
+    New series are numbered as far as the index has room. While at it a series is a code: 0 for `all`, then one per
+    topic, per company, and per pair of them.
     """
     kept = np.zeros(len(batch.pane), dtype=np.bool_)
     kept[keep] = True
@@ -112,16 +116,21 @@ def memberships(
     present, place = _distinct(code, 1 + topics + companies + companies * topics)
     hashes = _code_hashes(present, batch)
     numbers = index.find(hashes)
-    if (numbers < 0).any():
+    addable = (numbers < 0) & ((present <= topics) | (index.room_for_companies > 0))
+    if addable.any():
         first = np.full(len(present), len(kept), dtype=np.int64)
         unknown = numbers[place] < 0
         np.minimum.at(first, place[unknown], row[unknown])
-        missing = np.flatnonzero(numbers < 0).tolist()
+        missing = np.flatnonzero(addable).tolist()
         keys = [_code_key(int(present[number]), batch) for number in missing]
         panes = batch.pane[first[missing]].tolist()
         index.add({int(hashes[m]): (pane, key) for m, pane, key in zip(missing, panes, keys, strict=True)})
         numbers = index.find(hashes)
-    return row, numbers[place]
+    series = numbers[place]
+    followed = series >= 0
+    if followed.all():
+        return row, series, 0
+    return row[followed], series[followed], int(len(row) - followed.sum())
 
 
 def _code_hashes(codes: NDArray[np.int64], batch: Batch) -> NDArray[np.uint64]:

@@ -2,6 +2,10 @@
 
 Keys are `all`, `topic:Earnings`, `company:XOM`, `company:XOM|topic:Earnings`. A series gets the smallest free number
 when it first has a document, in order of pane and then of key, so that numbers too depend on the documents alone.
+
+There are never more than `most` at once: symbols come from outside, and memory must not. The last `RESERVED` of
+them are kept free of companies, so that however many symbols there are, `all` and the topics have theirs. What
+finds no number is not followed until others are forgotten.
 """
 
 from __future__ import annotations
@@ -18,13 +22,12 @@ from streamer.records import hash64
 from streamer.state_chunks import StateError, pack, unpack
 
 MAX_SERIES: Final = 1 << 20
+RESERVED: Final = 1 << 12
+"""Numbers that only `all` and topics may take; half of all where there are few."""
+
 NEVER: Final = np.iinfo(np.int64).min
 
 _PAIR_FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
-
-
-class TooManySeries(ValueError):
-    """A book with more series than there are numbers: too many symbols; name its `companies`."""
 
 
 @lru_cache(maxsize=1 << 18)
@@ -44,9 +47,13 @@ def pair_hash(company: NDArray[np.uint64], topic: NDArray[np.uint64]) -> NDArray
 
 
 class SeriesIndex:
-    """`keys[number]` is a series' key, "" for a free number; `last_pane` int64[S] the pane of its last document."""
+    """`keys[number]` is a series' key, "" for a free number; `last_pane` int64[S] the pane of its last document.
 
-    def __init__(self) -> None:
+    `most` is the greatest number of series at once, at most `MAX_SERIES`.
+    """
+
+    def __init__(self, most: int = MAX_SERIES) -> None:
+        self.most = most
         self.keys: list[str] = []
         self.last_pane: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._free: list[int] = []
@@ -65,12 +72,20 @@ class SeriesIndex:
         np.minimum(place, len(self._hashes) - 1, out=place)
         return np.where(self._hashes[place] == hashes, self._numbers[place], -1)
 
+    @property
+    def room_for_companies(self) -> int:
+        """How many more series of companies may be added."""
+        return max(0, self.most - min(RESERVED, self.most // 2) - len(self))
+
     def add(self, new: Mapping[int, tuple[int, str]]) -> None:
-        """Number new series: hash to (pane of the first document, key). Raises TooManySeries."""
-        if len(self) + len(new) > MAX_SERIES:
-            raise TooManySeries(f"more than {MAX_SERIES} series: name the companies to follow in the book's settings")
+        """Number new series, hash to (pane of the first document, key), as far as there are numbers for them."""
         hashes, numbers = [], []
+        companies, others = self.room_for_companies, self.most - len(self)
         for hashed, (_, key) in sorted(new.items(), key=lambda item: item[1]):
+            if others <= 0 or (companies <= 0 and key.startswith("company:")):
+                continue
+            companies -= 1
+            others -= 1
             if self._free:
                 number = heapq.heappop(self._free)
                 self.keys[number] = key

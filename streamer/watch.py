@@ -44,7 +44,8 @@ class WatchCounts:
     """What became of the rows taken in: those of closed panes are `stories`, `copies` or `duplicates`.
 
     `too_late` rows found their pane closed; `skipped` records had been taken in before; `gaps` counts source offsets
-    that no block covered; `panes` were closed with documents.
+    that no block covered; `panes` were closed with documents; `unfollowed` counts how often a story or copy found no
+    series, because the book has as many as it may.
     """
 
     rows: int = 0
@@ -55,6 +56,7 @@ class WatchCounts:
     skipped: int = 0
     gaps: int = 0
     panes: int = 0
+    unfollowed: int = 0
 
 
 @dataclass(slots=True)
@@ -81,7 +83,7 @@ class Watch:
         self.clock = BookClock()
         self.counts = WatchCounts()
         self.source_counts = Counts()
-        self.series = SeriesIndex()
+        self.series = SeriesIndex(settings.max_series)
         lengths = tuple(window // settings.pane_ms for window in settings.windows_ms)
         self._longest = max(lengths)
         self._sums = SlidingSums(lengths)
@@ -229,6 +231,7 @@ class Watch:
             kept = np.flatnonzero(~folded.duplicate)
             if len(kept):
                 reduced = reduce_batch(batch, kept, folded.copy, self.series, self.settings)
+                self.counts.unfollowed += reduced.unfollowed
                 page = EvidencePage.of(batch, folded.story, reduced.pane, reduced.series, reduced.strongest)
                 self._evidence.add(page)
                 self._close_batch(batch, folded.story, folded.copy, reduced, output)

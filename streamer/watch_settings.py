@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from streamer.config import BookSettings, Config
 from streamer.novelty_index import SLOTS
+from streamer.series import MAX_SERIES
 
 DAY_MS = 86_400_000
 
@@ -17,7 +18,7 @@ class WatchSettings:
 
     `companies` are the symbols that have a series, every one seen where empty; `company_topics` gives each of them
     a series per topic as well. `source_weights` multiply a document's weight. A series that has had no document
-    for `series_retention_ms` is forgotten.
+    for `series_retention_ms` is forgotten; there are never more than `max_series` at once.
     """
 
     book: str = "main"
@@ -29,6 +30,7 @@ class WatchSettings:
     similarity: float = 0.6
     source_weights: Mapping[str, float] = field(default_factory=dict)
     series_retention_ms: int = 56 * DAY_MS
+    max_series: int = MAX_SERIES
 
     def __post_init__(self) -> None:
         if self.pane_ms <= 0 or any(window <= 0 or window % self.pane_ms for window in self.windows_ms):
@@ -50,4 +52,6 @@ class WatchSettings:
             companies=frozenset(symbol.removeprefix("$").upper() for symbol in book.companies),
             horizon_ms=config.novelty.horizon_ms,
             similarity=config.novelty.similarity,
+            source_weights=book.source_weights,
+            max_series=book.max_series,
         )

@@ -1,21 +1,37 @@
-"""What holds for every test: runs of many minutes are asked for by name."""
+"""What holds for every test: runs of many minutes are asked for by name, and properties have one profile."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+_EXAMPLES = 100
+_ACCEPTANCE_EXAMPLES = 2000
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--acceptance` runs what is marked so, and nothing else."""
+    """`--acceptance` runs what is marked so, the properties with thousands of examples, and nothing else."""
     parser.addoption(
-        "--acceptance", action="store_true", help="run the long runs: crashes, faults, a cluster, a year of tweets"
+        "--acceptance", action="store_true", help="run the long runs: crashes, a year of tweets, thousands of examples"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how many examples properties try; none has a deadline, since the machine may be busy."""
+    examples = _ACCEPTANCE_EXAMPLES if config.getoption("--acceptance") else _EXAMPLES
+    slow = (HealthCheck.too_slow, HealthCheck.data_too_large)
+    settings.register_profile(
+        "bearwire", deadline=None, max_examples=examples, print_blob=True, suppress_health_check=slow
+    )
+    settings.load_profile("bearwire")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what was not asked for."""
-    wanted = bool(config.getoption("--acceptance"))
-    left_out = [item for item in items if (item.get_closest_marker("acceptance") is not None) != wanted]
+    if config.getoption("--acceptance"):
+        left_out = [item for item in items if not any(map(item.get_closest_marker, ("acceptance", "properties")))]
+    else:
+        left_out = [item for item in items if item.get_closest_marker("acceptance")]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]

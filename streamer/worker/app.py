@@ -90,8 +90,9 @@ def book_maker(
 
 
 def settings_fingerprint(settings: WatchSettings) -> str:
-    """A short hash of everything that shapes a book's state but its rules."""
+    """A short hash of everything that a book's state must fit: all settings but its rules and the limit of series."""
     plain: Any = msgspec.to_builtins(settings, str_keys=True)
+    del plain["max_series"]
     plain["companies"] = sorted(plain["companies"])
     return hashlib.blake2b(msgspec.json.encode(plain, order="sorted"), digest_size=8).hexdigest()
 

@@ -215,6 +215,9 @@ class BookWatcher:
         status.duplicates = counts.duplicates
         status.too_late = counts.too_late
         status.gaps = counts.gaps
+        if counts.unfollowed and not status.unfollowed:
+            log.warning("book %s: it has as many series as it may; name its companies or raise max_series", self.book)
+        status.unfollowed = counts.unfollowed
         status.alerts += len(output.alerts)
         status.notifications += len(output.notifications)
         status.windows += sum(len(rows.keys) for rows in output.rows)

@@ -61,6 +61,7 @@ class BookStatus:
     duplicates: int = 0
     too_late: int = 0
     gaps: int = 0
+    unfollowed: int = 0
     bad_blocks: int = 0
     alerts: int = 0
     notifications: int = 0

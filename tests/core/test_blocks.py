@@ -6,7 +6,7 @@ import zlib
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.blocks import MAGIC, VERSION, DigestBlock, DigestError
@@ -30,14 +30,12 @@ def block_with(*fields: dict[str, object]) -> DigestBlock:
 
 
 @given(st.lists(documents, min_size=1, max_size=12))
-@settings(max_examples=60, deadline=None)
 def test_a_block_survives_encoding_to_the_byte(fields: list[dict[str, object]]) -> None:
     data = block_with(*fields).encode()
     assert DigestBlock.decode(data).encode() == data
 
 
 @given(st.lists(documents, min_size=1, max_size=12), st.integers(0, 30))
-@settings(max_examples=60, deadline=None)
 def test_the_rest_of_a_block_is_what_lies_behind_an_offset(fields: list[dict[str, object]], offset: int) -> None:
     block = block_with(*fields)
     rest = block.since(offset)
@@ -49,7 +47,6 @@ def test_the_rest_of_a_block_is_what_lies_behind_an_offset(fields: list[dict[str
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
 def test_damaged_bytes_are_refused_or_sound(data: st.DataObject) -> None:
     good = bytearray(block_with({"symbols": ["AAA"]}, {"source": "wire"}).encode())
     for _ in range(data.draw(st.integers(1, 4))):

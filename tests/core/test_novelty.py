@@ -46,7 +46,6 @@ def test_short_texts_match_only_when_equal() -> None:
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=60), min_size=1, max_size=8))
-@settings(deadline=None)
 def test_a_fingerprint_does_not_depend_on_its_batch(texts: list[str]) -> None:
     together = fingerprint(texts)
     for row, text in enumerate(texts):
@@ -117,8 +116,9 @@ def fold_all(index: NoveltyIndex, documents: list[tuple[int, int, int, np.ndarra
     return parts
 
 
+@pytest.mark.properties
 @given(streams(), st.sets(st.integers(1, 60)), st.sampled_from([0.5, 0.7, 0.9]))
-@settings(max_examples=examples(120), deadline=None)
+@settings(max_examples=examples(120))
 def test_folding_batches_equals_the_rule_document_by_document(
     documents: list[tuple[int, int, int, np.ndarray]], cuts: set[int], similarity: float
 ) -> None:
@@ -132,8 +132,9 @@ def test_folding_batches_equals_the_rule_document_by_document(
     assert got == sequential(similarity, documents)
 
 
+@pytest.mark.properties
 @given(streams(), st.integers(1, 59))
-@settings(max_examples=examples(20), deadline=None)
+@settings(max_examples=examples(20))
 def test_an_index_continues_from_its_chunks(documents: list[tuple[int, int, int, np.ndarray]], cut: int) -> None:
     whole, first, second = NoveltyIndex(0.7), NoveltyIndex(0.7), NoveltyIndex(0.7)
     expected = fold_all(whole, documents, {cut})

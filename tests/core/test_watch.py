@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.panes import FIELDS
+from alerts.panes import FIELDS, WEIGHT_MICRO
 from streamer.blocks import DigestBlock
+from streamer.config import BookSettings, Config
 from streamer.records import SourceRecord
 from streamer.state_chunks import StateError
 from streamer.watch import Watch, WatchOutput
+from streamer.watch_settings import DAY_MS, WatchSettings
 from tests.core import worlds
 from tests.core.worlds import (
     LATENESS_MS,
@@ -90,34 +92,41 @@ def deliveries(draw: st.DrawFn, world: list[list[SourceRecord]]) -> list[DigestB
     return mixed + [idle for _, idle in queues]
 
 
+@pytest.mark.properties
 @given(st.data())
-@settings(max_examples=examples(40), deadline=None)
+@settings(max_examples=examples(200))
 def test_neither_blocks_nor_interleaving_nor_restarts_change_a_byte(data: st.DataObject) -> None:
     world = data.draw(partitions())
-    one, expected = run(new_watch(BOOK), calm(world))
+    book = worlds.settings(
+        max_series=data.draw(st.sampled_from([6, 9, 1 << 20])),
+        series_retention_ms=data.draw(st.sampled_from([600_000, DAY_MS])),
+    )
+    one, expected = run(new_watch(book), calm(world))
     blocks = data.draw(deliveries(world))
     restarts = data.draw(st.sets(st.integers(0, len(blocks))))
 
     def restart(taken: int, watch: Watch) -> Watch:
         return restored(watch) if taken in restarts else watch
 
-    other, got = run(new_watch(BOOK), blocks, restart)
+    other, got = run(new_watch(book), blocks, restart)
     assert said(got) == said(expected)
     assert not any(output.too_late for output in got)
     assert other.source_counts == one.source_counts
-    counted = ("rows", "stories", "copies", "duplicates", "panes", "too_late", "gaps")
+    counted = ("rows", "stories", "copies", "duplicates", "panes", "too_late", "gaps", "unfollowed")
     assert [getattr(other.counts, name) for name in counted] == [getattr(one.counts, name) for name in counted]
 
 
+@pytest.mark.properties
 @given(partitions())
-@settings(max_examples=examples(15), deadline=None)
+@settings(max_examples=examples(30))
 def test_a_snapshot_restores_to_the_same_snapshot(world: list[list[SourceRecord]]) -> None:
     watch, _ = run(new_watch(BOOK), calm(world))
     assert restored(watch).snapshot() == watch.snapshot()
 
 
+@pytest.mark.properties
 @given(partitions())
-@settings(max_examples=examples(15), deadline=None)
+@settings(max_examples=examples(30))
 def test_every_record_is_accounted_for(world: list[list[SourceRecord]]) -> None:
     watch, _ = run(new_watch(BOOK), calm(world))
     counts, source = watch.counts, watch.source_counts
@@ -214,7 +223,7 @@ def _source(block: DigestBlock, row: int) -> str:
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=examples(8), deadline=None)
+@settings(max_examples=examples(8))
 def test_sums_equal_a_naive_reference(random: object) -> None:
     choose = random.choice  # type: ignore[attr-defined]
     records = []
@@ -252,3 +261,16 @@ def test_sums_equal_a_naive_reference(random: object) -> None:
                 assert pane.sources[1 + window, row] == past["source"].n_unique()
     assert set(got.values()) <= {1}
     assert set(got) == set(rows.select("series", "pane").iter_rows())
+
+
+def test_a_books_weights_of_sources_and_its_most_series_are_those_of_the_configuration() -> None:
+    book = BookSettings(source_weights={"wire": 3.0}, max_series=500)
+    chosen = WatchSettings.of(Config(books=(book,)), book)
+    records = [
+        record(number, published_at=START_MS, source=source, text=f"{source} {' '.join(WORDS[number:])}", weight=0.5)
+        for number, source in enumerate(["wire", "blog"])
+    ]
+    _, outputs = run(new_watch(chosen), blocks_of(0, 1, [*records, record(9, published_at=START_MS + 3_600_000)], []))
+    pane = outputs[0].rows[0]
+    assert pane.counts[pane.keys.index("all"), WEIGHT_MICRO] == 2_000_000
+    assert chosen.max_series == 500

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import hypothesis
 import numpy as np
 import orjson
 from numpy.typing import NDArray
@@ -28,13 +28,11 @@ from streamer.watermark import PartitionClock
 LABELS = {"sentiment": ("negative", "neutral", "positive"), "topic": ("Earnings", "Energy | Oil", "Macro")}
 LATENESS_MS = 120_000
 START_MS = 1_700_000_000_000 // 60_000 * 60_000
-EXAMPLES = float(os.environ.get("BEARWIRE_PROPERTY_EXAMPLES", "1"))
-"""How many times the usual number of examples property tests try."""
 
 
 def examples(usual: int) -> int:
-    """The number of examples where `usual` are tried by default."""
-    return max(1, round(usual * EXAMPLES))
+    """How many examples to try where `usual` are tried in `make test`; `make acceptance` tries thousands."""
+    return max(1, usual * hypothesis.settings().max_examples // 100)
 
 
 def record(offset: int, **fields: object) -> SourceRecord:

@@ -3,14 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from models.bundle import Bundle, default_bundle_path
 from models.predictor import Predictor
 from tests.models.tiny_bundle import write_tiny_bundle
-
-settings.register_profile("no-deadline", deadline=None)
-settings.load_profile("no-deadline")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.worker.snapshots import (
@@ -119,7 +119,7 @@ def test_a_manifest_of_another_format_is_refused_by_its_number() -> None:
         decode_manifest(encode_manifest(manifest))
 
 
-@settings(max_examples=300, deadline=None)
+@pytest.mark.properties
 @given(st.data())
 def test_wherever_the_changelog_ends_no_committed_digest_is_lost(data: st.DataObject) -> None:
     """Writers come and go; some are zombies that go on writing between the records of their successors.
