@@ -267,7 +267,7 @@ def test_a_books_weights_of_sources_and_its_most_series_are_those_of_the_configu
     book = BookSettings(source_weights={"wire": 3.0}, max_series=500)
     chosen = WatchSettings.of(Config(books=(book,)), book)
     records = [
-        record(number, published_at=START_MS, source=source, text=f"{source} {' '.join(WORDS[number:])}", weight=0.5)
+        record(number, published_at=START_MS, source=source, text=" ".join(WORDS[5 * number :][:5]), weight=0.5)
         for number, source in enumerate(["wire", "blog"])
     ]
     _, outputs = run(new_watch(chosen), blocks_of(0, 1, [*records, record(9, published_at=START_MS + 3_600_000)], []))
