@@ -205,7 +205,7 @@ class Baselines:
         self.share[ids] = (self.negative[ids] + _PARENT_DOCUMENTS * prior) / (self.documents[ids] + _PARENT_DOCUMENTS)
         self.share[ids] = np.clip(self.share[ids], 0.01, 0.95)
         self.known_documents[ids] = self.documents[ids] + _PARENT_DOCUMENTS
-        level = np.log(np.maximum(self.rate[ids], 1e-6) * 4.0) / np.log(4.0)
+        level = np.log(np.maximum(self.rate[ids] * self.share[ids], 1e-6) * 16.0) / np.log(4.0)
         self.activity[ids] = np.clip(level.astype(np.int64) + (level > 0), 0, ACTIVITY_CLASSES - 1)
 
     def _drift(self, ids: Ints, documents: Floats, negative: Floats, mean: Floats, share: Floats, gap: Floats) -> None:

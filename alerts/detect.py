@@ -77,7 +77,7 @@ class Detector:
         self.channels = len(windows_ms) + int(slow)
         longest = int(self.windows_ms.max())
         lengths = self.lengths_ms = np.append(self.windows_ms, longest)[: self.channels]
-        activity = 4.0 ** (np.arange(ACTIVITY_CLASSES) - 0.5)
+        activity = 4.0 ** (np.arange(ACTIVITY_CLASSES) - 1.5)
         self.tails = [Tails(np.minimum(DAY_MS / length, activity)) for length in lengths.tolist()]
         self.together = Tails(np.full(ACTIVITY_CLASSES, 0.6 * self.channels))
         self.gap_ms = np.append(np.maximum(lengths, _MIN_GAP_MS), 2 * _MIN_GAP_MS)
@@ -144,6 +144,7 @@ class Detector:
         days = np.where(first, 0.0, (end_ms - self.seen_ms[ids]) / DAY_MS)
         self.seen_ms[ids] = end_ms
         highest = np.maximum(scores.channel_rarity.max(axis=1), 0.0)
+        fires = scores.rarity >= cap
         ready = [*(base.watched_ms >= self.lengths_ms).tolist(), True]
         for channel in range(self.channels + 1):
             together = channel == self.channels
@@ -151,7 +152,8 @@ class Detector:
             values = highest if together else scores.surprise[:, channel]
             if ready[channel]:
                 tails.watch(classes, days)
-            self._follow(ids, classes, values, channel, end_ms, tails, scores.rarity >= cap)
+            bounded = np.where(fires, np.minimum(values, tails.level(-cap)[classes]), values) if fires.any() else values
+            self._follow(ids, classes, bounded, channel, end_ms, tails, fires)
 
     def _follow(
         self,
@@ -178,7 +180,7 @@ class Detector:
             peak, fired = np.where(over, 0.0, peak), fired & ~over
         high = (values >= _EPISODE_FLOOR) & (values >= _EPISODE_CALM * peak)
         self.last_ms[ids, channel] = np.where(high, end_ms, self.last_ms[ids, channel])
-        self.peak[ids, channel] = np.where(high & ~fired & ~fires, np.maximum(values, peak), peak)
+        self.peak[ids, channel] = np.where(high, np.maximum(values, peak), peak)
         self.fired[ids, channel] = fired | (high & fires)
 
     def _learn_clusters(

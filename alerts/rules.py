@@ -57,7 +57,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     windows: tuple[str, ...] = ()
     max_false_alarms: str = "1 per 30d"
     severities: dict[str, str] = msgspec.field(default_factory=dict)
-    min_negative: int = 4
+    min_negative: int = 2
     min_sources: int = 1
     slow: bool = True
     labels: dict[str, str] = msgspec.field(default_factory=dict)

@@ -74,6 +74,17 @@ class Tails:
                 _PRIOR_DAYS_CLASS,
             )
 
+    def level(self, log_rate: float) -> Floats:
+        """The score of each class that is passed `10**log_rate` times per series day, float64[classes]."""
+        places = (self.curves > log_rate).sum(axis=1)
+        rows = np.arange(len(self.curves))
+        above = self.curves[rows, np.maximum(places - 1, 0)]
+        below = self.curves[rows, np.minimum(places, BINS - 1)]
+        part = np.where(above > below, (above - log_rate) / np.maximum(above - below, 1e-9), 0.0)
+        beyond = (self.curves[:, -1] - log_rate) * _LN10 / self.slopes
+        inside = STEP * np.maximum(places - 1 + part, 0.0)
+        return np.asarray(np.where(places == BINS, GRID[-1] + beyond, inside))
+
     def log_rate(self, classes: NDArray[np.int64], scores: Floats) -> Floats:
         """log10 of episodes per series day with a maximum of `scores` or more."""
         place = np.clip(scores / STEP, 0.0, None)
