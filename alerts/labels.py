@@ -16,6 +16,13 @@ from alerts.series_keys import parts_of
 BUILT_IN = ("book", "rule", "series", "severity", "kind", "company", "topic", "group")
 
 Matchers = Mapping[str, tuple[str, ...]]
+Patterns = str | tuple[str, ...]
+"""How patterns are written: one, or a list of which one must fit."""
+
+
+def matchers_of(written: Mapping[str, Patterns]) -> dict[str, tuple[str, ...]]:
+    """Matchers as they are used, of matchers as they are written."""
+    return {name: (given,) if isinstance(given, str) else given for name, given in written.items()}
 
 
 def labels_of(record: AlertRecord) -> dict[str, str]:

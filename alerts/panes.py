@@ -64,11 +64,15 @@ class EvidenceText:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The texts behind an alert: how many independent sources, how many copies, the strongest texts first."""
+    """The texts behind an alert: how many independent sources, how many copies, the strongest texts first.
+
+    `stories` are numbers of the newest negative stories, the same in every series of a book that holds them.
+    """
 
     sources: int
     copies: int
     texts: tuple[EvidenceText, ...]
+    stories: tuple[int, ...] = ()
 
 
 NO_EVIDENCE = Evidence(sources=0, copies=0, texts=())

@@ -16,7 +16,11 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
+from alerts.calendars import Period
 from alerts.durations import parse_duration_ms, parse_rate_per_day
+from alerts.inhibition import Inhibition
+from alerts.labels import BUILT_IN
+from alerts.routes import Route
 
 DEFAULT_SEVERITIES = {"warning": "1 per 30d", "high": "1 per 1y", "critical": "1 per 10y"}
 
@@ -48,7 +52,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     `series` are shell patterns on series keys (`topic:*`, `company:XOM`, `company:*|topic:*`), `exclude` takes some
     out again; `windows` of the book, all when empty; `max_false_alarms` the bearable rate per series; `severities`
     the same rate for each severity, mildest first; `min_negative` negative texts and `min_sources` independent
-    sources are the least that an alert must rest on; `slow` also watches for slow deterioration.
+    sources are the least that an alert must rest on; `slow` also watches for slow deterioration. While one of the
+    calendars `mute` holds, nobody is told of its alerts.
     """
 
     name: str
@@ -61,6 +66,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     min_sources: int = 1
     slow: bool = True
     labels: dict[str, str] = msgspec.field(default_factory=dict)
+    mute: tuple[str, ...] = ()
     life: Life = Life()
 
     def selects(self, series: str) -> bool:
@@ -98,10 +104,16 @@ class Learning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All rules of a book. `language` is that of `line` and `paragraph` in the records."""
+    """All rules of a book, and who is told of their alerts, when and how.
+
+    `language` is that of the sentences in records and notifications.
+    """
 
     rules: tuple[Rule, ...] = (Rule(name="negative-surge"),)
     learning: Learning = Learning()
+    route: Route = Route()
+    inhibit: tuple[Inhibition, ...] = ()
+    calendars: dict[str, tuple[Period, ...]] = {}
     language: Literal["en", "zh"] = "en"
 
     @classmethod
@@ -128,6 +140,15 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             return cls.from_mapping(mapping)
         except RulesError as error:
             raise RulesError(f"{path}: {error}") from error
+
+    @property
+    def severities(self) -> tuple[str, ...]:
+        """Every severity of the rules, mildest first."""
+        rates: dict[str, float] = {}
+        for rule in self.rules:
+            for name, rate in rule.severity_rates:
+                rates.setdefault(name, rate)
+        return tuple(sorted(rates, key=lambda name: -rates[name]))
 
     @property
     def version_id(self) -> str:
@@ -157,6 +178,44 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                     parse_rate_per_day(rate)
                 except ValueError as error:
                     raise RulesError(f"{where}.{field}: {error}") from error
+            self._check_calendars(rule.mute, f"{where}.mute")
+            _check_labels(rule.labels, where)
+        self._check_telling()
+
+    def _check_telling(self) -> None:
+        """Check routes, inhibition and calendars."""
+        for name, periods in self.calendars.items():
+            for period in periods:
+                if (problem := period.problem()) is not None:
+                    raise RulesError(f"calendars.{name}: {problem}")
+        for where, route in self.route.walk():
+            for field in ("group_wait", "group_interval", "repeat_interval"):
+                if (text := getattr(route, field)) is not None:
+                    _check_duration(text, f"{where}.{field}")
+            self._check_calendars(route.mute or (), f"{where}.mute")
+            self._check_calendars(route.active or (), f"{where}.active")
+            for name in (*route.match, *(route.group_by or ())):
+                self._check_label(name, where)
+        if self.route.match:
+            raise RulesError("route.match: the outermost route takes every alert; put matchers on routes inside it")
+        for rule in self.inhibit:
+            for name in (*rule.source, *rule.target, *rule.equal):
+                self._check_label(name, f"inhibit.{rule.name}")
+
+    def _check_calendars(self, names: tuple[str, ...], where: str) -> None:
+        for name in names:
+            if name not in self.calendars:
+                near = difflib.get_close_matches(name, self.calendars, n=1, cutoff=0.0)
+                hint = f"; did you mean {near[0]!r}?" if near else "; there are no calendars"
+                raise RulesError(f"{where}: no calendar is called {name!r}{hint}")
+
+    def _check_label(self, name: str, where: str) -> None:
+        known = list(dict.fromkeys((*BUILT_IN, *(label for rule in self.rules for label in rule.labels))))
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise RulesError(
+                f"{where}: no alert has a label {name!r}; did you mean {near!r}? known: {', '.join(known)}"
+            )
 
 
 def _check_duration(text: str, where: str) -> None:
@@ -166,19 +225,45 @@ def _check_duration(text: str, where: str) -> None:
         raise RulesError(f"{where}: {error}") from error
 
 
-_SECTIONS: dict[str, type] = {"learning": Learning, "life": Life}
+def _check_labels(labels: Mapping[str, str], where: str) -> None:
+    for name in labels:
+        if name in BUILT_IN:
+            raise RulesError(f"{where}.labels: every alert has a label {name!r} of its own; choose another name")
 
 
-def _check_keys(mapping: Mapping[str, Any], struct: type, where: str) -> None:
+_PARTS: dict[tuple[type, str], type] = {
+    (RuleSet, "rules"): Rule,
+    (RuleSet, "learning"): Learning,
+    (RuleSet, "route"): Route,
+    (RuleSet, "inhibit"): Inhibition,
+    (RuleSet, "calendars"): Period,
+    (Rule, "life"): Life,
+    (Route, "routes"): Route,
+}
+"""The struct that a key holds: one, a list of them, or lists of them by name."""
+
+
+def _check_keys(mapping: Any, struct: type, where: str) -> None:
+    """Name the first key in `mapping` and its parts that is unknown, and the nearest known one."""
+    if not isinstance(mapping, Mapping):
+        raise RulesError(f"{where}: expected a mapping, found {type(mapping).__name__}")
     known = [field.encode_name for field in msgspec.structs.fields(struct)]
     for key, value in mapping.items():
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
             raise RulesError(f"{where}: unknown key {key!r}; did you mean {near[0]!r}? known keys: {', '.join(known)}")
-        if key in _SECTIONS and isinstance(value, Mapping):
-            _check_keys(value, _SECTIONS[key], f"{where}.{key}")
-        if struct is RuleSet and key == "rules" and isinstance(value, list):
-            for number, item in enumerate(value):
-                if not isinstance(item, Mapping):
-                    raise RulesError(f"rules[{number}]: expected a mapping, found {type(item).__name__}")
-                _check_keys(item, Rule, f"rules[{item.get('name', number)}]")
+        part = _PARTS.get((struct, key))
+        if part is Period and isinstance(value, Mapping):
+            for name, periods in value.items():
+                _check_parts(periods, part, f"calendars.{name}")
+        elif part is not None:
+            _check_parts(value, part, key if struct is RuleSet else f"{where}.{key}")
+
+
+def _check_parts(value: Any, part: type, where: str) -> None:
+    if not isinstance(value, list):
+        _check_keys(value, part, where)
+        return
+    for number, item in enumerate(value):
+        name = item.get("name", number) if isinstance(item, Mapping) else number
+        _check_keys(item, part, f"{where}[{name}]")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Final, Protocol
 
-from alerts.engine import AlertEngine
+from alerts.desk import Desk
 from alerts.notifications import Notification
 from alerts.records import AlertRecord
 from streamer.blocks import DigestBlock
@@ -59,8 +59,8 @@ class BacktestOutput:
 def new_watch(config: Config, book: BookSettings) -> Watch:
     """The watch of a configured book, with nothing taken in. Raises `alerts.rules.RulesError`."""
     settings = WatchSettings.of(config, book)
-    engine = AlertEngine(book_rules(book), book=book.name, pane_ms=settings.pane_ms, windows_ms=settings.windows_ms)
-    return Watch(settings, engine)
+    desk = Desk(book_rules(book), book=book.name, pane_ms=settings.pane_ms, windows_ms=settings.windows_ms)
+    return Watch(settings, desk)
 
 
 class Backtest:

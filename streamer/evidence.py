@@ -19,6 +19,10 @@ from streamer.state_chunks import pack, unpack
 TEXTS = 5
 """Texts in one piece of evidence."""
 
+STORIES = 128
+"""Stories by which alerts are told to rest on the same ones."""
+
+_LIKELY = 0.5
 _COLUMNS = ("id", "excerpt", "url", "source")
 
 
@@ -140,6 +144,18 @@ class EvidenceStore:
             self._pages[page].evidence_text(text, copies_of(int(self._pages[page].story[text])))
             for _, page, text in sorted(found)[:TEXTS]
         )
+
+    def stories(self, series: int, first: int, last: int) -> tuple[int, ...]:
+        """Numbers, ascending, of the newest negative stories of a series in the panes from `first` up to `last`."""
+        found: list[NDArray[np.int64]] = []
+        for page in self._pages:
+            if page.pane[-1] < first or page.pane[0] >= last:
+                continue
+            entries = (page.series == series) & (page.pane >= first) & (page.pane < last)
+            texts = page.text[entries]
+            found.append(page.story[texts[page.negative[texts] > _LIKELY]])
+        numbers = np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+        return tuple(numbers[-STORIES:].tolist())
 
     def chunks(self) -> dict[str, bytes]:
         """The pages as chunks of a snapshot; a page keeps its name and bytes."""

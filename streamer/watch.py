@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from alerts.engine import AlertEngine
+from alerts.desk import Desk
 from alerts.notifications import Notification
 from alerts.panes import ClosedPane, Evidence
 from alerts.records import AlertRecord
@@ -77,9 +77,9 @@ class WatchOutput:
 class Watch:
     """The state of one book."""
 
-    def __init__(self, settings: WatchSettings, engine: AlertEngine) -> None:
+    def __init__(self, settings: WatchSettings, desk: Desk) -> None:
         self.settings = settings
-        self.engine = engine
+        self.desk = desk
         self.clock = BookClock()
         self.counts = WatchCounts()
         self.source_counts = Counts()
@@ -157,13 +157,13 @@ class Watch:
         chunks |= self._novelty.chunks()
         chunks |= self._sums.chunks(self.settings.slot_panes)
         chunks |= self._evidence.chunks()
-        chunks |= {f"engine/{name}": data for name, data in self.engine.snapshot().items()}
+        chunks |= {f"desk/{name}": data for name, data in self.desk.snapshot().items()}
         return chunks
 
     @classmethod
-    def restore(cls, settings: WatchSettings, engine: AlertEngine, chunks: Mapping[str, bytes]) -> Watch:
-        """The watch whose `snapshot` was `chunks`; `engine` is a new one. Raises StateError."""
-        watch = cls(settings, engine)
+    def restore(cls, settings: WatchSettings, desk: Desk, chunks: Mapping[str, bytes]) -> Watch:
+        """The watch whose `snapshot` was `chunks`; `desk` is a new one. Raises StateError."""
+        watch = cls(settings, desk)
         try:
             watch._take_over(dict(chunks))
         except KeyError as error:
@@ -201,8 +201,8 @@ class Watch:
         self._novelty.restore(chunks)
         self._sums.restore(chunks)
         self._evidence.restore(chunks)
-        prefix = "engine/"
-        self.engine.restore({name[len(prefix) :]: data for name, data in chunks.items() if name.startswith(prefix)})
+        prefix = "desk/"
+        self.desk.restore({name[len(prefix) :]: data for name, data in chunks.items() if name.startswith(prefix)})
 
     @property
     def _closed_pane(self) -> int | None:
@@ -263,12 +263,12 @@ class Watch:
         forgotten = self.series.forget_before(first - retained)
         if forgotten:
             self._sums.advance(first)
-            self.engine.drop_series(forgotten)
+            self.desk.drop_series(forgotten)
 
     def _pass_quiet_panes(self, end: int, output: WatchOutput) -> None:
-        """Show the engine the panes before `end` that had no documents, as long as an alert is live."""
+        """Show the desk the panes before `end` that had no documents, as long as an alert is live."""
         nothing = np.empty(0, dtype=np.int64)
-        while self.engine.is_live() and self._sums.end is not None and self._sums.end < end:
+        while self.desk.is_live() and self._sums.end is not None and self._sums.end < end:
             pane = self._sums.end
             self._sums.add(pane, nothing, np.empty((0, 10), dtype=np.int64))
             self._observe(pane, nothing, np.empty((0, 10), dtype=np.int64), output)
@@ -329,7 +329,9 @@ class Watch:
     def _observe(self, pane: int, series: NDArray[np.int64], counts: NDArray[np.int64], output: WatchOutput) -> None:
         pane_ms, keys = self.settings.pane_ms, self.series.keys
         closed = ClosedPane(pane * pane_ms, (pane + 1) * pane_ms, series, counts, self._sums.sums(len(keys)), keys)
-        output.alerts += self.engine.observe(closed, self._evidence_of, self._model)
+        told = self.desk.observe(closed, self._evidence_of, self._model)
+        output.alerts += told.alerts
+        output.notifications += told.notifications
 
     def _evidence_of(self, series: int, start_ms: int, end_ms: int) -> Evidence:
         first, last = start_ms // self.settings.pane_ms, -(-end_ms // self.settings.pane_ms)
@@ -337,4 +339,5 @@ class Watch:
             sources=int(self._sources.count(np.array([series]), (first,))[0, 0]),
             copies=self._sums.copies(series, first, last),
             texts=self._evidence.strongest(series, first, last, self._novelty.copies_of),
+            stories=self._evidence.stories(series, first, last),
         )

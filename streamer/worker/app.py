@@ -11,7 +11,7 @@ from typing import Any, Final
 import faust
 import msgspec
 
-from alerts.engine import AlertEngine
+from alerts.desk import Desk
 from streamer.config import Config
 from streamer.kafka_client import COMPRESSION, client_arguments, faust_arguments
 from streamer.watch import Watch
@@ -66,9 +66,9 @@ def faust_app(config: Config) -> faust.App:
 
 
 def book_maker(
-    config: Config, status: WorkerStatus, engines: Callable[[int], AlertEngine]
+    config: Config, status: WorkerStatus, desks: Callable[[int], Desk]
 ) -> Callable[[int, StateTable], BookWatcher]:
-    """Makes the watcher of a book by its index. `engines` makes its alert engine, empty."""
+    """Makes the watcher of a book by its index. `desks` makes its desk, empty."""
     options = client_arguments(config.kafka, purpose="watch")
 
     def make(index: int, table: StateTable) -> BookWatcher:
@@ -82,8 +82,8 @@ def book_maker(
             status=status.book(settings.book),
             settings=settings_fingerprint(settings),
             rebuild=config.worker.unusable_state == "rebuild",
-            new_watch=lambda: Watch(settings, engines(index)),
-            restore_watch=lambda chunks: Watch.restore(settings, engines(index), chunks),
+            new_watch=lambda: Watch(settings, desks(index)),
+            restore_watch=lambda chunks: Watch.restore(settings, desks(index), chunks),
         )
 
     return make

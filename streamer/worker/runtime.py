@@ -15,7 +15,7 @@ from typing import Any, Final
 import faust
 from aiokafka.errors import KafkaError
 
-from alerts.engine import AlertEngine
+from alerts.desk import Desk
 from models.predictor import Predictor
 from streamer import __version__
 from streamer.config import Config
@@ -119,7 +119,7 @@ class Worker:
         if role == "score":
             app.producer_only = True
         else:
-            self._with_watcher(app, [self._engine_of(index, rule_set) for index, rule_set in enumerate(rules)])
+            self._with_watcher(app, [self._desk_of(index, rule_set) for index, rule_set in enumerate(rules)])
         log.info("starting as role %s", role)
         await app.start()
         self.status.release("worker")
@@ -149,16 +149,16 @@ class Worker:
             async def score(self) -> None:
                 await worker._keep_scoring(scorer)
 
-    def _with_watcher(self, app: faust.App, engines: list[Any]) -> None:
-        make = book_maker(self.config, self.status, lambda index: engines[index]())
+    def _with_watcher(self, app: faust.App, desks: list[Any]) -> None:
+        make = book_maker(self.config, self.status, lambda index: desks[index]())
         self._watcher = Watcher(app, self.config, self.status, make, self._fail)
         self._tasks.append(asyncio.create_task(self._watcher.keep_house()))
 
-    def _engine_of(self, index: int, rules: Any) -> Any:
+    def _desk_of(self, index: int, rules: Any) -> Any:
         book = self.config.books[index]
 
-        def make() -> AlertEngine:
-            return AlertEngine(rules, book=book.name, pane_ms=self.config.time.pane_ms, windows_ms=book.windows_ms)
+        def make() -> Desk:
+            return Desk(rules, book=book.name, pane_ms=self.config.time.pane_ms, windows_ms=book.windows_ms)
 
         return make
 

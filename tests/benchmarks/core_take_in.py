@@ -1,7 +1,7 @@
 """How fast a watch takes blocks in, and what it keeps: `python -m tests.benchmarks.core_take_in --help`.
 
 The documents are made up: three in ten are copies, each has a topic and up to two of the companies, favourites far
-more often than others. No alert engine, so that the figures are those of novelty, panes, windows and evidence.
+more often than others. No detection, so that the figures are those of novelty, panes, windows and evidence.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from time import perf_counter, process_time
 
 import numpy as np
 
-from alerts.engine import AlertEngine
+from alerts.desk import Desk
+from alerts.dispatch import Told
 from alerts.panes import ClosedPane, EvidenceOf
-from alerts.records import AlertRecord
 from alerts.rules import RuleSet
 from streamer.blocks import DigestBlock
 from streamer.ragged import Ragged
@@ -27,11 +27,11 @@ START_MS = 1_700_000_000_000
 ID_BYTES, EXCERPT_BYTES, SOURCES, TOPICS = 13, 100, 500, 20
 
 
-class SilentEngine(AlertEngine):
+class SilentDesk(Desk):
     """Says nothing and remembers nothing."""
 
-    def observe(self, pane: ClosedPane, evidence: EvidenceOf, model: str) -> list[AlertRecord]:
-        return []
+    def observe(self, pane: ClosedPane, evidence: EvidenceOf, model: str) -> Told:
+        return Told([], [])
 
     def is_live(self) -> bool:
         return False
@@ -115,8 +115,8 @@ def main() -> None:
         horizon_ms=round(options.horizon_hours * 3_600_000),
         windows_ms=(900_000, 3_600_000, round(options.window_hours * 3_600_000)),
     )
-    engine = SilentEngine(RuleSet(), book="main", pane_ms=settings.pane_ms, windows_ms=settings.windows_ms)
-    watch = Watch(settings, engine)
+    desk = SilentDesk(RuleSet(), book="main", pane_ms=settings.pane_ms, windows_ms=settings.windows_ms)
+    watch = Watch(settings, desk)
     taking = writing = 0.0
     records = 0
     tenth = options.documents // 10

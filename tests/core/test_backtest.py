@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -82,6 +82,18 @@ def test_a_surge_is_alerted_and_a_calm_stretch_is_not(results: tuple[Path, dict[
     assert fired[0]["sources"] > 1
 
 
+def test_the_surge_is_one_group_with_all_its_series(results: tuple[Path, dict[str, Any]]) -> None:
+    directory, metrics = results
+    told = [orjson.loads(line) for line in (directory / "out/notifications.jsonl").read_bytes().splitlines()]
+    assert metrics["notifications"] == {"records": len(told), "groups": len({each["group"] for each in told})}
+    surge = [each for each in told if any(alert["series"] == "all" for alert in each["alerts"])]
+    assert len({each["group"] for each in surge}) == 1
+    assert [each["sequence"] for each in surge] == list(range(1, len(surge) + 1))
+    members = {alert["series"] for alert in surge[0]["alerts"]}
+    assert "all" in members
+    assert any(series.startswith("topic:") for series in members)
+
+
 def test_windows_are_a_table_of_every_closed_pane(results: tuple[Path, dict[str, object]]) -> None:
     directory, metrics = results
     windows = pl.read_parquet(directory / "out/windows.parquet")
@@ -102,7 +114,8 @@ def test_the_same_input_gives_the_same_bytes_whatever_its_packing(
     packed.write_bytes(gzip.compress(b"\n\n".join(lines())))
     (tmp_path / "out").mkdir()
     run(str(packed), tmp_path / "out", Config(), StandIn())
-    assert (tmp_path / "out/alerts.jsonl").read_bytes() == (directory / "out/alerts.jsonl").read_bytes()
+    for name in ("alerts.jsonl", "notifications.jsonl"):
+        assert (tmp_path / "out" / name).read_bytes() == (directory / "out" / name).read_bytes()
 
 
 def test_books_of_other_windows_share_one_table(tmp_path: Path) -> None:

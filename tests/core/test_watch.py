@@ -19,7 +19,7 @@ from tests.core import worlds
 from tests.core.worlds import (
     LATENESS_MS,
     START_MS,
-    ChattyEngine,
+    ChattyDesk,
     blocks_of,
     examples,
     new_watch,
@@ -178,16 +178,16 @@ def test_damaged_or_incomplete_snapshots_are_refused() -> None:
     )
     chunks = watch.snapshot()
     for name in chunks:
-        if name.startswith("engine/"):
+        if name.startswith("desk/"):
             continue
         damaged = chunks[name][:-1] + bytes([chunks[name][-1] ^ 1])
         with pytest.raises(StateError):
-            Watch.restore(BOOK, ChattyEngine(BOOK), chunks | {name: damaged})
+            Watch.restore(BOOK, ChattyDesk(BOOK), chunks | {name: damaged})
     without = {name: data for name, data in chunks.items() if name != "series"}
     with pytest.raises(StateError, match="incomplete"):
-        Watch.restore(BOOK, ChattyEngine(BOOK), without)
+        Watch.restore(BOOK, ChattyDesk(BOOK), without)
     with pytest.raises(StateError, match="pane_ms"):
-        Watch.restore(worlds.settings(pane_ms=30_000), ChattyEngine(BOOK), chunks)
+        Watch.restore(worlds.settings(pane_ms=30_000), ChattyDesk(BOOK), chunks)
 
 
 def naive(world: list[list[SourceRecord]], outputs: list[WatchOutput]) -> pl.DataFrame:

@@ -12,7 +12,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from alerts.engine import AlertEngine
+from alerts.desk import Desk
+from alerts.dispatch import Told
 from alerts.panes import ClosedPane, EvidenceOf
 from alerts.rules import RuleSet
 from streamer.blocks import DigestBlock
@@ -98,7 +99,7 @@ def settings(**changes: object) -> WatchSettings:
 
 @dataclass(frozen=True)
 class Remark:
-    """What the chatty engine says of a series in a pane."""
+    """What the chatty desk says of a series in a pane."""
 
     text: str
 
@@ -107,7 +108,7 @@ class Remark:
         return self.text.encode()
 
 
-class ChattyEngine(AlertEngine):
+class ChattyDesk(Desk):
     """Says everything it is shown, evidence included, and stays live for `LIVE_MS` after any documents."""
 
     LIVE_MS = 240_000
@@ -118,15 +119,15 @@ class ChattyEngine(AlertEngine):
         self.seen_until_ms = 0
         self.dropped: list[int] = []
 
-    def observe(self, pane: ClosedPane, evidence: EvidenceOf, model: str) -> list[Any]:
+    def observe(self, pane: ClosedPane, evidence: EvidenceOf, model: str) -> Told:
         if len(pane.ids):
             self.live_until_ms = pane.end_ms + self.LIVE_MS
         self.seen_until_ms = pane.end_ms
-        remarks = [Remark(f"{pane.start_ms} {pane.windows[:, :, :2].sum(axis=1).tolist()} {self.dropped}")]
+        remarks: list[Any] = [Remark(f"{pane.start_ms} {pane.windows[:, :, :2].sum(axis=1).tolist()} {self.dropped}")]
         for number, counts in zip(pane.ids.tolist(), pane.counts.tolist(), strict=True):
             said = evidence(number, pane.end_ms - 120_000, pane.end_ms)
             remarks.append(Remark(f"{number} {pane.keys[number]} {counts} {said} {model}"))
-        return remarks
+        return Told(remarks, [])
 
     def is_live(self) -> bool:
         return self.seen_until_ms < self.live_until_ms
@@ -142,8 +143,8 @@ class ChattyEngine(AlertEngine):
 
 
 def new_watch(book: WatchSettings) -> Watch:
-    """A watch with a chatty engine."""
-    return Watch(book, ChattyEngine(book))
+    """A watch with a chatty desk."""
+    return Watch(book, ChattyDesk(book))
 
 
 def run(
@@ -166,4 +167,4 @@ def said(outputs: Sequence[WatchOutput]) -> list[bytes]:
 def restored(watch: Watch) -> Watch:
     """A copy of a watch by way of its snapshot."""
     chunks: Mapping[str, bytes] = watch.snapshot()
-    return Watch.restore(watch.settings, ChattyEngine(watch.settings), chunks)
+    return Watch.restore(watch.settings, ChattyDesk(watch.settings), chunks)

@@ -62,7 +62,7 @@ def test_every_schema_is_a_valid_schema() -> None:
         assert schema["$id"] == f"urn:bearwire:schema:{name}:{version}"
 
 
-def test_windows_and_alerts_are_as_described() -> None:
+def test_windows_alerts_and_notifications_are_as_described() -> None:
     config = Config(books=(BookSettings(windows=(900.0, 3600.0), rules=RULES, company_topics=True),))
     test = Backtest(config, WordScorer(), source="stream")
     output = test.take(0, [SourceRecord(n, None, None, orjson.dumps(fields)) for n, fields in enumerate(stream())])
@@ -75,6 +75,10 @@ def test_windows_and_alerts_are_as_described() -> None:
     assert {alert.change for alert in alerts} >= {"fired"}
     for alert in alerts:
         check("alert", orjson.loads(alert.encode()))
+    notifications = output.notifications + final.notifications
+    assert {alert.series for told in notifications for alert in told.alerts} >= {"all", "company:NRVL"}
+    for told in notifications:
+        check("notification", orjson.loads(told.encode()))
 
 
 def test_scores_late_documents_and_dead_letters_are_as_described() -> None:
