@@ -1,62 +1,58 @@
-"""The model in service, and how another takes its place without a text lost or scored twice.
+"""The models in service, and how others take their place without a text lost or scored twice.
 
-A new bundle is verified, loaded and warmed beside the old one while that goes on serving; then one
-assignment puts it in place. A batch that has begun finishes with the model it began with. Whatever is wrong
-with the new bundle is raised to whoever asked for it, and the old model stays.
+New bundles are verified, loaded and warmed beside the old ones while those go on serving; then one assignment puts
+them in place. A batch that has begun finishes with the models it began with. Whatever is wrong with the new ones is
+raised to whoever asked for them, and the old ones stay.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import NamedTuple
 
-from models.bundle import Bundle, BundleError
-from models.predictor import Predictions, Predictor
+import numpy as np
+from numpy.typing import NDArray
 
-
-class Scored(NamedTuple):
-    """Probabilities of one batch, and the version of the one model that gave them all."""
-
-    predictions: Predictions
-    version_id: str
+from models.bundle import BundleError
+from models.model_set import Answer, ModelSet
+from models.shadow import ShadowQueue
 
 
 class ModelService:
-    """Serves one model at a time. All methods may be called from any thread.
+    """Serves one set of models at a time. All methods may be called from any thread.
 
-    `make` turns a verified bundle into a predictor with the settings of this deployment, as in
-    `ModelService(bundle, lambda bundle: Predictor(bundle, provider="cpu"))`.
+    `shadow` is offered every text that was scored, and its score.
     """
 
-    def __init__(self, bundle: Bundle, make: Callable[[Bundle], Predictor]) -> None:
-        self._make = make
-        self._current = make(bundle)
+    def __init__(self, models: ModelSet, shadow: ShadowQueue | None = None) -> None:
+        self.shadow = shadow
+        self._current = models
         self._current.warm_up()
         self._loading = threading.Lock()
 
     @property
-    def predictor(self) -> Predictor:
-        """The predictor in service now. Take it once for all that belongs to one batch."""
+    def models(self) -> ModelSet:
+        """The models in service now. Take it once for all that belongs to one batch."""
         return self._current
 
-    def predict(self, texts: Sequence[str]) -> Scored:
-        """Score a batch with the model in service when it begins."""
-        predictor = self._current
-        return Scored(predictor.predict(texts), predictor.version_id)
+    def predict(self, texts: Sequence[str], routes: NDArray[np.int32] | None = None) -> Answer:
+        """Score a batch with the models in service when it begins."""
+        answer = self._current.predict(texts, routes)
+        if self.shadow is not None:
+            self.shadow.offer(texts, answer.probabilities)
+        return answer
 
-    def swap(self, path: Path) -> str:
-        """Put the bundle at `path` in service and return its version; blocks until it is warm.
+    def swap(self, load: Callable[[], ModelSet]) -> str:
+        """Put the models that `load` gives in service and return their version; blocks until they are warm.
 
-        Raises BundleError or ProviderError where it cannot be loaded, or where it answers other tasks or
-        labels than the model in service, whose readers expect those; the model in service stays.
+        Raises what `load` raises, and BundleError where they answer other tasks or labels than those in service,
+        whose readers expect them; the models in service stay.
         """
         with self._loading:
-            successor = self._make(Bundle.load(path))
+            successor = load()
             if successor.labels != self._current.labels:
                 raise BundleError(
-                    f"{path} has the tasks and labels {successor.labels}, the model in service has "
+                    f"{successor.version_id} has the tasks and labels {successor.labels}, the model in service has "
                     f"{self._current.labels}; restart the worker to change them"
                 )
             successor.warm_up()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
-from models.predictor import Predictions, Predictor
+from models.predictor import Predictor
+
+Probabilities = Mapping[str, NDArray[np.float32]]
 
 
 class Agreement(Struct, frozen=True):
@@ -41,11 +45,11 @@ class Shadow:
         with self._lock:
             return dict(self._agreement)
 
-    def observe(self, texts: Sequence[str], served: Predictions) -> None:
+    def observe(self, texts: Sequence[str], served: Probabilities) -> None:
         """Score `texts` with the candidate and add the comparison with what was served for them."""
         shadowed = self.candidate.predict(texts).probabilities
         for task in self.agreement:
-            one, other = served.probabilities[task], shadowed[task]
+            one, other = served[task], shadowed[task]
             agreed = int((one.argmax(axis=1) == other.argmax(axis=1)).sum())
             difference = float(np.abs(one - other).sum()) / 2
             with self._lock:
@@ -53,3 +57,47 @@ class Shadow:
                 self._agreement[task] = Agreement(
                     so_far.texts + len(texts), so_far.agreed + agreed, so_far.difference_sum + difference
                 )
+
+
+class ShadowQueue:
+    """Lets a shadow score in a thread of its own, behind the model in service.
+
+    At most `waiting` batches wait for it; what comes beyond that is counted in `skipped` (texts) and not compared,
+    so that a slow candidate never holds back the stream. `failure` says why it has ended, if it has.
+    """
+
+    def __init__(self, shadow: Shadow, *, waiting: int = 8) -> None:
+        self.shadow = shadow
+        self.skipped = 0
+        self.failure: str | None = None
+        self._queue: queue.Queue[tuple[Sequence[str], Probabilities] | None] = queue.Queue(waiting)
+        self._thread = threading.Thread(target=self._run, name="bearwire-shadow", daemon=True)
+        self._thread.start()
+
+    def offer(self, texts: Sequence[str], served: Probabilities) -> None:
+        """Compare these texts when there is room for them. Never blocks."""
+        if not texts:
+            return
+        try:
+            if self.failure is None:
+                self._queue.put_nowait((texts, served))
+                return
+        except queue.Full:
+            pass
+        self.skipped += len(texts)
+
+    def close(self) -> None:
+        """Compare what waits, then end."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if self.failure is not None:
+                self.skipped += len(item[0])
+                continue
+            try:
+                self.shadow.observe(*item)
+            except Exception as error:  # whatever ails the candidate must not reach the stream; the metrics tell
+                self.failure = f"{type(error).__name__}: {error}"
+                self.skipped += len(item[0])

@@ -12,14 +12,16 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Final, Protocol
+from typing import Final
 
 from alerts.desk import Desk
 from alerts.notifications import Notification
 from alerts.records import AlertRecord
+from models.model_set import Answer
 from streamer.blocks import DigestBlock
 from streamer.config import BookSettings, Config
 from streamer.config_rules import book_rules
+from streamer.model import TextScorer, language_rules
 from streamer.records import Counts, DeadLetter, SourceRecord
 from streamer.scoring import PartitionScorer, Prepared
 from streamer.selection import BookSelection, Selector
@@ -29,21 +31,6 @@ from streamer.watermark import PartitionClock
 from streamer.window_records import WindowRows
 
 IN_FLIGHT: Final = 2
-
-
-class TextScorer(Protocol):
-    """What `models.predictor.Predictor` offers, and recorded scores may."""
-
-    @property
-    def version_id(self) -> str:
-        """The model's id in every record."""
-
-    @property
-    def labels(self) -> Mapping[str, tuple[str, ...]]:
-        """Task to its labels."""
-
-    def predict(self, texts: Sequence[str]) -> Any:
-        """`.probabilities`: task to float32[n_texts, n_labels]."""
 
 
 @dataclass(slots=True)
@@ -66,13 +53,20 @@ def new_watch(config: Config, book: BookSettings) -> Watch:
 class Backtest:
     """A run over the `partitions` partitions of a source. `take` records in order of their offsets, then `finish`."""
 
-    def __init__(self, config: Config, scorer: TextScorer, *, source: str, partitions: int = 1) -> None:
+    def __init__(
+        self,
+        config: Config,
+        scorer: TextScorer,
+        *,
+        source: str,
+        partitions: int = 1,
+    ) -> None:
         self.watches = [new_watch(config, book) for book in config.books]
         self.counts = Counts()
         self.model_seconds = 0.0
         self._predict = scorer.predict
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="bearwire-model")
-        self._waiting: deque[tuple[PartitionScorer, Prepared, Future[Any]]] = deque()
+        self._waiting: deque[tuple[PartitionScorer, Prepared, Future[Answer]]] = deque()
         books = [
             BookSelection(
                 book.name,
@@ -85,6 +79,7 @@ class Backtest:
             )
             for book in config.books
         ]
+        languages = language_rules(config.model)
         self._scorers = [
             PartitionScorer(
                 source,
@@ -95,6 +90,8 @@ class Backtest:
                 limits=config.document_limits,
                 labels=scorer.labels,
                 model=scorer.version_id,
+                languages=languages,
+                skip_unserved=config.model.other_languages == "skip",
             )
             for partition in range(partitions)
         ]
@@ -104,7 +101,7 @@ class Backtest:
         if records:
             scorer = self._scorers[partition]
             prepared = scorer.prepare(records)
-            self._waiting.append((scorer, prepared, self._pool.submit(self._timed, prepared.texts)))
+            self._waiting.append((scorer, prepared, self._pool.submit(self._timed, prepared)))
         return self._drain(IN_FLIGHT)
 
     def finish(self) -> BacktestOutput:
@@ -119,17 +116,17 @@ class Backtest:
         """Give the model's thread back; nothing may be taken after it."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _timed(self, texts: Sequence[str]) -> Any:
+    def _timed(self, prepared: Prepared) -> Answer:
         started = perf_counter()
-        predictions = self._predict(texts)
+        answer = self._predict(prepared.texts, prepared.routes)
         self.model_seconds += perf_counter() - started
-        return predictions
+        return answer
 
     def _drain(self, leave: int) -> BacktestOutput:
         output = BacktestOutput()
         while len(self._waiting) > leave:
             scorer, prepared, future = self._waiting.popleft()
-            batch = scorer.finish(prepared, future.result().probabilities)
+            batch = scorer.finish(prepared, future.result())
             self.counts = self.counts.plus(batch.counts)
             output.dead += batch.dead
             for book, blocks in batch.blocks.items():

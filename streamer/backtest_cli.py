@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import click
 import msgspec
 
-from streamer.backtest import Backtest, BacktestOutput, TextScorer
+from streamer.backtest import Backtest, BacktestOutput
 from streamer.backtest_files import (
     METRICS,
     REJECTS,
@@ -30,7 +30,7 @@ from streamer.config_rules import book_rules
 from streamer.documents import Rejection
 from streamer.escaping import escaped
 from streamer.lines import Line
-from streamer.model import load_predictor
+from streamer.model import TextScorer, load_models
 from streamer.progress import progress_line
 from streamer.records import SourceRecord
 from streamer.sources import SourceError, open_source
@@ -57,8 +57,9 @@ def backtest(source: str, output: Path, bundle: str | None, config: Config) -> N
     windows.parquet (every closed pane), metrics.json and rejects.jsonl (lines that hold no document). The
     directory appears when all is done, or not at all.
     """
-    settings = msgspec.structs.replace(config.model, bundle=bundle) if bundle else config.model
-    scorer = load_predictor(settings)
+    if bundle:
+        config = msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, bundle=bundle))
+    scorer = load_models(config.model)
     try:
         with result_directory(output) as directory:
             metrics = run(source, directory, config, scorer)
@@ -189,6 +190,7 @@ class _Results:
                 "scored": counts.scored,
                 "late": counts.late,
                 "dead": counts.dead,
+                "skipped": counts.skipped,
                 "duplicates": max(watch.counts.duplicates for watch in test.watches),
             },
             "alerts": self._alerts.close(),

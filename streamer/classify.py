@@ -10,33 +10,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from models.model_set import Answer
 from streamer.documents import DocumentLimits, Rejection, ScoringText, parse_scoring_text
+from streamer.languages import NO_MODEL, LanguageRules, unserved
 from streamer.lines import Chunk, Line
+from streamer.model import TextScorer
 
 CHUNK_LINES: Final = 1024
 CHUNK_BYTES: Final = 8 << 20
 IN_FLIGHT: Final = 2
-
-
-class Scorer(Protocol):
-    """What `models.predictor.Predictor` offers."""
-
-    @property
-    def version_id(self) -> str:
-        """The model's id in every output line."""
-
-    @property
-    def labels(self) -> Mapping[str, tuple[str, ...]]:
-        """Task to its labels."""
-
-    def predict(self, texts: Sequence[str]) -> Any:
-        """`.probabilities`: task to float32[n_texts, n_labels]."""
 
 
 class Rejected(NamedTuple):
@@ -71,9 +59,10 @@ class Tally:
 
 def classify_chunks(
     chunks: Iterable[Chunk],
-    scorer: Scorer,
+    scorer: TextScorer,
     limits: DocumentLimits,
     *,
+    languages: LanguageRules = LanguageRules(),  # noqa: B008 - has no state
     write: Callable[[bytes], object],
     reject: Callable[[Rejected], object],
     progress: Callable[[Tally], object],
@@ -83,29 +72,32 @@ def classify_chunks(
     `write` takes the output of whole chunks, `reject` one bad line, `progress` is called after each chunk.
     """
     tally = Tally()
-    waiting: deque[tuple[list[str], Future[Any]]] = deque()
+    waiting: deque[tuple[list[ScoringText], NDArray[np.int32], Future[Answer]]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="bearwire-classify") as pool:
 
         def drain(leave: int) -> None:
             while len(waiting) > leave:
-                ids, future = waiting.popleft()
-                write(b"".join(output_lines(ids, future.result().probabilities, scorer)))
-                tally.scored += len(ids)
+                texts, routes, future = waiting.popleft()
+                write(b"".join(output_lines([text.id for text in texts], future.result(), scorer.labels, routes)))
+                tally.scored += len(texts)
                 progress(tally)
 
         try:
             for chunk in chunks:
                 texts: list[ScoringText] = []
+                ways: list[int] = []
                 for line in chunk.lines:
-                    parsed = parse_line(line, limits)
+                    parsed = parse_line(line, limits, languages)
                     if isinstance(parsed, Rejection):
                         tally.rejected += 1
                         reject(Rejected(line, parsed))
                     else:
-                        texts.append(parsed)
+                        texts.append(parsed[0])
+                        ways.append(parsed[1])
                 if texts:
-                    future = pool.submit(scorer.predict, [text.scored_text for text in texts])
-                    waiting.append(([text.id for text in texts], future))
+                    routes = np.array(ways, np.int32)
+                    future = pool.submit(scorer.predict, [text.scored_text for text in texts], routes)
+                    waiting.append((texts, routes, future))
                 drain(0 if chunk.source_waits else IN_FLIGHT)
             drain(0)
         except BaseException:
@@ -114,30 +106,38 @@ def classify_chunks(
     return tally
 
 
-def parse_line(line: Line, limits: DocumentLimits) -> ScoringText | Rejection:
-    """The text of a line; the line's number stands in for a missing id."""
+def parse_line(line: Line, limits: DocumentLimits, languages: LanguageRules) -> tuple[ScoringText, int] | Rejection:
+    """The text of a line and the route to its model; the line's number stands in for a missing id."""
     if line.truncated:
         return Rejection("message_too_large", f"the line is longer than {len(line.value)} bytes")
-    return parse_scoring_text(line.value, default_id=str(line.number), limits=limits)
+    parsed = parse_scoring_text(line.value, default_id=str(line.number), limits=limits)
+    if isinstance(parsed, Rejection):
+        return parsed
+    route = languages.route(parsed.lang, parsed.scored_text)
+    if route == NO_MODEL:
+        return unserved(languages.language(parsed.lang, parsed.scored_text))
+    return parsed, route
 
 
 def output_lines(
-    ids: Sequence[str], probabilities: Mapping[str, NDArray[np.float32]], scorer: Scorer
+    ids: Sequence[str], answer: Answer, every: Mapping[str, tuple[str, ...]], routes: NDArray[np.int32]
 ) -> Iterator[bytes]:
     """One line of JSON per id: `id`, `sentiment` {label: p}, `topic` (any task) {label, score, scores}, `model`."""
+    probabilities = answer.probabilities
+    models = [answer.versions[route] for route in routes.tolist()]
     rows = {task: np.round(values.astype(np.float64), 6).tolist() for task, values in probabilities.items()}
     best = {task: values.argmax(axis=1).tolist() for task, values in probabilities.items()}
     others = [task for task in rows if task != "sentiment"]
     for row, identity in enumerate(ids):
         record: dict[str, Any] = {"id": identity}
         if "sentiment" in rows:
-            record["sentiment"] = dict(zip(scorer.labels["sentiment"], rows["sentiment"][row], strict=True))
+            record["sentiment"] = dict(zip(every["sentiment"], rows["sentiment"][row], strict=True))
         for task in others:
-            values, place, labels = rows[task][row], best[task][row], scorer.labels[task]
+            values, place, labels = rows[task][row], best[task][row], every[task]
             record[task] = {
                 "label": labels[place],
                 "score": values[place],
                 "scores": dict(zip(labels, values, strict=True)),
             }
-        record["model"] = scorer.version_id
+        record["model"] = models[row]
         yield orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)

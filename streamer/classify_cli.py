@@ -17,7 +17,7 @@ from streamer.classify import CHUNK_BYTES, CHUNK_LINES, Rejected, Tally, classif
 from streamer.cli_options import config_options
 from streamer.config import Config
 from streamer.escaping import escaped
-from streamer.model import load_predictor
+from streamer.model import language_rules, load_models
 from streamer.progress import progress_line
 from streamer.sources import open_source
 
@@ -41,7 +41,7 @@ def classify(source: str, output: str, rejects: str | None, bundle: str | None, 
     """
     _refuse_overwriting(source, output, rejects)
     settings = msgspec.structs.replace(config.model, bundle=bundle) if bundle else config.model
-    scorer = load_predictor(settings)
+    scorer = load_models(settings)
     shown = 0
     with ExitStack() as stack:
         lines = stack.enter_context(open_source(source))
@@ -72,6 +72,7 @@ def classify(source: str, output: str, rejects: str | None, bundle: str | None, 
             lines.chunks(CHUNK_LINES, CHUNK_BYTES),
             scorer,
             config.document_limits,
+            languages=language_rules(settings),
             write=write,
             reject=reject,
             progress=progress,

@@ -135,6 +135,13 @@ class TopicsSettings(Section, frozen=True, kw_only=True):
     ] = 0
 
 
+class ModelRoute(Section, frozen=True, kw_only=True):
+    """A model of its own for some languages."""
+
+    languages: Annotated[Names, Meta(min_length=1, description="Language tags, such as `zh` or `de`.")]
+    bundle: Annotated[FilePath, Meta(description="The directory of the bundle that reads them.")]
+
+
 class ModelSettings(Section, frozen=True, kw_only=True):
     """The model and what it runs on."""
 
@@ -152,6 +159,31 @@ class ModelSettings(Section, frozen=True, kw_only=True):
     cache_entries: Annotated[
         int, Meta(ge=0, le=100_000_000, description="Texts whose scores are remembered; 0 switches it off.")
     ] = 65_536
+    long_texts: Annotated[
+        Literal["truncate", "chunks"],
+        Meta(description="Judge a long text by its beginning, or score it in overlapping chunks and combine them."),
+    ] = "truncate"
+    routes: Annotated[
+        tuple[ModelRoute, ...], Meta(description="Models for some languages, beside `bundle` for all others.")
+    ] = ()
+    other_languages: Annotated[
+        Literal["default", "dead_letter", "skip"],
+        Meta(
+            description="What becomes of a text in a language that no bundle is made for: `bundle` reads it anyway, "
+            "it becomes a dead letter, or it is only counted."
+        ),
+    ] = "default"
+    detect_language: Annotated[
+        bool,
+        Meta(
+            description="Tell the language of a document without `lang` by its text, where it matters; "
+            "needs the extra `languages`."
+        ),
+    ] = True
+    shadow: Annotated[
+        FilePath | None,
+        Meta(description="A candidate bundle that scores the same texts; only how far it agrees is published."),
+    ] = None
 
 
 class TimeSettings(Section, frozen=True, kw_only=True):

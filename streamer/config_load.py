@@ -6,8 +6,9 @@ for an unknown key, the nearest known one.
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +38,8 @@ class Loaded(NamedTuple):
     config: Config
     file: Path | None
     places: dict[str, str]
+    again: Callable[[], Config]
+    """Reads the same file, environment and flags anew; raises `ConfigError`."""
 
 
 def load_config(
@@ -54,6 +57,7 @@ def load_config(
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None, overrides: Iterable[str] = ()) -> Loaded:
     """As `load_config`, with the places."""
     environ = os.environ if environ is None else environ
+    overrides = tuple(overrides)
     keys = config_keys(Config)
     tree: dict[str, Any] = {}
     places: dict[str, str] = {}
@@ -69,7 +73,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None, ove
     if not problems and isinstance(config, Config):
         problems += [Problem(key, builder.place_of(key), message) for key, message in contradictions(config)]
         if not problems:
-            return Loaded(config, file, places)
+            return Loaded(config, file, places, functools.partial(load_config, path, environ, overrides))
     raise ConfigError(problems)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from streamer.config import Config, ModelSettings, WebSettings
-from streamer.model import load_bundle, load_predictor
+from streamer.model import load_bundle, load_models
 
 State = Literal["ok", "warning", "broken", "skipped"]
 
@@ -111,14 +111,14 @@ def model_findings(settings: ModelSettings) -> Iterator[Finding]:
     from models.providers import ProviderError
 
     try:
-        bundle = load_bundle(settings)
+        bundle = load_bundle(settings.bundle)
     except BundleError as error:
         yield Finding("model", "broken", str(error))
         return
     tasks = ", ".join(f"{task.name} ({len(task.labels)} labels)" for task in bundle.tasks)
     yield Finding("model", "ok", f"{bundle.version_id} verifies: {tasks}; {bundle.precision}")
     try:
-        predictor = load_predictor(settings)
+        predictor = load_models(settings)
         started = time.perf_counter()
         predictor.predict(["Norvale Shipping warns that its profit will be far lower than expected."])
         spent_ms = (time.perf_counter() - started) * 1000

@@ -37,6 +37,7 @@ REASONS: Final[dict[str, str]] = {
     "bad_symbols": "a symbol is empty, too long, or holds a space, a control character or '|'",
     "too_many_symbols": "there are more symbols than limits.max_symbols",
     "field_too_long": "source, url or lang is longer than any real one",
+    "no_model_for_language": "no model is made for the document's language, and model.other_languages says dead_letter",
 }
 """Every reason that a rejection can have, with its meaning."""
 
@@ -88,6 +89,7 @@ class ScoringText(NamedTuple):
 
     id: str
     scored_text: str
+    lang: str | None = None
 
 
 class Rejection(NamedTuple):
@@ -161,7 +163,12 @@ def parse_scoring_text(value: bytes, *, default_id: str, limits: DocumentLimits)
         elif type(identity) is int:
             identity = str(identity)
         title = _title(fields)
-        return ScoringText(_id(identity), join_title(title, _text(fields, title, limits)))
+        lang = fields.get("lang")
+        return ScoringText(
+            _id(identity),
+            join_title(title, _text(fields, title, limits)),
+            None if lang is None else _short_text("lang", lang),
+        )
     except _Rejected as rejected:
         return Rejection(rejected.reason, escaped(rejected.detail))
 

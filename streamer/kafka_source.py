@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from aiokafka import TopicPartition
 
-from streamer.backtest import Backtest, BacktestOutput, TextScorer
+from streamer.backtest import Backtest, BacktestOutput
 from streamer.config import Config
+from streamer.model import TextScorer
 from streamer.records import SourceRecord
 from streamer.topic_reader import TopicRecord, open_consumer, partitions_of, read_to_end
 

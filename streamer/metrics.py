@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from models.serving import ModelService
+from models.shadow import ShadowQueue
 from streamer.worker.status import LatencyHistogram, WorkerStatus
 
 _LATENCY_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
@@ -33,6 +35,7 @@ METRICS: dict[str, Described] = {
     "bearwire_documents_received": Described("counter", "Messages read from the documents topic."),
     "bearwire_documents_scored": Described("counter", "Documents scored by the model, late ones not among them."),
     "bearwire_documents_late": Described("counter", "Documents that came after their partition's watermark."),
+    "bearwire_documents_skipped": Described("counter", "Documents in a language that no model reads, only counted."),
     "bearwire_dead_letters": Described("counter", "Messages sent to the dead letters, by reason.", ("reason",)),
     "bearwire_commits": Described("counter", "Offset commits of the scorer."),
     "bearwire_rebalances": Described("counter", "Times that partitions were assigned anew."),
@@ -65,6 +68,13 @@ METRICS: dict[str, Described] = {
     "bearwire_cache": Described("counter", "Look-ups in the cache of exact duplicates, by outcome.", ("outcome",)),
     "bearwire_tokens": Described("counter", "Tokens put through the model, by kind: of a text, or padding.", ("kind",)),
     "bearwire_batches": Described("counter", "Batches put through the model."),
+    "bearwire_model_swaps": Described("counter", "Models told to change places, by what came of it.", ("outcome",)),
+    "bearwire_shadow_texts": Described("counter", "Texts that the shadow model scored too, by task.", ("task",)),
+    "bearwire_shadow_agreed": Described("counter", "Of those, the ones that got the same label.", ("task",)),
+    "bearwire_shadow_difference": Described(
+        "counter", "Half the distance between the two distributions (0 to 1), added up over those texts.", ("task",)
+    ),
+    "bearwire_shadow_skipped": Described("counter", "Texts that the shadow model was too slow for, or failed at."),
     "bearwire_ready": Described("gauge", "1 while the worker does its job, else 0."),
     "bearwire_seconds_since_progress": Described("gauge", "Time since anything was last durably done."),
     "bearwire_worker_info": Described(
@@ -73,36 +83,12 @@ METRICS: dict[str, Described] = {
 }
 
 
-class InferenceCounters(Protocol):
-    """What the predictor counts."""
-
-    @property
-    def cache_hits(self) -> int:
-        """Texts answered from the cache."""
-
-    @property
-    def cache_misses(self) -> int:
-        """Texts that went through the model."""
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of texts."""
-
-    @property
-    def padded_tokens(self) -> int:
-        """Tokens with padding."""
-
-    @property
-    def batches(self) -> int:
-        """Model runs."""
-
-
 def worker_registry(
-    status: WorkerStatus, *, version: str, inference: Callable[[], InferenceCounters | None]
+    status: WorkerStatus, *, version: str, models: Callable[[], ModelService | None]
 ) -> CollectorRegistry:
     """A registry of its own with the worker's metrics and those of the process."""
     registry = CollectorRegistry()
-    registry.register(_WorkerCollector(status, version, inference))
+    registry.register(_WorkerCollector(status, version, models))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
@@ -110,10 +96,10 @@ def worker_registry(
 
 
 class _WorkerCollector(Collector):
-    def __init__(self, status: WorkerStatus, version: str, inference: Callable[[], InferenceCounters | None]) -> None:
+    def __init__(self, status: WorkerStatus, version: str, service: Callable[[], ModelService | None]) -> None:
         self._status = status
         self._version = version
-        self._inference = inference
+        self._service = service
 
     def collect(self) -> Iterable[Metric]:
         samples = self._worker() | self._books() | self._model()
@@ -132,6 +118,8 @@ class _WorkerCollector(Collector):
             "bearwire_documents_received": [((), status.received)],
             "bearwire_documents_scored": [((), status.scored)],
             "bearwire_documents_late": [((), status.late)],
+            "bearwire_documents_skipped": [((), status.skipped)],
+            "bearwire_model_swaps": [((outcome,), count) for outcome, count in status.model_swaps.items()],
             "bearwire_dead_letters": [((reason,), count) for reason, count in status.dead_letter_reasons.items()],
             "bearwire_commits": [((), status.commits)],
             "bearwire_rebalances": [((), status.rebalances)],
@@ -169,10 +157,11 @@ class _WorkerCollector(Collector):
         return samples
 
     def _model(self) -> dict[str, list[Sample]]:
-        counters = self._inference()
-        if counters is None:
+        service = self._service()
+        if service is None:
             return {}
-        return {
+        counters = service.models.stats
+        return _shadow(service.shadow) | {
             "bearwire_cache": [(("hit",), counters.cache_hits), (("miss",), counters.cache_misses)],
             "bearwire_tokens": [
                 (("text",), counters.tokens),
@@ -180,6 +169,18 @@ class _WorkerCollector(Collector):
             ],
             "bearwire_batches": [((), counters.batches)],
         }
+
+
+def _shadow(behind: ShadowQueue | None) -> dict[str, list[Sample]]:
+    if behind is None:
+        return {}
+    agreement = behind.shadow.agreement
+    return {
+        "bearwire_shadow_texts": [((task,), each.texts) for task, each in agreement.items()],
+        "bearwire_shadow_agreed": [((task,), each.agreed) for task, each in agreement.items()],
+        "bearwire_shadow_difference": [((task,), each.difference_sum) for task, each in agreement.items()],
+        "bearwire_shadow_skipped": [((), behind.skipped)],
+    }
 
 
 _FAMILIES: dict[str, type[CounterMetricFamily | GaugeMetricFamily]] = {

@@ -1,32 +1,89 @@
-"""The predictor that the configuration asks for."""
+"""The models that the configuration asks for, and which documents each of them reads."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from streamer.config import ModelSettings
+from streamer.language_detection import language_detector
+from streamer.languages import LanguageRules
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
+    from models.model_set import Answer, ModelSet
     from models.predictor import Predictor
+    from models.shadow import Shadow
 
 
-def load_bundle(settings: ModelSettings) -> Bundle:
-    """The configured bundle, verified. Raises `models.bundle.BundleError`."""
+class TextScorer(Protocol):
+    """What `models.model_set.ModelSet` offers."""
+
+    @property
+    def version_id(self) -> str:
+        """What names the models together."""
+
+    @property
+    def labels(self) -> Mapping[str, tuple[str, ...]]:
+        """Task to its labels."""
+
+    def predict(self, texts: Sequence[str], routes: NDArray[np.int32] | None = None) -> Answer:
+        """Probabilities of texts, each by the model of its route (int32[n_texts]; all 0 where not given)."""
+
+
+def load_bundle(path: str) -> Bundle:
+    """The bundle in a directory, or the one that comes with Bearwire for `default`, verified. Raises BundleError."""
     from models.bundle import Bundle, default_bundle_path
 
-    return Bundle.load(default_bundle_path() if settings.bundle == "default" else Path(settings.bundle))
+    return Bundle.load(default_bundle_path() if path == "default" else Path(path))
 
 
-def load_predictor(settings: ModelSettings) -> Predictor:
-    """The configured bundle on the configured hardware. Raises `BundleError` or `models.providers.ProviderError`."""
+def load_predictor(settings: ModelSettings, path: str) -> Predictor:
+    """The bundle at `path` on the configured hardware. Raises `BundleError` or `models.providers.ProviderError`."""
     from models.predictor import Predictor
 
     return Predictor(
-        load_bundle(settings),
+        load_bundle(path),
         provider=settings.provider,
         threads=settings.threads,
         max_batch_tokens=settings.max_batch_tokens,
         cache_entries=settings.cache_entries,
+        long_texts=settings.long_texts,
+    )
+
+
+def load_models(settings: ModelSettings) -> ModelSet:
+    """The default model and those of `model.routes`, route by route. Raises as `load_predictor`."""
+    from models.model_set import ModelSet
+
+    paths = [settings.bundle, *(route.bundle for route in settings.routes)]
+    return ModelSet([load_predictor(settings, path) for path in paths])
+
+
+def load_shadow(settings: ModelSettings, models: ModelSet) -> Shadow | None:
+    """The candidate that is compared with `models`, if one is configured. Raises as `load_predictor`."""
+    if settings.shadow is None:
+        return None
+    from models.bundle import BundleError
+    from models.shadow import Shadow
+
+    try:
+        return Shadow(load_predictor(settings, settings.shadow), models.labels)
+    except ValueError as error:
+        raise BundleError(f"model.shadow: {error}") from error
+
+
+def language_rules(settings: ModelSettings) -> LanguageRules:
+    """Which of the models of `load_models` reads a document. Raises BundleError or DetectionError."""
+    if not settings.routes and settings.other_languages == "default":
+        return LanguageRules()
+    served = [load_bundle(settings.bundle).languages, *(route.languages for route in settings.routes)]
+    return LanguageRules(
+        served,
+        others_to_default=settings.other_languages == "default",
+        detect=language_detector() if settings.detect_language else None,
     )

@@ -38,12 +38,13 @@ class DeadLetter(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What became of source records: `received` = `scored` + `late` + `dead`."""
+    """What became of source records: `received` = `scored` + `late` + `dead` + `skipped`."""
 
     received: int = 0
     scored: int = 0
     late: int = 0
     dead: int = 0
+    skipped: int = 0
 
     def plus(self, other: Counts) -> Counts:
         """The sums, field by field."""

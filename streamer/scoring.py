@@ -14,8 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.model_set import Answer
 from streamer.blocks import DEAD, LATE, SCORED, SELECTED, DigestBlock
 from streamer.documents import Document, DocumentLimits, Rejection, parse_document
+from streamer.languages import NO_MODEL, LanguageRules, unserved
 from streamer.novelty import FINGERPRINT_SIZE, Fingerprints, fingerprint
 from streamer.ragged import Ragged
 from streamer.records import Counts, DeadLetter, KeyedRecord, SourceRecord, content_hash, hash64
@@ -32,8 +34,8 @@ MAX_BLOCK_BYTES = 700_000
 class Prepared:
     """A batch on its way: m records, d of them documents. `clock` is the dump to commit once all is produced.
 
-    `texts` [d] are what to predict; `document_rows` int64[d] their record numbers; `late` bool[d];
-    `watermark_ms` int64[m] the partition's watermark after each record.
+    `texts` [d] are what to predict, `routes` int32[d] by which model; `document_rows` int64[d] their record numbers;
+    `late` bool[d]; `watermark_ms` int64[m] the partition's watermark after each record.
     """
 
     from_offset: int
@@ -45,6 +47,7 @@ class Prepared:
     watermark_ms: NDArray[np.int64]
     dead: list[DeadLetter]
     clock: str
+    routes: NDArray[np.int32]
 
     @property
     def texts(self) -> list[str]:
@@ -72,8 +75,9 @@ class PartitionScorer:
     """The state of scoring one source partition: its clock and its position.
 
     `clock` is the one that was committed with `position`, the next offset to read (None: not known, the first
-    record's). `labels` and `model` are the predictor's; the task `topic` may be absent. `partitions` is the number
-    of partitions that the source topic has; set it anew when that grows.
+    record's). `labels` and `model` are those of the models; the task `topic` may be absent. `languages` says which
+    of them reads a document; one that none reads is a dead letter, or only counted where `skip_unserved`. `partitions`
+    is the number of partitions that the source topic has; set it anew when that grows.
     """
 
     def __init__(
@@ -87,6 +91,8 @@ class PartitionScorer:
         limits: DocumentLimits,
         labels: Mapping[str, tuple[str, ...]],
         model: str,
+        languages: LanguageRules = LanguageRules(),  # noqa: B008 - has no state
+        skip_unserved: bool = False,
         position: int | None = None,
         max_block_bytes: int = MAX_BLOCK_BYTES,
     ) -> None:
@@ -102,6 +108,8 @@ class PartitionScorer:
         self.limits = limits
         self.topics = tuple(labels.get("topic", ()))
         self.model = model
+        self.languages = languages
+        self.skip_unserved = skip_unserved
         self.position = position
         self.max_block_bytes = max_block_bytes
 
@@ -109,14 +117,21 @@ class PartitionScorer:
         """Parse, reject and judge `records` (at least one), which follow what was prepared before."""
         documents: list[Document] = []
         rows: list[int] = []
+        routes: list[int] = []
         dead: list[DeadLetter] = []
         for row, record in enumerate(records):
             parsed = parse_document(record.value, record_timestamp_ms=record.timestamp_ms, limits=self.limits)
             if isinstance(parsed, Rejection):
                 dead.append(DeadLetter(self.source, self.partition, record, parsed.reason, parsed.detail))
-            else:
+                continue
+            route = self.languages.route(parsed.lang, parsed.scored_text)
+            if route != NO_MODEL:
                 documents.append(parsed)
                 rows.append(row)
+                routes.append(route)
+            elif not self.skip_unserved:
+                why = unserved(self.languages.language(parsed.lang, parsed.scored_text))
+                dead.append(DeadLetter(self.source, self.partition, record, why.reason, why.detail))
         before = self.clock.watermark_ms
         times = np.fromiter((d.published_at_ms for d in documents), dtype=np.int64, count=len(documents))
         judged = self.clock.judge(times)
@@ -136,24 +151,27 @@ class PartitionScorer:
             watermarks,
             dead,
             self.clock.dump(),
+            np.array(routes, dtype=np.int32),
         )
 
-    def finish(self, prepared: Prepared, probabilities: Mapping[str, NDArray[np.float32]]) -> ScoredBatch:
-        """Everything to produce for a prepared batch, given the probabilities of its texts by task."""
-        scored = Scored.of(probabilities, self.topics, len(prepared.documents))
+    def finish(self, prepared: Prepared, answer: Answer) -> ScoredBatch:
+        """Everything to produce for a prepared batch, given what the models say of its texts."""
+        self.model = answer.version_id
+        scored = Scored.of(answer.probabilities, self.topics, len(prepared.documents))
+        models = [answer.versions[route] for route in prepared.routes.tolist()]
         scores: list[KeyedRecord] = []
         late: list[KeyedRecord] = []
         offsets = prepared.record_offsets[prepared.document_rows].tolist()
         for row, (document, is_late) in enumerate(zip(prepared.documents, prepared.late.tolist(), strict=True)):
-            value = score_record(document, scored, row, self.source, self.partition, offsets[row], self.model, is_late)
+            value = score_record(document, scored, row, self.source, self.partition, offsets[row], models[row], is_late)
             (late if is_late else scores).append(KeyedRecord(document.id.encode("utf-8", "replace"), value))
-        received, documents = len(prepared.record_offsets), len(prepared.documents)
+        received, documents, dead = len(prepared.record_offsets), len(prepared.documents), len(prepared.dead)
         return ScoredBatch(
             scores,
             late,
             prepared.dead,
             self._blocks(prepared, scored),
-            Counts(received, documents - len(late), len(late), received - documents),
+            Counts(received, documents - len(late), len(late), dead, received - documents - dead),
             prepared.to_offset,
             prepared.clock,
         )
@@ -162,7 +180,16 @@ class PartitionScorer:
         """Per book a block that says: this partition is at its end (`next_offset`), do not wait for it."""
         nothing = np.empty(0, dtype=np.int64)
         prepared = Prepared(
-            next_offset, next_offset, nothing, [], nothing, nothing != 0, nothing, [], self.clock.dump()
+            next_offset,
+            next_offset,
+            nothing,
+            [],
+            nothing,
+            nothing != 0,
+            nothing,
+            [],
+            self.clock.dump(),
+            np.empty(0, dtype=np.int32),
         )
         scored = Scored.of({"sentiment": np.empty((0, 3), np.float32)}, (), 0)
         prints = fingerprint([])

@@ -7,8 +7,8 @@ import asyncio
 import click
 import msgspec
 
-from streamer.cli_options import config_options
-from streamer.config import Config
+from streamer.cli_options import loaded_options
+from streamer.config_load import Loaded
 
 
 @click.command()
@@ -17,15 +17,17 @@ from streamer.config import Config
     type=click.Choice(["all", "score", "watch"]),
     help="`score` runs the model, `watch` the windows and alerts; else worker.role of the configuration.",
 )
-@config_options
-def worker(config: Config, role: str | None) -> None:
+@loaded_options
+def worker(loaded: Loaded, role: str | None) -> None:
     """Score documents from Kafka, follow their sentiment, and raise alerts.
 
     Creates its topics, waits for a broker that is not up yet, and stops gracefully on SIGTERM or SIGINT (exit status
-    0); a second signal ends it at once. Exit status 1: it had to end, the last line says why.
+    0); a second signal ends it at once. SIGUSR1: read the configuration again and put the model in service that it
+    names. Exit status 1: it had to end, the last line says why.
     """
     from streamer.worker.runtime import run_worker
 
+    config = loaded.config
     if role is not None:
         config = msgspec.structs.replace(config, worker=msgspec.structs.replace(config.worker, role=role))
-    asyncio.run(run_worker(config))
+    asyncio.run(run_worker(config, loaded.again))

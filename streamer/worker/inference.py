@@ -11,13 +11,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Probabilities = dict[str, NDArray[np.float32]]
-Predict = Callable[[Sequence[str]], Probabilities]
+from models.model_set import Answer
+
+Predict = Callable[[Sequence[str], NDArray[np.int32]], Answer]
 
 
 class _Request(NamedTuple):
     texts: Sequence[str]
-    answer: asyncio.Future[Probabilities]
+    routes: NDArray[np.int32]
+    answer: asyncio.Future[Answer]
 
 
 class InferenceQueue:
@@ -35,10 +37,10 @@ class InferenceQueue:
         self._waiting: deque[_Request] = deque()
         self._running: set[asyncio.Task[None]] = set()
 
-    async def predict(self, texts: Sequence[str]) -> Probabilities:
-        """Probabilities per task, float32[n_texts, n_labels]. Raises what the model raises."""
-        answer: asyncio.Future[Probabilities] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Request(texts, answer))
+    async def predict(self, texts: Sequence[str], routes: NDArray[np.int32]) -> Answer:
+        """What the models of the routes (int32[n_texts]) say of the texts. Raises what the model raises."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Request(texts, routes, answer))
         self._start()
         return await answer
 
@@ -63,8 +65,9 @@ class InferenceQueue:
 
     async def _run(self, together: list[_Request]) -> None:
         texts = [text for request in together for text in request.texts]
+        routes = np.concatenate([request.routes for request in together])
         try:
-            result = await asyncio.get_running_loop().run_in_executor(self._threads, self._predict, texts)
+            result = await asyncio.get_running_loop().run_in_executor(self._threads, self._predict, texts, routes)
         except Exception as error:
             for request in together:
                 if not request.answer.done():
@@ -74,7 +77,8 @@ class InferenceQueue:
             for request in together:
                 end = start + len(request.texts)
                 if not request.answer.done():
-                    request.answer.set_result({task: rows[start:end] for task, rows in result.items()})
+                    part = {task: rows[start:end] for task, rows in result.probabilities.items()}
+                    request.answer.set_result(Answer(part, result.versions))
                 start = end
         finally:
             self._free += 1

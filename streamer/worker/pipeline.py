@@ -17,16 +17,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from models.model_set import Answer
 from streamer.records import SourceRecord
 from streamer.scoring import PartitionScorer, Prepared, ScoredBatch
-from streamer.worker.inference import InferenceQueue, Probabilities
+from streamer.worker.inference import InferenceQueue
 from streamer.worker.status import WorkerStatus
 
 log = logging.getLogger(__name__)
 
 Produce = Callable[[ScoredBatch], Awaitable[None]]
 Commit = Callable[[int, str], Awaitable[None]]
-_Predicted = tuple[Sequence[SourceRecord], Prepared, "asyncio.Future[Probabilities]"]
+_Predicted = tuple[Sequence[SourceRecord], Prepared, "asyncio.Future[Answer]"]
 
 
 class PartitionLost(Exception):
@@ -119,15 +120,15 @@ class PartitionPipeline:
     async def _prepare(self) -> None:
         while (records := await self._batches.get()) is not None:
             prepared = await asyncio.to_thread(self.scorer.prepare, records)
-            predicting = asyncio.ensure_future(self.inference.predict(prepared.texts))
+            predicting = asyncio.ensure_future(self.inference.predict(prepared.texts, prepared.routes))
             self._predicting.put_nowait((records, prepared, predicting))
         self._predicting.put_nowait(None)
 
     async def _finish(self) -> None:
         while (item := await self._predicting.get()) is not None:
             records, prepared, predicting = item
-            probabilities = await predicting
-            batch = await asyncio.to_thread(self.scorer.finish, prepared, probabilities)
+            answer = await predicting
+            batch = await asyncio.to_thread(self.scorer.finish, prepared, answer)
             await self.produce(batch)
             self._count(records, prepared, batch)
             await self.commit(batch.next_offset, batch.clock)
@@ -144,6 +145,7 @@ class PartitionPipeline:
         status.received += batch.counts.received
         status.late += batch.counts.late
         status.dead_letters += batch.counts.dead
+        status.skipped += batch.counts.skipped
         for letter in batch.dead:
             status.dead_letter_reasons[letter.reason] = status.dead_letter_reasons.get(letter.reason, 0) + 1
         status.note_scored(batch.counts.scored)

@@ -9,24 +9,23 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import faust
 from aiokafka.errors import KafkaError
 
 from alerts.desk import Desk
-from models.predictor import Predictor
 from streamer import __version__
 from streamer.config import Config
 from streamer.config_rules import book_rules
 from streamer.kafka_client import quiet_clients
 from streamer.metrics import worker_registry
-from streamer.model import load_predictor
 from streamer.web.service import PageService
 from streamer.worker.app import book_maker, faust_app
 from streamer.worker.broker import connected_admin, watch_broker
-from streamer.worker.inference import InferenceQueue, Probabilities
+from streamer.worker.inference import InferenceQueue
+from streamer.worker.models_in_service import ModelsInService
 from streamer.worker.publishing import PublishError
 from streamer.worker.scorer import Scorer
 from streamer.worker.status import WorkerStatus
@@ -52,7 +51,7 @@ class Worker:
         self.status = WorkerStatus(config.worker.role)
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
-        self._predictor: Predictor | None = None
+        self._models: ModelsInService | None = None
         self._scorer: Scorer | None = None
         self._scoring_ended = asyncio.Event()
         self._watcher: Watcher | None = None
@@ -98,7 +97,7 @@ class Worker:
         registry = worker_registry(
             self.status,
             version=__version__,
-            inference=lambda: None if self._predictor is None else self._predictor.stats,
+            models=lambda: None if self._models is None else self._models.service,
         )
         return PageService(self.config, self.status, registry)
 
@@ -110,7 +109,7 @@ class Worker:
         loading = None
         if role != "watch":
             self.status.hold("model", "loading")
-            loading = asyncio.create_task(asyncio.to_thread(load_predictor, self.config.model))
+            loading = asyncio.create_task(asyncio.to_thread(ModelsInService, self.config.model))
         admin = await connected_admin(self.config, self.status)
         self._tasks.append(asyncio.create_task(watch_broker(admin, self.config, self.status)))
         app = self._app = faust_app(self.config)
@@ -124,18 +123,27 @@ class Worker:
         await app.start()
         self.status.release("worker")
 
-    async def _with_scorer(self, app: faust.App, predictor: Predictor) -> None:
-        self._predictor = predictor
-        self.status.provider = predictor.provider_in_use
-        self.status.model = predictor.version_id
+    def swap_models(self, reload: Callable[[], Config]) -> None:
+        """Begin to put the models in service that the configuration names by now; a batch under way is not touched."""
+        if self._models is None:
+            log.warning("told to swap models, but this worker serves none (yet)")
+            return
+        self._tasks.append(asyncio.create_task(self._models.swap(reload, self.status)))
+
+    async def _with_scorer(self, app: faust.App, in_service: ModelsInService) -> None:
+        self._models = in_service
+        models = in_service.models
+        self.status.provider = models.provider_in_use
+        self.status.model = models.version_id
         self.status.release("model")
-        log.info("model %s on %s", predictor.version_id, predictor.provider_in_use)
-
-        def predict(texts: Sequence[str]) -> Probabilities:
-            return predictor.predict(texts).probabilities
-
+        log.info("model %s on %s", models.version_id, models.provider_in_use)
         scorer = self._scorer = Scorer(
-            self.config, InferenceQueue(predict), self.status, labels=predictor.labels, model=predictor.version_id
+            self.config,
+            InferenceQueue(in_service.predict),
+            self.status,
+            labels=models.labels,
+            model=models.version_id,
+            languages=in_service.languages,
         )
         worker = self
 
@@ -225,8 +233,11 @@ class Worker:
         self._stop.set()
 
 
-async def run_worker(config: Config) -> None:
-    """Run a worker until SIGTERM or SIGINT; a second signal ends the process at once. Raises as `Worker.run`."""
+async def run_worker(config: Config, reload: Callable[[], Config]) -> None:
+    """Run a worker until SIGTERM or SIGINT; a second signal ends the process at once. Raises as `Worker.run`.
+
+    SIGUSR1 puts the models in service that the configuration, read again by `reload`, names by then.
+    """
     worker = Worker(config)
     loop = asyncio.get_running_loop()
 
@@ -238,6 +249,7 @@ async def run_worker(config: Config) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+    loop.add_signal_handler(signal.SIGUSR1, worker.swap_models, reload)
     try:
         await worker.run()
     except WorkerError:

@@ -22,6 +22,7 @@ from aiokafka.structs import OffsetAndMetadata
 from streamer.config import BookSettings, Config
 from streamer.dead_letters import dead_letter_headers
 from streamer.kafka_client import client_arguments
+from streamer.languages import LanguageRules
 from streamer.records import DeadLetter, SourceRecord
 from streamer.scoring import PartitionScorer, ScoredBatch
 from streamer.selection import BookSelection, Selector
@@ -44,8 +45,9 @@ log = logging.getLogger(__name__)
 class Scorer:
     """Scores every partition that the group gives to this worker, until `stop`.
 
-    `labels` and `model` are the predictor's. One `run` is one membership in the group: it ends with an error when
-    producing or committing failed for good, and may then be called again; nothing that was not committed is lost.
+    `labels` and `model` are those of the models, `languages` says which of them reads a document. One `run` is one
+    membership in the group: it ends with an error when producing or committing failed for good, and may then be
+    called again; nothing that was not committed is lost.
     """
 
     def __init__(
@@ -56,12 +58,14 @@ class Scorer:
         *,
         labels: Mapping[str, tuple[str, ...]],
         model: str,
+        languages: LanguageRules,
     ) -> None:
         self._config = config
         self._inference = inference
         self._status = status
         self._labels = labels
         self._model = model
+        self._languages = languages
         self._books = tuple(book_selection(book) for book in config.books)
         self._book_partition = {book.name: index for index, book in enumerate(config.books)}
         self._topic = config.topics.documents.name
@@ -120,6 +124,8 @@ class Scorer:
                 limits=self._config.document_limits,
                 labels=self._labels,
                 model=self._model,
+                languages=self._languages,
+                skip_unserved=self._config.model.other_languages == "skip",
                 position=position.next_offset,
             )
             if position.next_offset is not None:

@@ -91,6 +91,9 @@ class WorkerStatus:
     late: int = 0
     dead_letters: int = 0
     dead_letter_reasons: dict[str, int] = field(default_factory=dict)
+    skipped: int = 0
+    """Documents in a language that no model reads, where those are only counted."""
+    model_swaps: dict[str, int] = field(default_factory=lambda: {"done": 0, "refused": 0})
     commits: int = 0
     rebalances: int = 0
     produce_failures: int = 0

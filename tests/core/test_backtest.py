@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import orjson
@@ -20,22 +20,18 @@ from tests.core.worlds import START_MS, probabilities, record
 MINUTE = 60_000
 
 
-class Said(NamedTuple):
-    probabilities: dict[str, NDArray[np.float32]]
-
-
 class StandIn:
     """A model made of hashes, but for texts that say "plunges"."""
 
     version_id = "stand-in-1"
     labels = worlds.LABELS
 
-    def predict(self, texts: list[str]) -> Said:
+    def predict(self, texts: Sequence[str], routes: NDArray[np.int32] | None = None) -> Answer:
         said = probabilities(texts)
         grim = np.array(["plunges" in text for text in texts], dtype=np.bool_)
         said["sentiment"][grim] = (0.9, 0.05, 0.05)
         said["sentiment"][~grim] = (0.05, 0.9, 0.05)
-        return Said(said)
+        return Answer(said, (self.version_id,))
 
 
 def lines() -> list[bytes]:

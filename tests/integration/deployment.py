@@ -20,14 +20,13 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.errors import KafkaError
 
-from models.predictor import Predictor
 from streamer.backtest import BacktestOutput
 from streamer.config import Config
 from streamer.config_load import load_config
 from streamer.dead_letters import read_origin
 from streamer.kafka_client import KafkaSetupError, client_arguments
 from streamer.kafka_source import backtest_topic
-from streamer.model import load_bundle
+from streamer.model import load_models
 from streamer.topic_reader import TopicRecord, open_consumer, partitions_of, read_to_end
 
 TOPICS = ("documents", "scores", "digests", "windows", "alerts", "notifications", "dead_letters", "late")
@@ -150,8 +149,7 @@ class Deployment:
             latest["alerts"].update({alert.key: alert.encode() for alert in output.alerts})
             latest["notifications"].update({told.key: told.encode() for told in output.notifications})
 
-        predictor = Predictor(load_bundle(self.config.model), threads=1)
-        backtest = await backtest_topic(self.config, predictor, take)
+        backtest = await backtest_topic(self.config, load_models(self.config.model), take)
         return latest, backtest.counts
 
     async def accounted_for(self) -> Counter[str]:

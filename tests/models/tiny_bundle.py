@@ -38,7 +38,13 @@ def vocabulary() -> dict[str, int]:
 
 
 def write_tiny_bundle(
-    directory: Path, *, tasks: tuple[Task, ...] = TASKS, version: str = "1", max_tokens: int = 24, seed: int = 0
+    directory: Path,
+    *,
+    tasks: tuple[Task, ...] = TASKS,
+    version: str = "1",
+    max_tokens: int = 24,
+    seed: int = 0,
+    languages: tuple[str, ...] = ("en",),
 ) -> Bundle:
     directory.mkdir(parents=True, exist_ok=True)
     _tokenizer().save(str(directory / "tokenizer.json"))
@@ -51,7 +57,7 @@ def write_tiny_bundle(
             version=version,
             tasks=tasks,
             max_tokens=max_tokens,
-            languages=("en",),
+            languages=languages,
             precision="fp32",
             data=(DataSource(name="words of the tests", licence="Apache-2.0", rows=40),),
         ),

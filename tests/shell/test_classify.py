@@ -16,18 +16,19 @@ from click.testing import Result
 from pyarrow import parquet
 
 import streamer.classify_cli
+from models.model_set import Answer
 from streamer.classify import CHUNK_LINES, Tally, classify_chunks
 from streamer.config import Config
 from streamer.lines import Chunk, Line
 from tests.shell.commands import bearwire, process_arguments
-from tests.shell.words import Words, WordScorer
+from tests.shell.words import WordScorer
 
 LIMITS = Config().document_limits
 
 
 @pytest.fixture(autouse=True)
 def word_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(streamer.classify_cli, "load_predictor", lambda settings: WordScorer())
+    monkeypatch.setattr(streamer.classify_cli, "load_models", lambda settings: WordScorer())
     monkeypatch.chdir(tmp_path)
 
 
@@ -158,9 +159,9 @@ def test_reading_goes_on_while_the_model_works() -> None:
     reading = threading.Event()
 
     class Waiting(WordScorer):
-        def predict(self, texts: Any) -> Words:
+        def predict(self, texts: Any, routes: Any = None) -> Answer:
             assert reading.wait(10)
-            return super().predict(texts)
+            return super().predict(texts, routes)
 
     def chunks() -> Any:
         yield Chunk([Line(1, b'{"text":"bad"}')], False)
@@ -174,7 +175,7 @@ def test_reading_goes_on_while_the_model_works() -> None:
 PATCHED = """
 import sys, streamer.classify_cli
 from tests.shell.words import WordScorer
-streamer.classify_cli.load_predictor = lambda settings: WordScorer()
+streamer.classify_cli.load_models = lambda settings: WordScorer()
 from streamer.cli import main
 main(sys.argv[1:])
 """

@@ -102,7 +102,7 @@ def test_scores_late_documents_and_dead_letters_are_as_described() -> None:
     records = [SourceRecord(n, START_MS + 9_000_000, b"k", value) for n, value in enumerate(values)]
     records.append(SourceRecord(3, START_MS, None, b"\x00\x1b[31m no json", replayed))
     prepared = scorer.prepare(records)
-    batch = scorer.finish(prepared, words.predict(prepared.texts).probabilities)
+    batch = scorer.finish(prepared, words.predict(prepared.texts))
     assert (len(batch.scores), len(batch.late), len(batch.dead)) == (2, 1, 1)
     for score in batch.scores:
         check("score", orjson.loads(score.value))

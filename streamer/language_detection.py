@@ -1,0 +1,34 @@
+"""Telling a text's language by py3langid (Lui & Baldwin 2012, "langid.py"), where documents do not say it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from streamer.languages import Detect
+
+SURE: Final = 0.9
+"""The probability from which a detected language is believed; headlines are short."""
+
+_NO_LANGUAGE: Final = ("und", "zxx")
+
+
+class DetectionError(Exception):
+    """Languages are to be detected and the library for it is not installed."""
+
+
+def language_detector() -> Detect:
+    """A detector that gives None where it is not sure. Raises DetectionError."""
+    try:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    except ImportError:
+        raise DetectionError(
+            "model.detect_language needs the package py3langid: install bearwire[languages], or set "
+            "model.detect_language to false so that only a document's own `lang` counts"
+        ) from None
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+    def detect(text: str) -> str | None:
+        language, probability = identifier.classify(text)
+        return None if probability < SURE or language in _NO_LANGUAGE else str(language)
+
+    return detect

@@ -1,0 +1,75 @@
+"""The models of a worker: loaded at its start, and swapped for others when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bundle import BundleError
+from models.model_set import Answer, ModelSet
+from models.providers import ProviderError
+from models.serving import ModelService
+from models.shadow import ShadowQueue
+from streamer.config import Config, ModelSettings
+from streamer.config_load import ConfigError
+from streamer.language_detection import DetectionError
+from streamer.languages import LanguageRules
+from streamer.model import language_rules, load_models, load_shadow
+from streamer.worker.status import WorkerStatus
+
+_REFUSALS: Final = (ConfigError, BundleError, ProviderError, DetectionError, OSError)
+
+log = logging.getLogger(__name__)
+
+
+class ModelsInService:
+    """Serves the configured models; `swap` loads them anew by what the configuration says by then.
+
+    Loads and warms at once, which takes seconds: make it in a thread. Raises what `load_models` raises.
+    """
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self.languages: LanguageRules = language_rules(settings)
+        models = load_models(settings)
+        shadow = load_shadow(settings, models)
+        self.service = ModelService(models, None if shadow is None else ShadowQueue(shadow))
+        self._swapping = asyncio.Lock()
+
+    @property
+    def models(self) -> ModelSet:
+        """What is in service now."""
+        return self.service.models
+
+    def predict(self, texts: Sequence[str], routes: NDArray[np.int32]) -> Answer:
+        """Score a batch with the models in service when it begins."""
+        return self.service.predict(texts, routes)
+
+    async def swap(self, reload: Callable[[], Config], status: WorkerStatus) -> None:
+        """Put the models of the configuration that `reload` reads in service; whatever is wrong leaves the old ones.
+
+        The outcome is logged and counted in `status.model_swaps`. Languages must be routed as before: routes are
+        decided when a document is read, and those on their way keep theirs.
+        """
+
+        def load() -> ModelSet:
+            settings = reload().model
+            if language_rules(settings).served != self.languages.served:
+                raise BundleError("the languages of model.routes or of a bundle have changed; restart the worker")
+            return load_models(settings)
+
+        async with self._swapping:
+            before = self.models.version_id
+            try:
+                version = await asyncio.to_thread(self.service.swap, load)
+            except _REFUSALS as error:
+                status.model_swaps["refused"] += 1
+                log.error("the new model is refused, %s stays in service: %s", before, error)
+            else:
+                status.model_swaps["done"] += 1
+                status.model = version
+                log.info("model %s has taken the place of %s", version, before)
