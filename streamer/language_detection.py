@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from streamer.languages import Detect
+from streamer.languages import Detect, primary_language
 
-SURE: Final = 0.9
+SURE: Final = 0.8
 """The probability from which a detected language is believed; headlines are short."""
+
+_LIKELY: Final = 8
+"""How many of the likeliest codes are looked at: the varieties of Chinese share what is one language to a model."""
 
 _NO_LANGUAGE: Final = ("und", "zxx")
 
@@ -28,7 +31,9 @@ def language_detector() -> Detect:
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
     def detect(text: str) -> str | None:
-        language, probability = identifier.classify(text)
-        return None if probability < SURE or language in _NO_LANGUAGE else str(language)
+        likely = [(primary_language(name), probability) for name, probability in identifier.rank(text)[:_LIKELY]]
+        language = likely[0][0]
+        sure = sum(probability for name, probability in likely if name == language) >= SURE
+        return language if sure and language not in _NO_LANGUAGE else None
 
     return detect

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
+from models.model_set import Answer
 from streamer.backtest import Backtest
 from streamer.backtest_cli import run
 from streamer.backtest_files import OutputError, result_directory
