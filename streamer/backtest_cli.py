@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any, BinaryIO
@@ -24,18 +24,18 @@ from streamer.backtest_files import (
     write_json,
 )
 from streamer.classify import Rejected
-from streamer.cli_options import config_options
+from streamer.cli_options import MOMENT, config_options
 from streamer.config import Config
 from streamer.config_rules import book_rules
 from streamer.documents import Rejection
 from streamer.escaping import escaped
+from streamer.kafka_source import backtest_topic
 from streamer.lines import Line
 from streamer.model import TextScorer, load_models
 from streamer.progress import progress_line
 from streamer.records import SourceRecord
 from streamer.sources import SourceError, open_source
 from streamer.timestamps import format_rfc3339
-from streamer.topic_reader import open_consumer, partitions_of, read_to_end
 
 BATCH_RECORDS = 2000
 BATCH_BYTES = 8 << 20
@@ -45,8 +45,12 @@ BATCH_BYTES = 8 << 20
 @click.argument("source", metavar="INPUT")
 @click.option("-o", "--output", required=True, metavar="DIR", type=click.Path(path_type=Path), help="For the results.")
 @click.option("--model", "bundle", metavar="DIRECTORY", help="A model bundle; the configured one by default.")
+@click.option("--since", type=MOMENT, metavar="TIME", help="kafka: only; records written since then, or 30d ago.")
+@click.option("--until", type=MOMENT, metavar="TIME", help="kafka: only; records written before then.")
 @config_options
-def backtest(source: str, output: Path, bundle: str | None, config: Config) -> None:
+def backtest(
+    source: str, output: Path, bundle: str | None, since: int | None, until: int | None, config: Config
+) -> None:
     """Run the worker's core over INPUT, in one process and without Kafka.
 
     INPUT is JSON Lines, CSV or Parquet, told by the name (.gz too), - for standard input, or kafka:TOPIC for what a
@@ -57,12 +61,14 @@ def backtest(source: str, output: Path, bundle: str | None, config: Config) -> N
     windows.parquet (every closed pane), metrics.json and rejects.jsonl (lines that hold no document). The
     directory appears when all is done, or not at all.
     """
+    if (since is not None or until is not None) and not source.startswith("kafka:"):
+        raise click.UsageError("--since and --until are times of records in Kafka; cut a file before it is given")
     if bundle:
         config = msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, bundle=bundle))
     scorer = load_models(config.model)
     try:
         with result_directory(output) as directory:
-            metrics = run(source, directory, config, scorer)
+            metrics = run(source, directory, config, scorer, since=since, until=until)
     except (OutputError, SourceError) as error:
         raise click.ClickException(str(error)) from None
     documents, alerts = metrics["documents"], metrics["alerts"]
@@ -74,14 +80,25 @@ def backtest(source: str, output: Path, bundle: str | None, config: Config) -> N
     )
 
 
-def run(source: str, directory: Path, config: Config, scorer: TextScorer) -> dict[str, Any]:
-    """Run a backtest of `source` and write its files; returns the content of `metrics.json`."""
+def run(
+    source: str,
+    directory: Path,
+    config: Config,
+    scorer: TextScorer,
+    *,
+    since: int | None = None,
+    until: int | None = None,
+) -> dict[str, Any]:
+    """Run a backtest of `source` and write its files; returns the content of `metrics.json`.
+
+    `since` and `until` bound the Kafka times of a topic's records, [since, until), in milliseconds UTC.
+    """
     started = perf_counter()
     with (directory / REJECTS).open("wb") as rejects:
         results = _Results(directory, config, rejects)
         if source.startswith("kafka:"):
             topic = source.removeprefix("kafka:") or config.topics.documents.name
-            test = asyncio.run(_run_topic(topic, config, scorer, results))
+            test = _run_topic(topic, config, scorer, results, since, until)
         else:
             test = _run_file(source, config, scorer, results)
         metrics = results.close(test)
@@ -112,29 +129,20 @@ def _run_file(source: str, config: Config, scorer: TextScorer, results: _Results
     return test
 
 
-async def _run_topic(topic: str, config: Config, scorer: TextScorer, results: _Results) -> Backtest:
-    async with open_consumer(config.kafka) as consumer:
-        partitions = await partitions_of(consumer, topic)
-        ends = await consumer.end_offsets(partitions)
-        with progress_line(sum(ends.values())) as show, _open_backtest(config, scorer, topic, len(partitions)) as test:
-            async with aclosing(_batches(read_to_end(consumer, partitions))) as batches:
-                async for partition, records in batches:
-                    results.write(await asyncio.to_thread(test.take, partition, records))
-                    show(test.counts.received, results.words(test))
-            results.write(await asyncio.to_thread(test.finish))
-    return test
+def _run_topic(
+    topic: str, config: Config, scorer: TextScorer, results: _Results, since: int | None, until: int | None
+) -> Backtest:
+    with ExitStack() as stack:
+        show = None
 
+        def progress(test: Backtest, total: int) -> None:
+            nonlocal show
+            show = show or stack.enter_context(progress_line(total))
+            show(test.counts.received, results.words(test))
 
-async def _batches(records: AsyncIterator[Any]) -> AsyncGenerator[tuple[int, list[SourceRecord]]]:
-    """Records of a topic, gathered per partition."""
-    waiting: dict[int, list[SourceRecord]] = {}
-    async for record in records:
-        batch = waiting.setdefault(record.partition, [])
-        batch.append(SourceRecord(record.offset, record.timestamp_ms, record.key, record.value, record.headers))
-        if len(batch) >= BATCH_RECORDS:
-            yield record.partition, waiting.pop(record.partition)
-    for partition, batch in sorted(waiting.items()):
-        yield partition, batch
+        return asyncio.run(
+            backtest_topic(config, scorer, results.write, topic=topic, from_ms=since, to_ms=until, progress=progress)
+        )
 
 
 @contextmanager

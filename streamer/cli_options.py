@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,8 +12,31 @@ import click
 
 from streamer.config_load import Loaded, load
 from streamer.logs import configure_logging
+from streamer.timestamps import TimestampError, parse_duration, parse_rfc3339
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Moment(click.ParamType):
+    """A time in milliseconds UTC, written as `2026-11-23T09:00:00Z` (RFC 3339) or as how long ago: `24h`."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Milliseconds UTC; a usage error where it is neither."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_rfc3339(value)
+        except TimestampError:
+            pass
+        try:
+            return round((time.time() - parse_duration(value)) * 1000)
+        except TimestampError:
+            self.fail(f"{value!r} is neither an RFC 3339 time nor a duration such as 24h", param, ctx)
+
+
+MOMENT = Moment()
 
 
 def config_options(function: Function) -> Function:

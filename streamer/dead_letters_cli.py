@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import sys
-import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
@@ -18,13 +17,13 @@ import orjson
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from streamer.cli_options import config_options
+from streamer.cli_options import MOMENT, config_options
 from streamer.config import Config
 from streamer.dead_letters import ForeignRecord, Origin, read_origin, replay_headers
 from streamer.documents import REASONS
 from streamer.escaping import escaped
 from streamer.kafka_client import KafkaSetupError, client_arguments, plain_error, quiet_clients
-from streamer.timestamps import TimestampError, format_rfc3339, parse_duration, parse_rfc3339
+from streamer.timestamps import format_rfc3339
 from streamer.topic_reader import TopicRecord, open_consumer, partitions_of, read_to_end
 
 MAX_REPLAYS: Final = 3
@@ -64,7 +63,10 @@ class Replayed:
 
 def _selection_options(function: Callable[..., Any]) -> Callable[..., Any]:
     function = click.option(
-        "--since", metavar="TIME", help="Only letters written since then: 2026-11-23T09:00:00Z, or 24h ago."
+        "--since",
+        type=MOMENT,
+        metavar="TIME",
+        help="Only letters written since then: 2026-11-23T09:00:00Z, or 24h.",
     )(function)
     return click.option(
         "--reason", "reasons", multiple=True, type=click.Choice(sorted(REASONS)), metavar="REASON",
@@ -82,7 +84,7 @@ def dead_letters() -> None:
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="Show at most the newest N.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 @config_options
-def list_letters(reasons: tuple[str, ...], since: str | None, limit: int, as_json: bool, config: Config) -> None:
+def list_letters(reasons: tuple[str, ...], since: int | None, limit: int, as_json: bool, config: Config) -> None:
     """Show the newest dead letters and how many there are of each reason."""
     selection = _select(reasons, since)
     newest: deque[Letter] = deque(maxlen=limit)
@@ -105,7 +107,7 @@ def list_letters(reasons: tuple[str, ...], since: str | None, limit: int, as_jso
 @click.option("-o", "--output", default="-", metavar="FILE", help="Where to write; standard output by default.")
 @click.option("--values", is_flag=True, help="Only the original bytes, one message per line, to mend and replay.")
 @config_options
-def export(reasons: tuple[str, ...], since: str | None, output: str, values: bool, config: Config) -> None:
+def export(reasons: tuple[str, ...], since: int | None, output: str, values: bool, config: Config) -> None:
     """Write dead letters to a file, as JSON Lines with everything that is known of each."""
     selection = _select(reasons, since)
     counts: Counter[str] = Counter()
@@ -139,7 +141,7 @@ def export(reasons: tuple[str, ...], since: str | None, output: str, values: boo
 @config_options
 def replay_letters(
     reasons: tuple[str, ...],
-    since: str | None,
+    since: int | None,
     target: str | None,
     again: bool,
     max_replays: int,
@@ -333,21 +335,8 @@ def _group(config: Config, reason: str) -> str:
     return f"{config.kafka.group_prefix}-dead-letters.{reason}"
 
 
-def _select(reasons: tuple[str, ...], since: str | None) -> Selection:
-    return Selection(frozenset(reasons), None if since is None else _since_ms(since))
-
-
-def _since_ms(since: str) -> int:
-    try:
-        return parse_rfc3339(since)
-    except TimestampError:
-        pass
-    try:
-        return round((time.time() - parse_duration(since)) * 1000)
-    except TimestampError:
-        raise click.BadParameter(
-            f"{since!r} is neither an RFC 3339 time nor a duration such as 24h", param_hint="--since"
-        ) from None
+def _select(reasons: tuple[str, ...], since: int | None) -> Selection:
+    return Selection(frozenset(reasons), since)
 
 
 def _line(letter: Letter) -> str:

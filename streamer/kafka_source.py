@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any, Final
 
 from aiokafka import TopicPartition
@@ -22,23 +23,31 @@ async def backtest_topic(
     scorer: TextScorer,
     take: Callable[[BacktestOutput], None],
     *,
+    topic: str | None = None,
     from_ms: int | None = None,
     to_ms: int | None = None,
+    progress: Callable[[Backtest, int], None] | None = None,
 ) -> Backtest:
-    """Run a backtest over the documents topic as it is now; `take` gets what comes out, piece by piece, in order.
+    """Run a backtest over a topic as it is now, that of the documents by default; `take` gets what comes out, in order.
 
     `from_ms` and `to_ms` bound the records' own Kafka times, [from, to), in milliseconds UTC. With neither, the
-    result is that of a worker that has read the topic from its first record to its last.
+    result is that of a worker that has read the topic from its first record to its last. `progress` is called now
+    and then, with the backtest and the number of records that there are.
     Raises KafkaSetupError where the topic or the broker is not there.
     """
-    topic = config.topics.documents.name
+    topic = topic or config.topics.documents.name
     async with open_consumer(config.kafka) as consumer:
         partitions = await partitions_of(consumer, topic)
         start = None if from_ms is None else await _offsets_since(consumer, partitions, from_ms)
+        ends = await consumer.end_offsets(partitions)
+        total = sum(ends.values()) - sum((start or await consumer.beginning_offsets(partitions)).values())
         backtest = Backtest(config, scorer, source=topic, partitions=len(partitions))
         try:
-            async for partition, records in _batches(read_to_end(consumer, partitions, start), to_ms):
-                take(await asyncio.to_thread(backtest.take, partition, records))
+            async with aclosing(_batches(read_to_end(consumer, partitions, start), from_ms, to_ms)) as batches:
+                async for partition, records in batches:
+                    take(await asyncio.to_thread(backtest.take, partition, records))
+                    if progress is not None:
+                        progress(backtest, total)
             take(await asyncio.to_thread(backtest.finish))
         finally:
             backtest.close()
@@ -52,11 +61,13 @@ async def _offsets_since(consumer: Any, partitions: list[TopicPartition], from_m
 
 
 async def _batches(
-    source: AsyncIterator[TopicRecord], to_ms: int | None
-) -> AsyncIterator[tuple[int, list[SourceRecord]]]:
+    source: AsyncIterator[TopicRecord], from_ms: int | None, to_ms: int | None
+) -> AsyncGenerator[tuple[int, list[SourceRecord]]]:
     waiting: dict[int, list[SourceRecord]] = {}
     async for record in source:
         if to_ms is not None and record.timestamp_ms >= to_ms:
+            continue
+        if from_ms is not None and record.timestamp_ms < from_ms:  # the start by offsets is only near the time
             continue
         records = waiting.setdefault(record.partition, [])
         stamp = record.timestamp_ms if record.timestamp_ms >= 0 else None

@@ -16,10 +16,12 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from click.testing import Result
 
+import streamer.backtest_cli
 from streamer.dead_letters import REPLAYS, dead_letter_headers
 from streamer.records import DeadLetter, SourceRecord
-from streamer.timestamps import parse_rfc3339
+from streamer.timestamps import format_rfc3339, parse_rfc3339
 from tests.shell.commands import bearwire, process_arguments
+from tests.shell.words import WordScorer
 
 pytestmark = pytest.mark.embedded
 
@@ -222,3 +224,31 @@ def test_replays_survive_a_second_death(deployment: Deployment) -> None:
     headers = dict(dead_letter_headers(DeadLetter(deployment.documents, 1, record, "invalid_json", "why")))
     assert headers[REPLAYS] == b"2"
     assert headers["trace"] == b"t"
+
+
+async def test_a_backtest_reads_a_topic_between_two_times(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streamer.backtest_cli, "load_models", lambda settings: WordScorer())
+    producer = AIOKafkaProducer(bootstrap_servers=deployment.servers)
+    await producer.start()
+    day = parse_rfc3339("2026-03-04T00:00:00Z")
+    for hour in range(24):
+        at = day + hour * 3_600_000
+        value = {"id": f"d{hour}", "text": "a bad day", "published_at": format_rfc3339(at)}
+        await producer.send_and_wait(deployment.documents, orjson.dumps(value), timestamp_ms=at)
+    await producer.stop()
+
+    async def documents(*bounds: str) -> dict[str, int]:
+        output = tmp_path / ("-".join(bounds) or "all").replace(":", "")
+        result = await asyncio.to_thread(deployment.run, "backtest", "kafka:", "-o", str(output), *bounds)
+        assert result.exit_code == 0, result.output
+        counts: dict[str, int] = orjson.loads((output / "metrics.json").read_bytes())["documents"]
+        return counts
+
+    assert (await documents())["in"] == 24
+    assert (await documents("--since", "2026-03-04T06:00:00Z"))["in"] == 18
+    assert (await documents("--since", "2026-03-04T06:00:00Z", "--until", "2026-03-04T10:00:00Z"))["scored"] == 4
+    refused = deployment.run("backtest", "news.jsonl", "-o", str(tmp_path / "no"), "--until", "2026-03-04T10:00:00Z")
+    assert refused.exit_code == 2
+    assert "times of records in Kafka" in refused.output
