@@ -10,7 +10,7 @@ import orjson
 from topic_examples import Example, examples
 
 from streamer.config import Config
-from streamer.documents import REASONS
+from streamer.dead_letters import LETTER_REASONS
 from streamer.schemas import SCHEMAS, load_schema
 from streamer.worker.topics import TopicPlan, changelog_name, planned_topics
 
@@ -70,7 +70,7 @@ def topics_page() -> str:
         lines += [*_topic(room, name, shown[room.schema]), ""]
     lines.append(_INTERNAL.format(digests=config.topics.digests.name, changelog=changelog_name(config)))
     lines += ["## Reasons of dead letters", "", "| reason | meaning |", "|---|---|"]
-    lines += [f"| `{reason}` | {_cell(meaning)} |" for reason, meaning in REASONS.items()]
+    lines += [f"| `{reason}` | {_cell(meaning)} |" for reason, meaning in LETTER_REASONS.items()]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
 
 

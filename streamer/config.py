@@ -8,21 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
+from streamer.config_types import Duration, FilePath, Names, Section, TopicName
 from streamer.documents import DocumentLimits
 from streamer.secret import Secret
+from streamer.sink_settings import SinksSettings
 
-Duration = Annotated[float, Meta(extra={"duration": True})]
-FilePath = Annotated[str, Meta(min_length=1, extra={"path": True})]
-TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-Names = tuple[Annotated[str, Meta(min_length=1)], ...]
 Retention = Annotated[float, Meta(gt=0, description="How long records are kept, in hours.")]
 Partitions = Annotated[int, Meta(ge=1, le=10_000, description="Partitions when the topic is created.")]
-
-
-class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of the configuration that is written as a mapping."""
 
 
 class KafkaSettings(Section, frozen=True, kw_only=True):
@@ -314,7 +308,8 @@ class WorkerSettings(Section, frozen=True, kw_only=True):
     """How a worker runs."""
 
     role: Annotated[
-        Literal["all", "score", "watch"], Meta(description="`score` runs the model, `watch` the windows and alerts.")
+        Literal["all", "score", "watch", "sinks"],
+        Meta(description="`score` runs the model, `watch` the windows and alerts, `sinks` tells the receivers."),
     ] = "all"
     fetch_max_records: Annotated[
         int, Meta(ge=1, le=100_000, description="Records scored and committed together, per partition.")
@@ -361,6 +356,7 @@ class Config(Section, frozen=True, kw_only=True):
     books: Annotated[tuple[BookSettings, ...], Meta(min_length=1, max_length=10_000, description="The books.")] = (
         BookSettings(),
     )
+    sinks: SinksSettings = SinksSettings()
     worker: WorkerSettings = WorkerSettings()
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from streamer.config import BookSettings, Config, KafkaSettings, milliseconds
 from streamer.documents import normal_symbol
+from streamer.sink_checks import sink_contradictions
 from streamer.timestamps import format_duration
 
 _MAX_PANES = 1_000_000
@@ -19,6 +20,9 @@ def contradictions(config: Config) -> Iterator[tuple[str, str]]:
     yield from _topics(config)
     yield from _time(config)
     yield from _books(config)
+    yield from sink_contradictions(config.sinks)
+    if config.worker.role == "sinks" and not config.sinks.all():
+        yield "sinks", "is empty, so a worker of the role sinks has nothing to do; name one sink at least"
     if config.limits.max_text_bytes > config.limits.max_message_bytes:
         yield "limits.max_text_bytes", "is above limits.max_message_bytes, it would never apply"
 

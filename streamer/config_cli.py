@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
 import orjson
 import yaml
+from msgspec import Struct
 
 from alerts.rules import RulesError
 from streamer.cli_options import loaded_options
-from streamer.config import Config, Section
+from streamer.config import Config
 from streamer.config_load import ConfigError, Loaded
 from streamer.config_reference import config_schema
 from streamer.config_rules import book_rules
 from streamer.config_tree import Problem, fields_of, is_path
+from streamer.config_types import Section
 from streamer.schemas import SCHEMAS, load_schema
 from streamer.secret import Secret
 from streamer.timestamps import format_duration
@@ -65,8 +68,8 @@ def schema(name: str) -> None:
     click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
 
 
-def plain(section: Section, default: Section | None = None) -> dict[str, Any]:
-    """A section as YAML would hold it, without what equals `default`.
+def plain(section: Section, default: Any = None) -> dict[str, Any]:
+    """A section as YAML would hold it, without what equals the same attribute of `default`.
 
     Durations become text, paths absolute, secrets `***`.
     """
@@ -88,7 +91,7 @@ def plain(section: Section, default: Section | None = None) -> dict[str, Any]:
 
 def _plain_value(value: Any, is_duration: bool, changed: bool) -> Any:
     if isinstance(value, Section):
-        return plain(value, type(value)() if changed else None)
+        return plain(value, _usual(type(value)) if changed else None)
     if isinstance(value, Secret):
         return "***"
     if isinstance(value, tuple):
@@ -96,3 +99,8 @@ def _plain_value(value: Any, is_duration: bool, changed: bool) -> Any:
     if is_duration and isinstance(value, float):
         return format_duration(value)
     return value
+
+
+def _usual(section: type[Struct]) -> SimpleNamespace:
+    """The defaults of an item of a list; what is required has none."""
+    return SimpleNamespace(**{name: field.default for name, field in fields_of(section).items()})

@@ -82,7 +82,7 @@ def _section(field: Field) -> list[str]:
         lines += ["A list; each item has these keys.", ""]
     lines += ["| key | takes | default | meaning |", "|---|---|---|---|"]
     lines += [_row(key, leaf, default) for key, leaf, default in _leaves(section, name, field.default)]
-    example = next(key for key, _, _ in _leaves(section, field.name, field.default))
+    example = next(key for key, _, _ in _leaves(section, field.name, field.default)).replace("[]", ".0")
     if section_type(field.type):
         return [*lines, "", f"Environment: `{environment_name(example)}` and so on.", ""]
     return [*lines, ""]
@@ -91,11 +91,13 @@ def _section(field: Field) -> list[str]:
 def _leaves(section: type[Struct], path: str, defaults: Any) -> Iterator[tuple[str, Field, Any]]:
     for field in fields_of(section).values():
         default = getattr(defaults, field.name, field.default)
-        inner = section_type(field.type)
-        if inner is None:
-            yield f"{path}.{field.name}", field, default
-        else:
+        inner, items = section_type(field.type), item_section(field.type)
+        if inner is not None:
             yield from _leaves(inner, f"{path}.{field.name}", default)
+        elif items is not None:
+            yield from _leaves(items, f"{path}.{field.name}[]", None)
+        else:
+            yield f"{path}.{field.name}", field, default
 
 
 def _row(key: str, field: Field, default: Any) -> str:
@@ -118,7 +120,7 @@ def _value(field: Field, value: Any) -> str:
         return format_duration(value)
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value).replace("\n", "\\n")
 
 
 def _summary(section: type[Struct]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from streamer.documents import REASONS
 from streamer.records import DeadLetter, Headers
 
 PREFIX: Final = "bearwire-"
@@ -15,6 +16,15 @@ ORIGIN_PARTITION: Final = "bearwire-origin-partition"
 ORIGIN_OFFSET: Final = "bearwire-origin-offset"
 ORIGIN_TIMESTAMP: Final = "bearwire-origin-timestamp"
 REPLAYS: Final = "bearwire-replays"
+SINK: Final = "bearwire-sink"
+SINK_FAILED: Final = "sink_failed"
+BAD_NOTIFICATION: Final = "bad_notification"
+
+LETTER_REASONS: Final[dict[str, str]] = REASONS | {
+    SINK_FAILED: "a notification that the sink named in the header `bearwire-sink` could not deliver",
+    BAD_NOTIFICATION: "a message of the notifications topic that is no notification",
+}
+"""Every reason that a dead letter can have, with its meaning."""
 
 
 class Origin(NamedTuple):
@@ -70,8 +80,11 @@ def read_origin(headers: Iterable[tuple[str, bytes]]) -> Origin:
 
 
 def replay_headers(headers: Headers, replays: int) -> list[tuple[str, bytes]]:
-    """The headers to feed a dead letter to its origin again with: the original's, and the new count of replays."""
-    kept = [(name, value) for name, value in headers if not name.startswith(PREFIX)]
+    """The headers to feed a dead letter to its origin again with: the original's, and the new count of replays.
+
+    The sink of a notification stays, so that only that one delivers it again.
+    """
+    kept = [(name, value) for name, value in headers if not name.startswith(PREFIX) or name == SINK]
     return [*kept, (REPLAYS, str(replays).encode())]
 
 

@@ -19,8 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from streamer.cli_options import MOMENT, config_options
 from streamer.config import Config
-from streamer.dead_letters import ForeignRecord, Origin, read_origin, replay_headers
-from streamer.documents import REASONS
+from streamer.dead_letters import LETTER_REASONS, ForeignRecord, Origin, read_origin, replay_headers
 from streamer.escaping import escaped
 from streamer.kafka_client import KafkaSetupError, client_arguments, plain_error, quiet_clients
 from streamer.timestamps import format_rfc3339
@@ -69,14 +68,14 @@ def _selection_options(function: Callable[..., Any]) -> Callable[..., Any]:
         help="Only letters written since then: 2026-11-23T09:00:00Z, or 24h.",
     )(function)
     return click.option(
-        "--reason", "reasons", multiple=True, type=click.Choice(sorted(REASONS)), metavar="REASON",
+        "--reason", "reasons", multiple=True, type=click.Choice(sorted(LETTER_REASONS)), metavar="REASON",
         help="Only letters with this reason; may be repeated.",
     )(function)  # fmt: skip
 
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """Messages that were no documents, with their original bytes and the reason."""
+    """Messages that were no documents, or could not be delivered, with their original bytes and the reason."""
 
 
 @dead_letters.command("list")
@@ -218,10 +217,11 @@ async def _replay(
 
     quiet_clients()
     done = Replayed()
+    ours = (config.topics.documents.name, config.topics.notifications.name)
     publisher = Publisher(client_arguments(config.kafka, purpose="dead-letters"))
     async with open_consumer(config.kafka) as consumer:
         partitions = await partitions_of(consumer, config.topics.dead_letters.name)
-        progress = await Progress.read(config, partitions, selection.reasons or frozenset(REASONS))
+        progress = await Progress.read(config, partitions, selection.reasons or frozenset(LETTER_REASONS))
         start = None if again else progress.start()
         if not dry_run:
             try:
@@ -238,7 +238,7 @@ async def _replay(
                 if origin.replays >= max_replays:
                     done.worn_out += 1
                     continue
-                if target is None and origin.topic != config.topics.documents.name:
+                if target is None and origin.topic not in ours:
                     done.elsewhere += 1
                     continue
                 done.sent[origin.reason] += 1

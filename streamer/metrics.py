@@ -65,6 +65,19 @@ METRICS: dict[str, Described] = {
     "bearwire_snapshot_age_seconds": Described("gauge", "Time since the book's state was last written.", ("book",)),
     "bearwire_snapshot_bytes": Described("gauge", "Size of the book's state.", ("book",)),
     "bearwire_restore_seconds": Described("gauge", "How long the last restore of the book's state took.", ("book",)),
+    "bearwire_sink_delivered": Described(
+        "counter", "Notifications that a sink's receiver has taken.", ("sink", "kind")
+    ),
+    "bearwire_sink_failed": Described("counter", "Notifications that became dead letters.", ("sink", "kind")),
+    "bearwire_sink_outdated": Described(
+        "counter", "Notifications of events too long ago to be sent (max_age_seconds).", ("sink", "kind")
+    ),
+    "bearwire_sink_retries": Described("counter", "Attempts after the first of a notification.", ("sink", "kind")),
+    "bearwire_sink_waiting": Described("gauge", "Notifications that wait for a sink.", ("sink", "kind")),
+    "bearwire_sink_queue_age_seconds": Described(
+        "gauge", "How long the oldest of them has been waiting.", ("sink", "kind")
+    ),
+    "bearwire_sink_failing": Described("gauge", "1 while the last attempt of a sink failed, else 0.", ("sink", "kind")),
     "bearwire_cache": Described("counter", "Look-ups in the cache of exact duplicates, by outcome.", ("outcome",)),
     "bearwire_tokens": Described("counter", "Tokens put through the model, by kind: of a text, or padding.", ("kind",)),
     "bearwire_batches": Described("counter", "Batches put through the model."),
@@ -102,7 +115,7 @@ class _WorkerCollector(Collector):
         self._service = service
 
     def collect(self) -> Iterable[Metric]:
-        samples = self._worker() | self._books() | self._model()
+        samples = self._worker() | self._books() | self._sinks() | self._model()
         for name, described in METRICS.items():
             if described.kind == "histogram":
                 yield _histogram(name, described, self._status.latency)
@@ -154,6 +167,22 @@ class _WorkerCollector(Collector):
             for metric, value in values.items():
                 if value is not None:
                     samples.setdefault(metric, []).append(((name,), float(value)))
+        return samples
+
+    def _sinks(self) -> dict[str, list[Sample]]:
+        samples: dict[str, list[Sample]] = {}
+        for name, sink in self._status.sinks.items():
+            values = {
+                "bearwire_sink_delivered": sink.delivered,
+                "bearwire_sink_failed": sink.failed,
+                "bearwire_sink_outdated": sink.outdated,
+                "bearwire_sink_retries": sink.retries,
+                "bearwire_sink_waiting": sink.waiting,
+                "bearwire_sink_queue_age_seconds": sink.age_seconds(),
+                "bearwire_sink_failing": sink.failing,
+            }
+            for metric, value in values.items():
+                samples.setdefault(metric, []).append(((name, sink.kind), float(value)))
         return samples
 
     def _model(self) -> dict[str, list[Sample]]:

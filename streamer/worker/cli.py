@@ -14,8 +14,9 @@ from streamer.config_load import Loaded
 @click.command()
 @click.option(
     "--role",
-    type=click.Choice(["all", "score", "watch"]),
-    help="`score` runs the model, `watch` the windows and alerts; else worker.role of the configuration.",
+    type=click.Choice(["all", "score", "watch", "sinks"]),
+    help="`score` runs the model, `watch` the windows and alerts, `sinks` tells the receivers; "
+    "else worker.role of the configuration.",
 )
 @loaded_options
 def worker(loaded: Loaded, role: str | None) -> None:

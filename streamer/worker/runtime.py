@@ -9,7 +9,7 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import faust
@@ -19,11 +19,12 @@ from alerts.desk import Desk
 from streamer import __version__
 from streamer.config import Config
 from streamer.config_rules import book_rules
-from streamer.kafka_client import quiet_clients
+from streamer.kafka_client import KafkaSetupError, quiet_clients
 from streamer.metrics import worker_registry
 from streamer.web.service import PageService
 from streamer.worker.app import book_maker, faust_app
 from streamer.worker.broker import connected_admin, watch_broker
+from streamer.worker.deliverer import Deliverer
 from streamer.worker.inference import InferenceQueue
 from streamer.worker.models_in_service import ModelsInService
 from streamer.worker.publishing import PublishError
@@ -54,6 +55,8 @@ class Worker:
         self._models: ModelsInService | None = None
         self._scorer: Scorer | None = None
         self._scoring_ended = asyncio.Event()
+        self._deliverer: Deliverer | None = None
+        self._delivering: asyncio.Task[None] | None = None
         self._watcher: Watcher | None = None
         self._app: faust.App | None = None
         self._tasks: list[asyncio.Task[Any]] = []
@@ -107,20 +110,24 @@ class Worker:
         self.status.hold("worker", "starting")
         self.status.hold("broker", "connecting")
         loading = None
-        if role != "watch":
+        if role in ("all", "score"):
             self.status.hold("model", "loading")
             loading = asyncio.create_task(asyncio.to_thread(ModelsInService, self.config.model))
         admin = await connected_admin(self.config, self.status)
         self._tasks.append(asyncio.create_task(watch_broker(admin, self.config, self.status)))
-        app = self._app = faust_app(self.config)
-        if loading is not None:
-            await self._with_scorer(app, await loading)
-        if role == "score":
-            app.producer_only = True
-        else:
-            self._with_watcher(app, [self._desk_of(index, rule_set) for index, rule_set in enumerate(rules)])
+        if role in ("all", "sinks") and self.config.sinks.all():
+            self._deliverer = Deliverer(self.config, self.status)
+            self._delivering = asyncio.create_task(self._keep_running("sinks", self._deliverer.run))
         log.info("starting as role %s", role)
-        await app.start()
+        if role != "sinks":
+            app = self._app = faust_app(self.config)
+            if loading is not None:
+                await self._with_scorer(app, await loading)
+            if role == "score":
+                app.producer_only = True
+            else:
+                self._with_watcher(app, [self._desk_of(index, rule_set) for index, rule_set in enumerate(rules)])
+            await app.start()
         self.status.release("worker")
 
     def swap_models(self, reload: Callable[[], Config]) -> None:
@@ -171,23 +178,27 @@ class Worker:
         return make
 
     async def _keep_scoring(self, scorer: Scorer) -> None:
-        """Run the scorer, and run it again after a failure that may pass, with growing pauses."""
+        try:
+            await self._keep_running("scorer", scorer.run)
+        finally:
+            self._scoring_ended.set()
+
+    async def _keep_running(self, part: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Run a part, and run it again after a failure that may pass, with growing pauses."""
         pause = 0.5
         try:
             while not self._stop.is_set():
                 try:
-                    await scorer.run()
-                except (KafkaError, PublishError, OSError) as error:
-                    self.status.hold("scorer", _said(error))
+                    await run()
+                except (KafkaError, PublishError, KafkaSetupError, OSError) as error:
+                    self.status.hold(part, _said(error))
                     wait = pause * random.uniform(0.5, 1.0)  # noqa: S311
-                    log.warning("scoring stopped (%s), starts again in %.1f s", _said(error), wait)
+                    log.warning("the part %s stopped (%s), starts again in %.1f s", part, _said(error), wait)
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._stop.wait(), wait)
                     pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
         except Exception as error:
             self._fail(error)
-        finally:
-            self._scoring_ended.set()
 
     async def _finish(self) -> None:
         """Finish, flush, write down and commit, each within what is left of the time for it."""
@@ -200,6 +211,10 @@ class Worker:
                         await self._scoring_ended.wait()
                 if self._watcher is not None and self._failure is None:
                     await self._watcher.finish()
+                if self._deliverer is not None and self._delivering is not None:
+                    self._deliverer.stop()
+                    await self._delivering
+                    await self._deliverer.close()
                 if self._app is not None:
                     await self._app.stop()
         except TimeoutError:

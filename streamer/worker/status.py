@@ -14,6 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from alerts.sinks.queue import SinkStatus
+
 _RATE_SECONDS: Final = 30.0
 
 
@@ -100,6 +102,8 @@ class WorkerStatus:
     partitions: dict[int, int] = field(default_factory=dict)
     """Source partitions assigned to this worker and how many records each is behind."""
     books: dict[str, BookStatus] = field(default_factory=dict)
+    sinks: dict[str, SinkStatus] = field(default_factory=dict)
+    """Every sink that this worker delivers to."""
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
     progress_at: float = field(default_factory=time.monotonic)
     beat_at: float = field(default_factory=time.monotonic)

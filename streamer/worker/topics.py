@@ -49,6 +49,11 @@ def score_group(config: Config) -> str:
     return f"{config.kafka.group_prefix}-score"
 
 
+def sinks_group(config: Config) -> str:
+    """The consumer group that delivers notifications."""
+    return f"{config.kafka.group_prefix}-sinks"
+
+
 def planned_topics(config: Config) -> list[TopicPlan]:
     """Every topic that a worker reads or writes, with the settings it is created with."""
     topics = config.topics

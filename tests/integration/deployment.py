@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.errors import KafkaError
 
+from alerts.notifications import Notification
 from streamer.backtest import BacktestOutput
 from streamer.config import Config
 from streamer.config_load import load_config
@@ -75,6 +76,15 @@ class Deployment:
     def worker(self, *arguments: str, number: int = 0) -> WorkerProcess:
         """A worker process of this deployment, started."""
         return WorkerProcess(self.file, self.folder / f"worker-{number}.log", *arguments)
+
+    async def notify(self, *notifications: Notification) -> None:
+        """Produce to the notifications topic, as a book's watcher does."""
+        producer = await self._producer()
+        try:
+            for each in notifications:
+                await producer.send_and_wait(self.config.topics.notifications.name, each.encode(), key=each.key)
+        finally:
+            await producer.stop()
 
     async def publish(self, records: Iterable[tuple[int | None, bytes | None, bytes | None]]) -> int:
         """Produce (partition, key, value) to the documents topic; returns how many."""

@@ -1,0 +1,87 @@
+"""Hands e-mail to an SMTP server, over STARTTLS or TLS unless told otherwise."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from typing import Final, Literal
+
+import aiosmtplib
+import msgspec
+
+from alerts.notifications import Notification
+from alerts.sinks.delivery import Refused, SecretSource, Stateless, TryLater
+from alerts.sinks.email import email_message
+from alerts.sinks.plain import one_line
+
+Encryption = Literal["starttls", "tls", "none"]
+_PORTS: Final = {"starttls": 587, "tls": 465, "none": 25}
+
+
+class MailServer(msgspec.Struct, frozen=True, kw_only=True):
+    """A server and how to log in. `port` None takes the usual one of the encryption."""
+
+    host: str
+    port: int | None = None
+    encryption: Encryption = "starttls"
+    username: str | None = None
+    password: SecretSource | None = None
+    ca_file: str | None = None
+    timeout_seconds: float = 30.0
+
+
+class EmailSink(Stateless):
+    """Sends every notification as one message to all recipients."""
+
+    kind = "email"
+
+    def __init__(self, server: MailServer, *, sender: str, recipients: tuple[str, ...]) -> None:
+        self._server = server
+        self._sender = sender
+        self._recipients = recipients
+        self._domain = sender.rpartition("@")[2].strip("> ") or "bearwire.invalid"
+
+    async def deliver(self, notification: Notification) -> None:
+        """Send it. Raises TryLater or Refused."""
+        message = email_message(
+            notification,
+            sender=self._sender,
+            recipients=self._recipients,
+            date=datetime.now(UTC),
+            domain=self._domain,
+        )
+        try:
+            await self._send(message)
+        except aiosmtplib.SMTPRecipientsRefused as error:
+            raise _answered([each.code for each in error.recipients], "every recipient was refused") from error
+        except aiosmtplib.SMTPResponseException as error:
+            raise _answered([error.code], f"SMTP {error.code}: {one_line(error.message, 200)}") from error
+        except aiosmtplib.SMTPNotSupported as error:
+            raise Refused(f"the server cannot do what is asked: {one_line(str(error), 200)}") from error
+        except (aiosmtplib.SMTPException, OSError, ssl.SSLError) as error:
+            raise TryLater(f"{type(error).__name__}: {one_line(str(error), 200)}") from error
+
+    async def _send(self, message: EmailMessage) -> None:
+        server = self._server
+        try:
+            trusted = ssl.create_default_context(cafile=server.ca_file)
+        except OSError as error:
+            raise TryLater(f"ca_file {server.ca_file} cannot be used: {error.strerror or error}") from None
+        client = aiosmtplib.SMTP(
+            hostname=server.host,
+            port=server.port or _PORTS[server.encryption],
+            use_tls=server.encryption == "tls",
+            start_tls=server.encryption == "starttls",
+            tls_context=trusted if server.encryption != "none" else None,
+            timeout=server.timeout_seconds,
+        )
+        async with client:
+            if server.username is not None:
+                await client.login(server.username, server.password() if server.password is not None else "")
+            await client.send_message(message)
+
+
+def _answered(codes: list[int], why: str) -> TryLater | Refused:
+    """4xx replies may pass another time (RFC 5321, 4.2.1), 5xx will not."""
+    return TryLater(why) if any(400 <= code < 500 for code in codes) else Refused(why)
