@@ -34,7 +34,7 @@ from streamer.worker.watchdog import Watchdog
 from streamer.worker.watcher import Watcher
 
 _BEAT_SECONDS: Final = 0.5
-_LEAVE_SECONDS: Final = 10.0
+_LEAVE_SECONDS: Final = 5.0
 _LONGEST_PAUSE_SECONDS: Final = 15.0
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ class Worker:
         self._failure: BaseException | None = None
         self._models: ModelsInService | None = None
         self._scorer: Scorer | None = None
+        self._scoring = False
         self._scoring_ended = asyncio.Event()
         self._deliverer: Deliverer | None = None
         self._delivering: asyncio.Task[None] | None = None
@@ -186,6 +187,7 @@ class Worker:
     async def _keep_running(self, part: str, run: Callable[[], Awaitable[None]]) -> None:
         """Run a part, and run it again after a failure that may pass, with growing pauses."""
         pause = 0.5
+        self._scoring = True
         try:
             while not self._stop.is_set():
                 try:
@@ -207,7 +209,7 @@ class Worker:
             async with asyncio.timeout(limit):
                 if self._scorer is not None:
                     self._scorer.stop()
-                    if self._app is not None and self._app.started:
+                    if self._scoring:
                         await self._scoring_ended.wait()
                 if self._watcher is not None and self._failure is None:
                     await self._watcher.finish()
@@ -268,6 +270,8 @@ async def run_worker(config: Config, reload: Callable[[], Config]) -> None:
     try:
         await worker.run()
     except WorkerError:
+        # Clients that could not be closed say so when they are collected; the last word is why the worker ended.
+        loop.set_exception_handler(lambda _, context: log.debug("while ending: %s", context.get("message")))
         _leave_within(_LEAVE_SECONDS)
         raise
     log.info("the worker has finished")

@@ -81,7 +81,7 @@ async def test_connections_that_are_cut_at_any_moment_cost_nothing(behind: Behin
         cutting.cancel()
     await behind.agrees(count, worker)
     assert behind.proxy.cuts > 20
-    assert worker.finish() == 0, worker.tail()
+    assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
 
 
 async def test_a_network_that_swallows_for_longer_than_a_session_costs_nothing(behind: Behind) -> None:
@@ -94,7 +94,7 @@ async def test_a_network_that_swallows_for_longer_than_a_session_costs_nothing(b
         behind.proxy.thaw()
         count += await behind.publish(300, seed=count)
     await behind.agrees(count, worker)
-    assert worker.finish() == 0, worker.tail()
+    assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
 
 
 async def test_a_slow_network_costs_only_time(behind: Behind) -> None:
@@ -103,7 +103,7 @@ async def test_a_slow_network_costs_only_time(behind: Behind) -> None:
     behind.proxy.delay_seconds = 0.1
     count = await behind.publish(300, seed=1)
     await behind.agrees(count, worker)
-    assert worker.finish() == 0, worker.tail()
+    assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
 
 
 async def test_a_broker_that_hangs_for_good_ends_the_worker_with_a_clear_last_line(behind: Behind) -> None:
@@ -131,7 +131,7 @@ async def test_a_worker_waits_for_a_broker_that_is_not_up_yet(tmp_path: Path, ti
     await until(said, "the worker says that it waits", worker=worker)
     with await asyncio.to_thread(started, cluster):
         await until(deployment.has_topics, "the topics exist", worker=worker)
-        assert worker.finish() == 0, worker.tail()
+        assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
 
 
 async def _cut(proxy: FaultyProxy, rng: random.Random) -> None:
