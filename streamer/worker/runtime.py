@@ -269,7 +269,7 @@ async def run_worker(config: Config, reload: Callable[[], Config]) -> None:
     loop.add_signal_handler(signal.SIGUSR1, worker.swap_models, reload)
     try:
         await worker.run()
-    except WorkerError:
+    except Exception:
         # Clients that could not be closed say so when they are collected; the last word is why the worker ended.
         loop.set_exception_handler(lambda _, context: log.debug("while ending: %s", context.get("message")))
         _leave_within(_LEAVE_SECONDS)

@@ -18,6 +18,7 @@ import msgspec
 import yaml
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
 from alerts.notifications import Notification
@@ -29,6 +30,7 @@ from streamer.kafka_client import KafkaSetupError, client_arguments
 from streamer.kafka_source import backtest_topic
 from streamer.model import load_models
 from streamer.topic_reader import TopicRecord, open_consumer, partitions_of, read_to_end
+from streamer.worker.topics import planned_topics
 
 TOPICS = ("documents", "scores", "digests", "windows", "alerts", "notifications", "dead_letters", "late")
 OUTPUTS = ("windows", "alerts", "notifications")
@@ -131,6 +133,18 @@ class Deployment:
         await admin.start()
         try:
             await admin.create_partitions({getattr(self.config.topics, topic).name: NewPartitions(partitions)})
+        finally:
+            await admin.close()
+
+    async def configure(self, topic: str, **settings: str) -> None:
+        """Give a topic the settings it was planned with, and these (dots as underscores)."""
+        name = getattr(self.config.topics, topic).name
+        planned = next(plan.settings for plan in planned_topics(self.config) if plan.name == name)
+        wanted = planned | {key.replace("_", "."): value for key, value in settings.items()}
+        admin = AIOKafkaAdminClient(**client_arguments(self.config.kafka))
+        await admin.start()
+        try:
+            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, wanted)])
         finally:
             await admin.close()
 

@@ -21,6 +21,9 @@ from tests.integration.stream import documents
 pytestmark = [pytest.mark.kafka, pytest.mark.acceptance, pytest.mark.timeout(900)]
 
 HOUR_MS = 3_600_000
+STEP_MS = 30_000
+IDLE_SECONDS = 12
+"""Longer than any pause between two lots of documents: what follows an idle partition's return may be too late."""
 
 
 class Behind(NamedTuple):
@@ -30,10 +33,15 @@ class Behind(NamedTuple):
     cluster: KafkaCluster
     deployment: Deployment
 
-    async def publish(self, count: int, seed: int) -> int:
-        start = int(time.time() * 1000) - 50 * HOUR_MS
-        stream = documents(count, seed=seed, partitions=4, start_ms=start, step_ms=30_000, surge_every=400)
+    async def publish(self, count: int, seed: int, after: int = 0) -> int:
+        """Publish `count` documents whose time goes on where that of `after` documents ended."""
+        start = int(time.time() * 1000) - 50 * HOUR_MS + after * STEP_MS
+        stream = documents(count, seed=seed, partitions=4, start_ms=start, step_ms=STEP_MS, surge_every=400)
         return await self.deployment.publish(stream)
+
+    async def works(self) -> bool:
+        """Whether anything has come out."""
+        return (await self.deployment.accounted_for())["all"] > 0
 
     async def agrees(self, count: int, worker: WorkerProcess) -> None:
         """Wait until every document is accounted for and the outputs are those of a backtest."""
@@ -55,18 +63,22 @@ async def behind(tmp_path: Path, tiny_bundle: str) -> AsyncIterator[Behind]:
     cluster = KafkaCluster(tmp_path / "kafka", advertised_port=port)
     with await asyncio.to_thread(started, cluster):
         async with FaultyProxy(port, cluster.port) as proxy:
-            deployment = Deployment(
-                f"127.0.0.1:{port}",
-                tmp_path,
-                model__bundle=tiny_bundle,
-                topics__documents__partitions=4,
-                time__pane_seconds=300,
-                time__idle_timeout_seconds=4,
-                worker__stall_timeout_seconds=25,
-                books=[{"name": "main", "windows": ["15m", "1h"]}],
-            )
-            deployment.idempotent = True
-            yield Behind(proxy, cluster, deployment)
+            yield Behind(proxy, cluster, _deployment(f"127.0.0.1:{port}", tmp_path, tiny_bundle))
+
+
+def _deployment(servers: str, folder: Path, bundle: str) -> Deployment:
+    deployment = Deployment(
+        servers,
+        folder,
+        model__bundle=bundle,
+        topics__documents__partitions=4,
+        time__pane_seconds=300,
+        time__idle_timeout_seconds=IDLE_SECONDS,
+        worker__stall_timeout_seconds=25,
+        books=[{"name": "main", "windows": ["15m", "1h"]}],
+    )
+    deployment.idempotent = True
+    return deployment
 
 
 async def test_connections_that_are_cut_at_any_moment_cost_nothing(behind: Behind) -> None:
@@ -106,10 +118,31 @@ async def test_a_slow_network_costs_only_time(behind: Behind) -> None:
     assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
 
 
+@pytest.mark.parametrize(
+    "refusal", [{"min_insync_replicas": "2"}, {"max_message_bytes": "100"}], ids=lambda each: next(iter(each))
+)
+async def test_a_broker_that_refuses_records_for_a_while_costs_only_time(
+    behind: Behind, refusal: dict[str, str]
+) -> None:
+    """Too few replicas is an error that clients try again by themselves, a record too large one that they give up."""
+    worker = behind.deployment.worker()
+    await until(behind.deployment.has_topics, "the topics exist", worker=worker)
+    count = await behind.publish(600, seed=1)
+    for topic in ("digests", "windows"):
+        await behind.deployment.configure(topic, **refusal)
+    count += await behind.publish(600, seed=2, after=count)
+    await asyncio.sleep(6)
+    for topic in ("digests", "windows"):
+        await behind.deployment.configure(topic)
+    await behind.agrees(count, worker)
+    assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
+
+
 async def test_a_broker_that_hangs_for_good_ends_the_worker_with_a_clear_last_line(behind: Behind) -> None:
     worker = behind.deployment.worker()
     await until(behind.deployment.has_topics, "the topics exist", worker=worker)
     await behind.publish(600, seed=1)
+    await until(behind.works, "the worker works", worker=worker)
     behind.cluster.pause()
 
     async def ended() -> bool:
@@ -118,6 +151,27 @@ async def test_a_broker_that_hangs_for_good_ends_the_worker_with_a_clear_last_li
     await until(ended, "the worker gives up")
     assert worker.process.returncode not in (0, None)
     assert "nothing was done for" in worker.tail(1)
+
+
+async def test_a_transactional_id_that_expired_costs_nothing(tmp_path: Path, tiny_bundle: str) -> None:
+    soon = {
+        "transactional.id.expiration.ms": "2000",
+        "transaction.remove.expired.transaction.cleanup.interval.ms": "500",
+        "producer.id.expiration.ms": "2000",
+        "producer.id.expiration.check.interval.ms": "500",
+    }
+    cluster = KafkaCluster(tmp_path / "kafka", settings=soon)
+    with await asyncio.to_thread(started, cluster):
+        deployment = _deployment(cluster.bootstrap_servers, tmp_path, tiny_bundle)
+        behind = Behind(FaultyProxy(0, 0), cluster, deployment)
+        worker = deployment.worker()
+        await until(deployment.has_topics, "the topics exist", worker=worker)
+        count = await behind.publish(400, seed=1)
+        await until(behind.works, "the worker works", worker=worker)
+        await asyncio.sleep(6)
+        count += await behind.publish(400, seed=2, after=count)
+        await behind.agrees(count, worker)
+        assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
 
 
 async def test_a_worker_waits_for_a_broker_that_is_not_up_yet(tmp_path: Path, tiny_bundle: str) -> None:
