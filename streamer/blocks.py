@@ -34,6 +34,10 @@ class DigestError(ValueError):
     """Bytes that are no digest block; the message says what is wrong with them."""
 
 
+class DigestVersionError(DigestError):
+    """A sound digest block of another version of Bearwire: skipping it would lose its documents."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DigestBlock:
     """m source records of one partition, of which n are rows of this book. Times are int64 milliseconds UTC.
@@ -133,17 +137,17 @@ class DigestBlock:
 
     @classmethod
     def decode(cls, data: bytes) -> DigestBlock:
-        """The block in `data`. Raises DigestError naming what is wrong; never anything else."""
+        """The block in `data`. Raises DigestError naming what is wrong, DigestVersionError where only its version is."""
         if len(data) < _HEAD.size:
             raise DigestError(f"a digest block has at least {_HEAD.size} bytes, these are {len(data)}")
         magic, version, checksum = _HEAD.unpack_from(data)
         if magic != MAGIC:
             raise DigestError(f"begins with {magic!r}, a digest block begins with {MAGIC!r}")
-        if version != VERSION:
-            raise DigestError(f"version {version} of the digest block is not known here, only version {VERSION}")
         payload = memoryview(data)[_HEAD.size :]
         if zlib.crc32(payload) != checksum:
             raise DigestError("the checksum does not fit the bytes")
+        if version != VERSION:
+            raise DigestVersionError(f"version {version} of the digest block is not known here, only version {VERSION}")
         try:
             envelope = _decoder.decode(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

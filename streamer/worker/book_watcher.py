@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from aiokafka.errors import KafkaError
 
-from streamer.blocks import DigestBlock, DigestError
+from streamer.blocks import DigestBlock, DigestError, DigestVersionError
 from streamer.config import TopicsSettings
 from streamer.state_chunks import StateError
 from streamer.watch import Watch, WatchOutput
@@ -162,7 +162,7 @@ class BookWatcher:
             return self._new_watch(), None
         try:
             if restored is None:
-                raise StateError("every stored state is damaged")
+                raise StateError(f"no stored state can be used: {problems[0]}")
             if restored.manifest.settings != self._settings:
                 raise StateError("it was watched with other panes, windows, companies or novelty settings")
             return self._restore_watch(restored.chunks), restored.manifest.next_offset
@@ -178,6 +178,11 @@ class BookWatcher:
     async def _take_in(self, delivered: Delivered) -> None:
         try:
             block = DigestBlock.decode(delivered.value)
+        except DigestVersionError as error:
+            raise StateError(
+                f"book {self.book}: digest {delivered.offset}: {error}; a scorer of another version wrote it: run the "
+                "watchers with the version of the scorers"
+            ) from error
         except DigestError as error:
             self._status.bad_blocks += 1
             log.error("book %s: digest %d is skipped: %s", self.book, delivered.offset, error)

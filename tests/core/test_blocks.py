@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.blocks import MAGIC, VERSION, DigestBlock, DigestError
+from streamer.blocks import MAGIC, VERSION, DigestBlock, DigestError, DigestVersionError
 from tests.core.worlds import START_MS, blocks_of, record
 
 documents = st.fixed_dictionaries(
@@ -87,7 +87,10 @@ def test_an_unsound_header_is_refused_by_name(change: dict[str, object], says: s
 def test_another_version_is_refused_with_its_number() -> None:
     data = bytearray(block_with({}).encode())
     data[4] = 9
-    with pytest.raises(DigestError, match="version 9"):
+    with pytest.raises(DigestVersionError, match="version 9"):
+        DigestBlock.decode(bytes(data))
+    data[-1] ^= 1
+    with pytest.raises(DigestError, match="checksum"):
         DigestBlock.decode(bytes(data))
 
 

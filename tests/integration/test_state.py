@@ -1,0 +1,131 @@
+"""What a worker does with a state or a digest that it cannot use: it says so, and never guesses."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+import zlib
+from pathlib import Path
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from streamer.blocks import MAGIC
+from streamer.kafka_client import client_arguments
+from streamer.topic_reader import open_consumer, partitions_of, read_to_end
+from streamer.worker.topics import changelog_name
+from tests.integration.deployment import OUTPUTS, Deployment, WorkerProcess, until
+from tests.integration.stream import documents
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture
+def deployment(kafka: str, tiny_bundle: str, tmp_path: Path) -> Deployment:
+    deployment = Deployment(
+        kafka,
+        tmp_path,
+        model__bundle=tiny_bundle,
+        topics__documents__partitions=2,
+        time__pane_seconds=300,
+        time__idle_timeout_seconds=3,
+    )
+    deployment.idempotent = True
+    return deployment
+
+
+async def watched(deployment: Deployment, count: int = 500) -> WorkerProcess:
+    """A worker that has taken in `count` documents and written its state down at the end of them."""
+    worker = deployment.worker()
+    await until(deployment.has_topics, "the topics exist", worker=worker)
+    start = int(time.time() * 1000) - 20 * HOUR_MS
+    await deployment.publish(documents(count, seed=4, partitions=2, start_ms=start, step_ms=60_000))
+    await agrees(deployment, worker)
+    return worker
+
+
+async def agrees(deployment: Deployment, worker: WorkerProcess) -> None:
+    expected, counts = await deployment.backtest()
+
+    async def same() -> bool:
+        fates = await deployment.accounted_for()
+        return fates["all"] == counts.received and all(
+            [await deployment.latest(topic) == expected[topic] for topic in OUTPUTS]
+        )
+
+    await until(same, "the outputs are those of a backtest", worker=worker)
+
+
+async def changelog(deployment: Deployment) -> dict[bytes, bytes]:
+    """The entries of the watchers' table as its changelog restores them."""
+    table: dict[bytes, bytes] = {}
+    async with open_consumer(deployment.config.kafka) as consumer:
+        partitions = await partitions_of(consumer, changelog_name(deployment.config))
+        async for record in read_to_end(consumer, partitions, {}):
+            if record.value is None:
+                table.pop(record.key or b"", None)
+            else:
+                table[record.key or b""] = record.value
+    return table
+
+
+async def produce(deployment: Deployment, topic: str, records: list[tuple[bytes | None, bytes]]) -> None:
+    producer = AIOKafkaProducer(**client_arguments(deployment.config.kafka), acks="all")
+    await producer.start()
+    try:
+        for key, value in records:
+            await producer.send_and_wait(topic, value, key=key, partition=0)
+    finally:
+        await producer.stop()
+
+
+async def ended(worker: WorkerProcess) -> str:
+    """The last line of a worker that must end by itself with status 1."""
+
+    async def gone() -> bool:
+        return not worker.alive
+
+    await until(gone, "the worker ends")
+    assert worker.process.returncode == 1, worker.tail()
+    return worker.tail(1)
+
+
+async def test_a_state_that_cannot_be_used_is_refused_until_a_rebuild_is_asked_for(deployment: Deployment) -> None:
+    worker = await watched(deployment)
+    assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
+    name = changelog_name(deployment.config)
+    table = await changelog(deployment)
+    key, manifest = next((key, value) for key, value in table.items() if key.endswith(b"/manifest"))
+
+    body = manifest[32:].replace(b'"format":1', b'"format":99')
+    await produce(deployment, name, [(key, hashlib.sha256(body).digest() + body)])
+    assert "the state has format 99, this version reads format 1" in await ended(deployment.worker(number=1))
+
+    await produce(deployment, name, [(key, manifest[:-1] + b"!")])
+    refusal = await ended(deployment.worker(number=2))
+    assert "the manifest does not match its checksum" in refusal
+    assert "worker.unusable_state=rebuild" in refusal
+
+    rebuilding = deployment.worker("--set", "worker.unusable_state=rebuild", number=3)
+    await agrees(deployment, rebuilding)
+    assert "its state is built anew" in rebuilding.log.read_text()
+    assert await asyncio.to_thread(rebuilding.finish) == 0, rebuilding.tail()
+
+
+async def test_rubbish_among_the_digests_is_skipped_and_a_newer_version_is_not(deployment: Deployment) -> None:
+    worker = await watched(deployment)
+    digests = deployment.config.topics.digests.name
+    real = next(record.value or b"" for record in await deployment.records("digests"))
+    damaged = real[:-1] + bytes([real[-1] ^ 1])
+    await produce(deployment, digests, [(None, b"rubbish"), (None, damaged), (None, real[:40]), (None, real)])
+    start = int(time.time() * 1000) - 5 * HOUR_MS
+    await deployment.publish(documents(200, seed=5, partitions=2, start_ms=start, step_ms=60_000))
+    await agrees(deployment, worker)
+    assert worker.log.read_text().count("is skipped") == 3
+    payload = msgspec.msgpack.encode(["a later layout"])
+    await produce(deployment, digests, [(None, MAGIC + b"\x09" + zlib.crc32(payload).to_bytes(4, "little") + payload)])
+    assert "version 9 of the digest block is not known here" in await ended(worker)
