@@ -137,7 +137,7 @@ class DigestBlock:
 
     @classmethod
     def decode(cls, data: bytes) -> DigestBlock:
-        """The block in `data`. Raises DigestError naming what is wrong, DigestVersionError where only its version is."""
+        """The block in `data`. Raises DigestError naming what is wrong, DigestVersionError where it is the version."""
         if len(data) < _HEAD.size:
             raise DigestError(f"a digest block has at least {_HEAD.size} bytes, these are {len(data)}")
         magic, version, checksum = _HEAD.unpack_from(data)
