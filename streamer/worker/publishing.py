@@ -157,7 +157,8 @@ class FencedPublisher(Publisher):
     async def stop(self) -> None:
         """Disconnect; an open transaction is aborted by the broker."""
         for sent in self._unsettled:
-            sent.cancel()
+            if not sent.cancel() and not sent.cancelled():
+                sent.exception()  # whoever closes knows already that something was refused
         self._unsettled = []
         producer, self._producer = self._producer, None
         if producer is not None:

@@ -43,6 +43,7 @@ class Watchdog:
 
     def _run(self) -> None:
         said_at: float | None = None
+        said = ""
         last = time.monotonic()
         while not self._stop.wait(_TICK_SECONDS):
             now = time.monotonic()
@@ -52,11 +53,11 @@ class Watchdog:
                 self._status.note_progress()
             last = now
             if said_at is not None and now - said_at > _LAST_WORDS_SECONDS:
-                self._end("the worker did not end when it was told to")
+                self._end(f"{said}; the worker did not end when it was told to")
             elif now - self._status.beat_at > _LOOP_SILENT_SECONDS:
                 self._end(f"the event loop has been silent for {_LOOP_SILENT_SECONDS:.0f} s")
             elif said_at is None and (why := stall(self._status, self._stall_seconds)) is not None:
-                said_at = now
+                said_at, said = now, why
                 self._stalled(why)
             elif said_at is None and (why := stall(self._status, self._stall_seconds / 2)) is not None:
                 self._status.hold("watchdog", why)

@@ -221,6 +221,8 @@ class Watcher:
             if now >= at:
                 del self._reopen_at[index]
                 await self._open(index)
+                if index in self._books:
+                    await self._seek(index, await self._first_kept(index, self._books[index].next_offset))
         for index, book in list(self._books.items()):
             if book.is_snapshot_due(self._config.worker.snapshot_seconds):
                 await self._snapshot(book)
@@ -241,8 +243,8 @@ class Watcher:
             return
         status = self._status.book(book.book)
         status.lag = max(0, end - (book.next_offset or 0))
-        if status.lag and book.next_offset is not None and now - self._taken_at[index] > _STALL_SECONDS:
-            await self._seek(index, book.next_offset)
+        if status.lag and now - self._taken_at[index] > _STALL_SECONDS:
+            await self._seek(index, await self._first_kept(index, book.next_offset))
 
     async def _lose(self, index: int, error: Exception) -> None:
         name = self._books[index].book

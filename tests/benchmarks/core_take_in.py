@@ -43,8 +43,10 @@ class SilentDesk(Desk):
         return
 
 
-def blocks(documents: int, size: int, per_second: float, companies: int) -> Iterator[DigestBlock]:
-    """Blocks of `size` documents that come at a steady rate of event time."""
+def blocks(
+    documents: int, size: int, per_second: float, companies: int, *, favourites: float = 3.0
+) -> Iterator[DigestBlock]:
+    """Blocks of `size` documents that come at a steady rate of event time; `favourites` 1 names all companies alike."""
     random = np.random.default_rng(1)
     symbols = tuple(f"S{number}" for number in range(companies))
     for first in range(0, documents, size):
@@ -89,7 +91,9 @@ def blocks(documents: int, size: int, per_second: float, companies: int) -> Iter
             id=Ragged(np.frombuffer(ids.tobytes(), np.uint8), np.arange(n + 1) * ID_BYTES),
             excerpt=Ragged(np.full(n * EXCERPT_BYTES, ord("x"), np.uint8), np.arange(n + 1) * EXCERPT_BYTES),
             url=Ragged(np.empty(0, np.uint8), np.zeros(n + 1, np.int64)),
-            symbols=Ragged((companies * random.random(symbol_offsets[-1]) ** 3).astype(np.int32), symbol_offsets),
+            symbols=Ragged(
+                (companies * random.random(symbol_offsets[-1]) ** favourites).astype(np.int32), symbol_offsets
+            ),
         )
 
 

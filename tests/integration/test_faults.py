@@ -155,9 +155,9 @@ async def test_a_broker_that_hangs_for_good_ends_the_worker_with_a_clear_last_li
 
 async def test_a_transactional_id_that_expired_costs_nothing(tmp_path: Path, tiny_bundle: str) -> None:
     soon = {
-        "transactional.id.expiration.ms": "2000",
+        "transactional.id.expiration.ms": "3000",
         "transaction.remove.expired.transaction.cleanup.interval.ms": "500",
-        "producer.id.expiration.ms": "2000",
+        "producer.id.expiration.ms": "3000",
         "producer.id.expiration.check.interval.ms": "500",
     }
     cluster = KafkaCluster(tmp_path / "kafka", settings=soon)

@@ -1,0 +1,156 @@
+"""`make bench-core`: how fast the core is stage by stage, and what it keeps in memory.
+
+Each part runs in a process of its own, so that the memory of one is not that of another. The exit status is 1 where a
+limit of memory is not kept. Times are CPU time of one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import platform
+import resource
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+import numpy as np
+
+from alerts.engine import AlertEngine
+from alerts.rules import RuleSet
+from streamer import watch as watching
+from streamer.novelty import fingerprint
+from streamer.watch import Watch
+from streamer.watch_settings import WatchSettings
+from tests.benchmarks import core_novelty
+from tests.benchmarks.core_take_in import blocks, resident_mb
+
+FLAT = 1.05
+SERIES_MB = 2000.0
+
+
+def new_watch(settings: WatchSettings) -> Watch:
+    """A watch with the default rules."""
+    engine = AlertEngine(RuleSet(), book="main", pane_ms=settings.pane_ms, windows_ms=settings.windows_ms)
+    return Watch(settings, engine)
+
+
+class Stopwatch:
+    """CPU seconds spent in wrapped functions, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, timed under `name`."""
+        self.seconds[name] = 0.0
+
+        def timed(*arguments: Any, **named: Any) -> Any:
+            begun = process_time()
+            try:
+                return function(*arguments, **named)
+            finally:
+                self.seconds[name] += process_time() - begun
+
+        return timed
+
+
+def speed(documents: int) -> bool:
+    """Documents per second of every stage, 10 a second of event time, 521 series."""
+    watch = new_watch(WatchSettings())
+    clock = Stopwatch()
+    for name, holder, attribute in (
+        ("novelty", watch._novelty, "fold"),
+        ("detection", watch.engine, "observe"),
+        ("sums of panes", watching, "reduce_batch"),
+    ):
+        place = type(holder) if name == "novelty" else holder
+        setattr(place, attribute, clock.around(name, getattr(place, attribute)))
+    taking = writing = 0.0
+    records = 0
+    for block in blocks(documents, 50_000, 10.0, 500):
+        begun = process_time()
+        output = watch.take_in(block)
+        taken = process_time()
+        records += len(output.windows())
+        taking, writing = taking + taken - begun, writing + process_time() - taken
+    clock.seconds["windows, sources, evidence"] = taking - sum(clock.seconds.values())
+    for name, seconds in clock.seconds.items():
+        print(f"  {name}: {documents / seconds:,.0f} documents/s ({seconds / taking:.0%})")
+    print(f"  taken in, all of it: {documents / taking:,.0f} documents/s")
+    print(f"  window records written: {records:,}, {records / writing:,.0f}/s")
+    random = np.random.default_rng(3)
+    words = np.array([f"word{number}" for number in range(5000)])
+    texts = [" ".join(words[random.integers(0, 5000, 22)]) for _ in range(20_000)]
+    begun = process_time()
+    fingerprint(texts)
+    print(f"  fingerprints of texts of 22 words (in the scorer): {len(texts) / (process_time() - begun):,.0f} texts/s")
+    return True
+
+
+def flat(documents: int) -> bool:
+    """Memory after the first tenth against the end; by the first tenth the horizon and every window are full."""
+    watch = new_watch(WatchSettings())
+    tenth = documents // 10
+    per_second = tenth / (27 * 3600)
+    marks = []
+    for block in blocks(documents, tenth // 20, per_second, 500):
+        watch.take_in(block)
+        if block.to_offset % tenth == 0:
+            marks.append(resident_mb())
+    growth = marks[-1] / marks[0]
+    print(f"  {documents:,} documents, MB after each tenth: {' '.join(f'{mark:.0f}' for mark in marks)}")
+    print(f"  the end is {growth:.3f} of the first tenth, allowed {FLAT}")
+    return growth <= FLAT
+
+
+def many_series(documents: int) -> bool:
+    """Memory of a book with 100,000 series: 4,900 companies by 20 topics."""
+    watch = new_watch(WatchSettings(company_topics=True))
+    for block in blocks(documents, 50_000, 100.0, 4900, favourites=1.0):
+        watch.take_in(block)
+    resident = resident_mb()
+    snapshot = sum(map(len, watch.snapshot().values())) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    print(f"  {len(watch.series):,} series after {documents:,} documents: {resident:.0f} MB resident")
+    print(f"  snapshot {snapshot:.0f} MB, peak with it {peak:.0f} MB, allowed {SERIES_MB:.0f}")
+    return peak <= SERIES_MB and len(watch.series) >= 100_000
+
+
+def main() -> None:
+    """Run the parts that were asked for."""
+    parser = argparse.ArgumentParser(prog="make bench-core ARGS=")
+    parser.add_argument("--documents", type=int, default=2_000_000, help="for the speeds")
+    parser.add_argument("--memory-documents", type=int, default=5_000_000)
+    parser.add_argument("--series-documents", type=int, default=2_000_000)
+    parser.add_argument("--texts", type=Path, help="a .jsonl.gz of documents: recall and precision of folding")
+    parser.add_argument("--only", choices=("speed", "memory", "series"))
+    options = parser.parse_args()
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    parts: dict[str, tuple[Callable[[int], bool], int]] = {
+        "speed": (speed, options.documents),
+        "memory": (flat, options.memory_documents),
+        "series": (many_series, options.series_documents),
+    }
+    kept = True
+    for name, (part, documents) in parts.items():
+        if options.only in (None, name):
+            print(f"{name}: {(part.__doc__ or '').splitlines()[0]}", flush=True)
+            with multiprocessing.get_context("spawn").Pool(1) as process:
+                kept = process.apply(part, (documents,)) and kept
+    if options.texts:
+        core_novelty.main(str(options.texts))
+    sys.exit(0 if kept else 1)
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    main()
