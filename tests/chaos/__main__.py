@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.chaos.crash import CrashRun
+from tests.chaos.crash import CrashRun, Report, spread
 from tests.models.tiny_bundle import write_tiny_bundle
 
 
@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep everything here")
     options = parser.parse_args()
     began = time.monotonic()
+    reports: list[Report] = []
     while True:
         seed = options.seed if options.seed is not None else secrets.randbelow(1_000_000)
         print(f"seed {seed}", flush=True)
@@ -38,9 +39,14 @@ def main() -> None:
                 say=lambda text: print(text, flush=True),
             )
             report = asyncio.run(run.run())
+        reports.append(report)
         print("\n".join(report.lines()), flush=True)
         if options.seed is not None or time.monotonic() - began > options.minutes * 60:
-            return
+            break
+    kills = sum(report.kills for report in reports)
+    print(f"{len(reports)} runs, {kills} workers killed, {sum(report.pauses for report in reports)} paused,", end=" ")
+    print(f"{sum(report.broker_kills for report in reports)} broker kills; nothing lost, nothing doubled, all equal;")
+    print(f"recovery: {spread([seconds for report in reports for seconds in report.recovery_seconds])}")
 
 
 if __name__ == "__main__":

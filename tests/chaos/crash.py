@@ -11,6 +11,7 @@ import asyncio
 import random
 import time
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from tests.integration.deployment import OUTPUTS, Deployment, until
 from tests.integration.stream import documents
 
 PARTITIONS = 8
-SESSION_SECONDS = 3
+SESSION_SECONDS = 4
+IDLE_SECONDS = 30
 BOOKS = [
     {"name": "main", "windows": ["15m", "1h"]},
     {
@@ -56,16 +58,20 @@ class Report:
 
     def lines(self) -> list[str]:
         """The report for people."""
-        ordered = sorted(self.recovery_seconds)
-        recovery = (
-            f"p50 {ordered[len(ordered) // 2]:.1f} s, max {ordered[-1]:.1f} s of {len(ordered)}" if ordered else "none"
-        )
         return [
             f"seed {self.seed}: {self.documents} documents, {self.kills} workers killed, {self.pauses} paused, "
             f"{self.broker_kills} broker kills, {self.scalings} scalings in {self.seconds:.0f} s",
             f"accounted for: {self.fates}; equal to the calm run: {self.windows} windows, {self.alerts} alerts",
-            f"recovery (kill until every partition is scored again): {recovery}",
+            f"recovery (kill until every partition is scored again): {spread(self.recovery_seconds)}",
         ]
+
+
+def spread(seconds: Sequence[float]) -> str:
+    """Median and maximum, in words."""
+    ordered = sorted(seconds)
+    if not ordered:
+        return "none"
+    return f"p50 {ordered[len(ordered) // 2]:.1f} s, max {ordered[-1]:.1f} s of {len(ordered)}"
 
 
 class CrashRun:
@@ -96,7 +102,7 @@ class CrashRun:
                 model__bundle=self._bundle,
                 topics__documents__partitions=PARTITIONS,
                 time__pane_seconds=PANE_SECONDS,
-                time__idle_timeout_seconds=20,
+                time__idle_timeout_seconds=IDLE_SECONDS,
                 worker__session_timeout_seconds=SESSION_SECONDS,
                 worker__rebalance_timeout_seconds=10,
                 worker__fetch_max_records=200,

@@ -13,7 +13,7 @@ from tests.integration.conftest import started
 from tests.integration.deployment import Deployment, until
 from tests.integration.stream import documents
 
-pytestmark = [pytest.mark.kafka, pytest.mark.acceptance, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(1200)]
 
 HOUR_MS = 3_600_000
 

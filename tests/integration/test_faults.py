@@ -18,7 +18,7 @@ from tests.integration.conftest import started
 from tests.integration.deployment import OUTPUTS, Deployment, WorkerProcess, until
 from tests.integration.stream import documents
 
-pytestmark = [pytest.mark.kafka, pytest.mark.acceptance, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
 
 HOUR_MS = 3_600_000
 STEP_MS = 30_000

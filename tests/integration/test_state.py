@@ -111,6 +111,8 @@ async def test_a_state_that_cannot_be_used_is_refused_until_a_rebuild_is_asked_f
     assert "worker.unusable_state=rebuild" in refusal
 
     rebuilding = deployment.worker("--set", "worker.unusable_state=rebuild", number=3)
+    start = int(time.time() * 1000) - 5 * HOUR_MS
+    await deployment.publish(documents(200, seed=5, partitions=2, start_ms=start, step_ms=60_000))
     await agrees(deployment, rebuilding)
     assert "its state is built anew" in rebuilding.log.read_text()
     assert await asyncio.to_thread(rebuilding.finish) == 0, rebuilding.tail()
