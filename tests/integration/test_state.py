@@ -30,7 +30,7 @@ def deployment(kafka: str, tiny_bundle: str, tmp_path: Path) -> Deployment:
         kafka,
         tmp_path,
         model__bundle=tiny_bundle,
-        topics__documents__partitions=2,
+        topics__documents__partitions=1,  # so that a pause between two lots of documents makes none too late
         time__pane_seconds=300,
         time__idle_timeout_seconds=3,
     )
@@ -43,7 +43,7 @@ async def watched(deployment: Deployment, count: int = 500) -> WorkerProcess:
     worker = deployment.worker()
     await until(deployment.has_topics, "the topics exist", worker=worker)
     start = int(time.time() * 1000) - 20 * HOUR_MS
-    await deployment.publish(documents(count, seed=4, partitions=2, start_ms=start, step_ms=60_000))
+    await deployment.publish(documents(count, seed=4, partitions=1, start_ms=start, step_ms=60_000))
     await agrees(deployment, worker)
     return worker
 
@@ -112,7 +112,7 @@ async def test_a_state_that_cannot_be_used_is_refused_until_a_rebuild_is_asked_f
 
     rebuilding = deployment.worker("--set", "worker.unusable_state=rebuild", number=3)
     start = int(time.time() * 1000) - 5 * HOUR_MS
-    await deployment.publish(documents(200, seed=5, partitions=2, start_ms=start, step_ms=60_000))
+    await deployment.publish(documents(200, seed=5, partitions=1, start_ms=start, step_ms=60_000))
     await agrees(deployment, rebuilding)
     assert "its state is built anew" in rebuilding.log.read_text()
     assert await asyncio.to_thread(rebuilding.finish) == 0, rebuilding.tail()
@@ -125,7 +125,7 @@ async def test_rubbish_among_the_digests_is_skipped_and_a_newer_version_is_not(d
     damaged = real[:-1] + bytes([real[-1] ^ 1])
     await produce(deployment, digests, [(None, b"rubbish"), (None, damaged), (None, real[:40]), (None, real)])
     start = int(time.time() * 1000) - 5 * HOUR_MS
-    await deployment.publish(documents(200, seed=5, partitions=2, start_ms=start, step_ms=60_000))
+    await deployment.publish(documents(200, seed=5, partitions=1, start_ms=start, step_ms=60_000))
     await agrees(deployment, worker)
     assert worker.log.read_text().count("is skipped") == 3
     payload = msgspec.msgpack.encode(["a later layout"])
