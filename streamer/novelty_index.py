@@ -48,6 +48,9 @@ class NoveltyIndex:
     similarity: float
     segments: list[Segment] = field(default_factory=list)
     next_story: int = 0
+    live_from: int = 0
+    """The oldest slot whose stories live."""
+
     _filter: BucketFilter = field(default_factory=BucketFilter)
 
     def fold(
@@ -61,7 +64,7 @@ class NoveltyIndex:
 
         `id_hash`, `text_hash` uint64[n]; `minima` uint16[n, K].
         """
-        live_from = slot - SLOTS
+        live_from = self.live_from = slot - SLOTS
         if self.segments and self.segments[0].last_slot < live_from:
             self.segments = [segment for segment in self.segments if segment.last_slot >= live_from]
             self._filter.rebuild(self.segments)
@@ -110,16 +113,18 @@ class NoveltyIndex:
             np.add.at(segment.copies, stories[place == number] - segment.first_story, 1)
 
     def copies_of(self, story: int) -> int:
-        """How many copies a story has so far; 0 once it is forgotten."""
+        """How many copies a story has so far; 0 once it is dead, though its segment may still be there."""
         for segment in self.segments:
-            if 0 <= story - segment.first_story < len(segment.copies):
-                return int(segment.copies[story - segment.first_story])
+            place = story - segment.first_story
+            if 0 <= place < len(segment.copies):
+                return int(segment.copies[place]) if int(segment.slot[place]) >= self.live_from else 0
         return 0
 
     def chunks(self) -> dict[str, bytes]:
         """The state as chunks of a snapshot; segments that did not change keep their names and bytes."""
         names = [segment.name for segment in self.segments]
-        chunks = {"novelty": pack("novelty-index", {"segments": names, "next_story": self.next_story}, {})}
+        head = {"segments": names, "next_story": self.next_story, "live_from": self.live_from}
+        chunks = {"novelty": pack("novelty-index", head, {})}
         for segment in self.segments:
             chunks |= segment.chunks()
         return chunks
@@ -127,7 +132,7 @@ class NoveltyIndex:
     def restore(self, chunks: dict[str, bytes]) -> None:
         """Take over the state of `chunks`. Raises StateError, and KeyError where a chunk is missing."""
         values = unpack("novelty-index", "novelty", chunks["novelty"]).values
-        self.next_story = values["next_story"]
+        self.next_story, self.live_from = values["next_story"], values["live_from"]
         self.segments = [Segment.restored(name, chunks) for name in values["segments"]]
         self._filter.rebuild(self.segments)
 

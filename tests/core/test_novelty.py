@@ -162,3 +162,20 @@ def test_a_viral_text_folds_in_one_pass_however_many_copies() -> None:
         0, np.arange(n, dtype=np.uint64), np.repeat(made.text_hash, n), np.repeat(made.minima, n, axis=0)
     )
     assert int(folded.copy.sum()) == n - 1
+
+
+@pytest.mark.parametrize("cuts", [set(), {5}])
+def test_a_story_that_died_has_no_copies_however_documents_were_cut_into_batches(cuts: set[int]) -> None:
+    """Segments are merged by size, so that a dead story may lie in one that lives; nobody may see that."""
+    random = np.random.default_rng(1)
+    stories = random.integers(0, 1 << 16, (9, FINGERPRINT_SIZE)).astype(np.uint16)
+    slots = [0] * 6 + [1] * 2
+    index = NoveltyIndex(0.7)
+    fold_all(index, [(slot, n, n, stories[n]) for n, slot in enumerate(slots)], cuts)
+    index.add_copies(np.array([0, 0, 7]))
+    assert (index.copies_of(0), index.copies_of(7)) == (2, 1)
+    again = NoveltyIndex(0.7)
+    fold_all(index, [(SLOTS + 1, 8, 8, stories[8])], set())
+    again.restore(index.chunks())
+    for each in (index, again):
+        assert (each.copies_of(0), each.copies_of(7)) == (0, 1)

@@ -100,6 +100,8 @@ def test_neither_blocks_nor_interleaving_nor_restarts_change_a_byte(data: st.Dat
     book = worlds.settings(
         max_series=data.draw(st.sampled_from([6, 9, 1 << 20])),
         series_retention_ms=data.draw(st.sampled_from([600_000, DAY_MS])),
+        horizon_ms=data.draw(st.sampled_from([600_000, 3_600_000])),
+        windows_ms=data.draw(st.sampled_from([(120_000, 600_000), (120_000, 3_600_000)])),
     )
     one, expected = run(new_watch(book), calm(world))
     blocks = data.draw(deliveries(world))

@@ -131,7 +131,7 @@ class ChattyDesk(Desk):
         self.seen_until_ms = pane.end_ms
         remarks: list[Any] = [Remark(f"{pane.start_ms} {pane.windows[:, :, :2].sum(axis=1).tolist()} {self.dropped}")]
         for number, counts in zip(pane.ids.tolist(), pane.counts.tolist(), strict=True):
-            said = evidence(number, pane.end_ms - 120_000, pane.end_ms)
+            said = evidence(number, pane.end_ms - 3_600_000, pane.end_ms)
             remarks.append(Remark(f"{number} {pane.keys[number]} {counts} {said} {model}"))
         return Told(remarks, [])
 
