@@ -22,7 +22,7 @@ from alerts.history import History
 from alerts.life import Life, Timings
 from alerts.packing import StateError, pack, unpack
 from alerts.panes import DOCUMENTS, NEGATIVE, ClosedPane, EvidenceOf
-from alerts.records import AlertRecord, AlertText, Change, alert_id
+from alerts.records import AlertRecord, AlertText, Change, LinkedCount, alert_id
 from alerts.rules import Rule, RulesError, RuleSet
 from alerts.season import Season
 from alerts.wording import line, paragraph, resolves_when
@@ -198,6 +198,9 @@ class AlertEngine:
                 AlertText(
                     id=text.id, text=text.text, published_at_ms=text.published_at_ms, negative=text.negative,
                     copies=text.copies, source=text.source, url=text.url,
+                    linked=tuple(
+                        LinkedCount(span=each.span, copies=each.copies, sources=each.sources) for each in text.linked
+                    ),
                 )
                 for text in said.texts
             )  # fmt: skip

@@ -50,6 +50,15 @@ class ClosedPane:
 
 
 @dataclass(frozen=True, slots=True)
+class Linked:
+    """How often a story was copied in a span that ends now (`12h`, `24h`, `3d`, `7d`), and by how many sources."""
+
+    span: str
+    copies: int
+    sources: int
+
+
+@dataclass(frozen=True, slots=True)
 class EvidenceText:
     """One negative text: its first characters, where it came from, and how many copies of it were folded in."""
 
@@ -60,6 +69,7 @@ class EvidenceText:
     published_at_ms: int
     negative: float
     copies: int
+    linked: tuple[Linked, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

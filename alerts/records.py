@@ -35,6 +35,14 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     tail_probability: float
 
 
+class LinkedCount(msgspec.Struct, frozen=True, kw_only=True):
+    """Copies of a story in a span (`12h`, `24h`, `3d`, `7d`) that ends with the change, and how many sources had it."""
+
+    span: str
+    copies: int
+    sources: int
+
+
 class AlertText(msgspec.Struct, frozen=True, kw_only=True):
     """One of the strongest negative texts, after novelty."""
 
@@ -45,6 +53,7 @@ class AlertText(msgspec.Struct, frozen=True, kw_only=True):
     copies: int = 0
     source: str | None = None
     url: str | None = None
+    linked: tuple[LinkedCount, ...] = ()
 
 
 class HistoryPoint(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

@@ -12,7 +12,7 @@ import orjson
 
 from alerts.announcing import notification
 from alerts.notifications import group_id
-from alerts.records import AlertRecord, AlertText, HistoryPoint, Reading, alert_id
+from alerts.records import AlertRecord, AlertText, HistoryPoint, LinkedCount, Reading, alert_id
 from alerts.wording import line, paragraph, resolves_when
 from streamer.dead_letters import dead_letter_headers
 from streamer.documents import Document, DocumentLimits, Rejection, parse_document
@@ -168,6 +168,10 @@ def _alert(document: dict[str, Any]) -> AlertRecord:
                 copies=4,
                 source=document["source"],
                 url=document["url"],
+                linked=(
+                    LinkedCount(span="12h", copies=4, sources=3),
+                    LinkedCount(span="24h", copies=4, sources=3),
+                ),
             ),
         ),
         history=tuple(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alerts.panes import EvidenceText
+from alerts.panes import EvidenceText, Linked
 from streamer.blocks import DigestBlock
 from streamer.pending import Batch
 from streamer.ragged import Ragged
@@ -77,7 +77,7 @@ class EvidencePage:
             {name: Ragged.concatenated([self.columns[name], later.columns[name]]) for name in _COLUMNS},
         )
 
-    def evidence_text(self, text: int, copies: int) -> EvidenceText:
+    def evidence_text(self, text: int, copies: int, linked: tuple[Linked, ...]) -> EvidenceText:
         """Text number `text` as alerts show it."""
         words = {name: self.columns[name].text(text) for name in _COLUMNS}
         return EvidenceText(
@@ -88,6 +88,7 @@ class EvidencePage:
             published_at_ms=int(self.time_ms[text]),
             negative=float(self.negative[text]),
             copies=copies,
+            linked=linked,
         )
 
     def chunk(self) -> bytes:
@@ -129,7 +130,12 @@ class EvidenceStore:
         self._pages = [page for page in self._pages if page.pane[-1] >= pane]
 
     def strongest(
-        self, series: int, first: int, last: int, copies_of: Callable[[int], int]
+        self,
+        series: int,
+        first: int,
+        last: int,
+        copies_of: Callable[[int], int],
+        linked_of: Callable[[int], tuple[Linked, ...]],
     ) -> tuple[EvidenceText, ...]:
         """The most negative stories of a series in the panes from `first` up to, not including, `last`."""
         found: list[tuple[float, int, int]] = []
@@ -140,10 +146,11 @@ class EvidenceStore:
             texts = page.text[entries]
             best = texts[np.lexsort((texts, -page.negative[texts]))[:TEXTS]]
             found += [(-float(page.negative[text]), number, text) for text in best.tolist()]
-        return tuple(
-            self._pages[page].evidence_text(text, copies_of(int(self._pages[page].story[text])))
-            for _, page, text in sorted(found)[:TEXTS]
-        )
+        strongest = []
+        for _, number, text in sorted(found)[:TEXTS]:
+            story = int(self._pages[number].story[text])
+            strongest.append(self._pages[number].evidence_text(text, copies_of(story), linked_of(story)))
+        return tuple(strongest)
 
     def stories(self, series: int, first: int, last: int) -> tuple[int, ...]:
         """Numbers, ascending, of the newest negative stories of a series in the panes from `first` up to `last`."""

@@ -40,9 +40,7 @@ class StoryLinks:
         self._spans = [(name, span_ms) for name, span_ms in SPANS if span_ms <= horizon_ms]
         self._pages: list[_Page] = []
 
-    def add(
-        self, slot: int, story: NDArray[np.int64], time_ms: NDArray[np.int64], source: NDArray[np.uint64]
-    ) -> None:
+    def add(self, slot: int, story: NDArray[np.int64], time_ms: NDArray[np.int64], source: NDArray[np.uint64]) -> None:
         """Note copies of `story` int64[c] in the newest `slot`, and forget those that no living story has."""
         self._pages = [page for page in self._pages if page.slot >= slot - SLOTS]
         if not len(story):

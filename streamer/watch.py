@@ -22,6 +22,7 @@ from alerts.records import AlertRecord
 from streamer.blocks import DigestBlock
 from streamer.book_clock import BookClock, SourcePartition
 from streamer.evidence import EvidencePage, EvidenceStore
+from streamer.links import StoryLinks
 from streamer.novelty_index import NoveltyIndex
 from streamer.pending import Batch, PendingRows
 from streamer.records import Counts, KeyedRecord
@@ -89,6 +90,7 @@ class Watch:
         self._sums = SlidingSums(lengths)
         self._pending = PendingRows(settings.pane_ms, settings.source_weights)
         self._novelty = NoveltyIndex(settings.similarity)
+        self._links = StoryLinks(settings.horizon_ms)
         self._sources = SourceSightings()
         self._evidence = EvidenceStore(settings.slot_panes)
         self._late: dict[int, int] = {}
@@ -155,6 +157,7 @@ class Watch:
         chunks = {"head": pack("head", head, {}), "series": self.series.chunk(), "sightings": self._sources.chunk()}
         chunks |= self._pending.chunks()
         chunks |= self._novelty.chunks()
+        chunks |= self._links.chunks()
         chunks |= self._sums.chunks(self.settings.slot_panes)
         chunks |= self._evidence.chunks()
         chunks |= {f"desk/{name}": data for name, data in self.desk.snapshot().items()}
@@ -199,6 +202,7 @@ class Watch:
         self._pending.restore(blocks, self._closed_pane)
         self._pending.next_number = head["next_block"]
         self._novelty.restore(chunks)
+        self._links.restore(chunks)
         self._sums.restore(chunks)
         self._evidence.restore(chunks)
         prefix = "desk/"
@@ -224,6 +228,7 @@ class Watch:
                 self._enter(slot, panes[0], output)
             batch = self._pending.take(panes)
             folded = self._novelty.fold(slot, batch.id_hash, batch.text_hash, batch.fingerprint)
+            self._links.add(slot, folded.story[folded.copy], batch.time_ms[folded.copy], batch.source[folded.copy])
             copies, duplicates = int(folded.copy.sum()), int(folded.duplicate.sum())
             self.counts.copies += copies
             self.counts.duplicates += duplicates
@@ -338,6 +343,8 @@ class Watch:
         return Evidence(
             sources=int(self._sources.count(np.array([series]), (first,))[0, 0]),
             copies=self._sums.copies(series, first, last),
-            texts=self._evidence.strongest(series, first, last, self._novelty.copies_of),
+            texts=self._evidence.strongest(
+                series, first, last, self._novelty.copies_of, lambda story: self._links.linked(story, end_ms)
+            ),
             stories=self._evidence.stories(series, first, last),
         )

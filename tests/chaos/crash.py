@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from streamer.topic_reader import open_consumer
+from streamer.topic_reader import open_consumer, partitions_of
 from tests.brokers.kraft import KafkaCluster
 from tests.chaos.nursery import ForkedWorker, Nursery
 from tests.integration.deployment import OUTPUTS, Deployment, until
@@ -26,7 +26,9 @@ from tests.integration.stream import documents
 
 PARTITIONS = 8
 SESSION_SECONDS = 4
+PAUSE_SECONDS = 2.5 * SESSION_SECONDS
 IDLE_SECONDS = 30
+_SLICE_SECONDS = 0.5
 BOOKS = [
     {"name": "main", "windows": ["15m", "1h"]},
     {
@@ -141,11 +143,14 @@ class CrashRun:
             publishing.cancel()
             await asyncio.gather(watching, publishing, return_exceptions=True)
 
-    async def _break_things(self) -> None:
-        """Kill until there were enough kills; now and then pause a worker, scale, and once kill the broker."""
+    def _plan(self) -> list[str]:
         plan = ["kill"] * self._kills
         plan += ["pause"] * max(1, self._kills // 8) + ["broker"] * max(1, self._kills // 30)
-        plan += ["scale"] * max(2, self._kills // 10)
+        return plan + ["scale"] * max(2, self._kills // 10)
+
+    async def _break_things(self) -> None:
+        """Kill until there were enough kills; now and then pause a worker, scale, and once kill the broker."""
+        plan = self._plan()
         self._rng.shuffle(plan)
         sizes = [1, 4, 2, 3]
         for step, action in enumerate(plan):
@@ -162,7 +167,7 @@ class CrashRun:
             elif action == "pause":
                 self._say(f"{step}/{len(plan)} pause {victim.pid}")
                 victim.pause()
-                await asyncio.sleep(SESSION_SECONDS * 2.5)
+                await asyncio.sleep(PAUSE_SECONDS)
                 victim.resume()
                 self.report.pauses += 1
             elif action == "broker":
@@ -203,18 +208,22 @@ class CrashRun:
                 surge_every=max(1, self._documents // 12),
             )
         )
-        slices = max(1, self._kills * 6)
-        size = -(-len(records) // slices)
+        size = max(1, round(len(records) * _SLICE_SECONDS / self._expected_seconds()))
         for at in range(0, len(records), size):
             self.report.documents += await self._deployment.publish(records[at : at + size])
             if not self._published.is_set():
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(_SLICE_SECONDS)
+
+    def _expected_seconds(self) -> float:
+        """About how long things are broken for, so that documents keep coming all the while."""
+        extra = {"pause": PAUSE_SECONDS, "broker": 8.0}
+        return sum(4.5 + extra.get(action, 0.0) for action in self._plan())
 
     async def _watch_scores(self) -> None:
         while True:
             try:
                 async with open_consumer(self._deployment.config.kafka) as consumer:
-                    consumer.subscribe([self._deployment.config.topics.scores.name])
+                    consumer.assign(await partitions_of(consumer, self._deployment.config.topics.scores.name))
                     await consumer.seek_to_end()
                     while True:
                         for records in (await consumer.getmany(timeout_ms=200)).values():
