@@ -339,7 +339,9 @@ class Watch:
         output.notifications += told.notifications
 
     def _evidence_of(self, series: int, start_ms: int, end_ms: int) -> Evidence:
-        first, last = start_ms // self.settings.pane_ms, -(-end_ms // self.settings.pane_ms)
+        # What is older than this may be there or not: pages are forgotten whole, and how they were cut is chance.
+        oldest = (self._slot or 0) * self.settings.slot_panes - self._longest
+        first, last = max(start_ms // self.settings.pane_ms, oldest), -(-end_ms // self.settings.pane_ms)
         return Evidence(
             sources=int(self._sources.count(np.array([series]), (first,))[0, 0]),
             copies=self._sums.copies(series, first, last),
