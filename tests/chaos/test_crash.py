@@ -13,7 +13,7 @@ from tests.chaos.crash import CrashRun
 from tests.integration.conftest import missing
 from tests.models.tiny_bundle import write_tiny_bundle
 
-pytestmark = [pytest.mark.kafka, pytest.mark.acceptance, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
 
 
 async def test_crashes_do_not_show(tmp_path: Path) -> None:
