@@ -11,7 +11,7 @@ RUN ?= runs/finance-en
 SOURCES := streamer models alerts
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast acceptance lint format docs bench bench-models bench-alerts bench-core chaos train lock wheel clean
+.PHONY: help demo test test-fast acceptance lint format docs bench bench-models bench-alerts bench-core bench-daemon chaos train lock wheel clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,10 +62,13 @@ format: $(DEV)/.ready ## let ruff fix and format
 docs: $(DEV)/.ready ## write docs/reference from the code
 	@$(DEV)/bin/python docs/generate.py
 
-bench: bench-core bench-models bench-alerts ## every benchmark
+bench: bench-core bench-daemon bench-models bench-alerts ## every benchmark
 
 bench-core: $(DEV)/.ready ## documents a second through windows, novelty and detection
 	@$(DEV)/bin/python -m tests.benchmarks.core $(ARGS)
+
+bench-daemon: $(DEV)/.ready ## texts a second of classify, backtest and the worker beside the model alone
+	@$(DEV)/bin/python -m tests.benchmarks.daemon $(ARGS)
 
 bench-models: $(TRAIN)/.ready ## texts a second against raw onnxruntime and the Hugging Face pipeline
 	@$(TRAIN)/bin/python -m tests.benchmarks.models $(ARGS)
