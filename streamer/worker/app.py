@@ -32,7 +32,8 @@ def faust_app(config: Config) -> faust.App:
 
     Its settings follow from how we use it: no web server, at-least-once, the memory store (the state is small and
     its changelog compacted), no waiting for streams at a rebalance (what is in flight is taken in again), few
-    buffered digests because each may be large.
+    buffered digests because each may be large, and no topics of its own making: they exist, and Faust would end where
+    a broker dies just then.
     """
     worker = config.worker
     quiet_faust()
@@ -46,6 +47,7 @@ def faust_app(config: Config) -> faust.App:
         datadir=data,
         web_enabled=False,
         topic_disable_leader=True,
+        topic_allow_declare=False,
         topic_partitions=config.digest_partitions,
         topic_replication_factor=config.topics.replication_factor or 1,
         table_standby_replicas=0,
