@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from alerts.engine import AlertEngine
+from alerts.desk import Desk
 from alerts.rules import RuleSet
 from streamer import watch as watching
 from streamer.novelty import fingerprint
@@ -35,8 +35,8 @@ SERIES_MB = 2000.0
 
 def new_watch(settings: WatchSettings) -> Watch:
     """A watch with the default rules."""
-    engine = AlertEngine(RuleSet(), book="main", pane_ms=settings.pane_ms, windows_ms=settings.windows_ms)
-    return Watch(settings, engine)
+    desk = Desk(RuleSet(), book="main", pane_ms=settings.pane_ms, windows_ms=settings.windows_ms)
+    return Watch(settings, desk)
 
 
 class Stopwatch:
@@ -65,7 +65,7 @@ def speed(documents: int) -> bool:
     clock = Stopwatch()
     for name, holder, attribute in (
         ("novelty", watch._novelty, "fold"),
-        ("detection", watch.engine, "observe"),
+        ("detection", watch.desk, "observe"),
         ("sums of panes", watching, "reduce_batch"),
     ):
         place = type(holder) if name == "novelty" else holder
