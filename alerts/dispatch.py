@@ -20,7 +20,8 @@ from alerts.records import AlertRecord
 from alerts.routes import compiled, routed
 from alerts.rules import RuleSet
 from alerts.series_keys import kind_of
-from alerts.silences import Silence
+from alerts.silences import Silence, taken_in
+from alerts.wording import line, paragraph
 
 _BROAD = ("all", "topic")
 
@@ -73,6 +74,23 @@ class Dispatch:
         notifications = list(self.groups.tell(now_ms, self.alerts, calendars))
         self._forget()
         return Told(said, notifications)
+
+    def end(self, now_ms: int, ids: Iterable[str], reason: str) -> Told:
+        """What comes of the end at `now_ms` of these alerts, which nobody watches any more."""
+        changes = []
+        for name in ids:
+            record = self.alerts[name].record
+            ended = msgspec.structs.replace(
+                record,
+                state="resolved",
+                change="resolved" if record.fired_at_ms is not None else "withdrawn",
+                at_ms=now_ms,
+                resolved_at_ms=now_ms,
+                reason=reason,
+            )
+            worded = {"line": line(ended, self.groups.language), "paragraph": paragraph(ended, self.groups.language)}
+            changes.append(msgspec.structs.replace(ended, **worded))
+        return self.tell(now_ms, changes, {})
 
     def _note(self, record: AlertRecord, stories: tuple[int, ...]) -> None:
         """Take the newest record of an alert in; where it fires, it joins a group of each of its routes."""
@@ -131,6 +149,16 @@ class Dispatch:
         self.alerts = {
             name: alert for name, alert in self.alerts.items() if alert.record.state != "resolved" or name in waiting
         }
+
+    def take_silences(self, asked: Iterable[Silence], book: str, clock_ms: int | None) -> list[Silence]:
+        """Take in silences when the book's clock stands at `clock_ms`; those that are news, as they take effect."""
+        news = []
+        for silence in asked:
+            effective = taken_in(silence, self.silences.get(silence.id), book, clock_ms)
+            if effective is not None:
+                self.silences[silence.id] = effective
+                news.append(effective)
+        return news
 
     def dump(self) -> dict[str, Any]:
         """The state as plain values."""

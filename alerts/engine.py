@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -47,11 +48,27 @@ class AlertEngine:
         self.season = Season(memory_ms)
         self.base = Baselines(self.season, memory_ms)
         self.history = History()
-        self.timings = [Timings.of(rule) for rule in rules.rules]
+        self._tighten(1.0)
         self.detectors = [self._detector(rule) for rule in rules.rules]
         self.lives: dict[tuple[int, int], Life] = {}
         self.rested: dict[tuple[int, int], int] = {}
         self.watched = np.zeros((len(rules.rules), 64), np.int8)
+
+    def _tighten(self, tightness: float) -> None:
+        """Let every rule have this share of the false alarms that it asks for."""
+        self.tightness = tightness
+        self.timings = [Timings.of(rule, tightness) for rule in self.rules.rules]
+
+    def _keep_budget(self, now_ms: int) -> None:
+        """Tighten all rules alike until the sum over their active series is within the book's budget."""
+        if self.rules.budget is None:
+            return
+        since_ms = now_ms - parse_duration_ms(self.rules.learning.memory)
+        asked = sum(
+            rule.budget_per_day * int((detector.seen_ms >= since_ms).sum())
+            for rule, detector in zip(self.rules.rules, self.detectors, strict=True)
+        )
+        self._tighten(min(1.0, self.rules.budget.per_day / asked) if asked else 1.0)
 
     def _detector(self, rule: Rule) -> Detector:
         wanted = sorted(parse_duration_ms(window) for window in rule.windows) or sorted(self.windows_ms)
@@ -71,6 +88,7 @@ class AlertEngine:
         if self.base.advance(pane.start_ms) and before >= 0:
             for detector in self.detectors:
                 detector.forget(self.base.keep_block ** (self.base.block - before), float(self.base.kind_series.sum()))
+            self._keep_budget(pane.start_ms)
         ids = np.asarray(pane.ids, np.int64)
         if not len(ids) and pane.end_ms % _CHECK_MS:
             return []
@@ -214,7 +232,7 @@ class AlertEngine:
                 resolved_at_ms=life.resolved_ms if life.resolved_ms >= 0 else None,
                 observed=lead, peak=life.peak, windows=seen,
                 false_alarms_per_day=math.pow(10.0, -life.peak_rarity if life.state == "resolved" else -rarity),
-                budget_per_day=rule.budget_per_day,
+                budget_per_day=rule.budget_per_day * self.tightness,
                 sources=said.sources, copies=said.copies, texts=texts,
                 history=self.history.points(life.series, pane.start_ms),
                 resolves_when=ends, line="", paragraph="", model=model, rules=self.version,
@@ -254,7 +272,8 @@ class AlertEngine:
     def snapshot(self) -> dict[str, bytes]:
         """The whole state in named chunks: `alerts/head`, and `alerts/series/N` for every 4096 series ids."""
         head = {
-            "rules": self.version,
+            "shapes": [self._shape(number) for number in range(len(self.detectors))],
+            "tightness": self.tightness,
             "season": self.season.dump(),
             "base": self.base.dump(),
             "lives": [msgspec.to_builtins(life) for life in self.lives.values()],
@@ -286,13 +305,16 @@ class AlertEngine:
             }
         return columns
 
-    def restore(self, chunks: Mapping[str, bytes]) -> None:
-        """Take over the state of `snapshot`, to continue bit-identically. Raises StateError where it does not fit."""
+    def restore(self, chunks: Mapping[str, bytes]) -> list[str]:
+        """Take over the state of a `snapshot`; under the rules that made it, to continue bit-identically.
+
+        Under other rules, what was learned of the series stays, and so does what was learned of a rule's scores where
+        one over the same windows is among the rules now. Returns the ids of the live alerts that no rule here stands
+        behind; they are forgotten. Raises StateError where the state does not fit.
+        """
         if "alerts/head" not in chunks:
             raise StateError("alert state: the chunk alerts/head is missing")
         head, arrays = unpack(chunks["alerts/head"])
-        if head["rules"] != self.version:
-            raise StateError(f"alert state of {head['rules']}, the rules now are {self.version}; replay from the log")
         self.season.load(head["season"])
         shards = [unpack(chunks[f"alerts/series/{n}"])[1] for n in range(sum("/series/" in name for name in chunks))]
         columns = {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0]}
@@ -301,11 +323,49 @@ class AlertEngine:
         )
         self.history.counts, self.history.last_hour = columns["history/counts"], columns["history/last_hour"]
         for number, detector in enumerate(self.detectors):
-            mark = f"{number}/"
-            detector.load({name.removeprefix(mark): array for name, array in arrays.items() if name.startswith(mark)})
-            detector.peak, detector.last_ms = columns[f"{mark}peak"], columns[f"{mark}last_ms"]
-            detector.fired, detector.seen_ms = columns[f"{mark}fired"], columns[f"{mark}seen_ms"]
-        lives = [msgspec.convert(life, Life) for life in head["lives"]]
-        self.lives = {(life.rule, life.series): life for life in lives}
-        self.rested = {(rule, series): until for rule, series, until in head["rested"]}
+            source = predecessor(self._shape(number), head["shapes"])
+            if source is None:
+                continue
+            mark = f"{source}/"
+            detector.load(
+                {name.removeprefix(mark): array.copy() for name, array in arrays.items() if name.startswith(mark)}
+            )
+            detector.peak, detector.last_ms = columns[f"{mark}peak"].copy(), columns[f"{mark}last_ms"].copy()
+            detector.fired, detector.seen_ms = columns[f"{mark}fired"].copy(), columns[f"{mark}seen_ms"].copy()
+        self._tighten(head["tightness"])
         self.watched = np.zeros((len(self.rules.rules), 64), np.int8)
+        names = [shape[0] for shape in head["shapes"]]
+        numbers = {rule.name: number for number, rule in enumerate(self.rules.rules)}
+        self.rested = {
+            (numbers[names[rule]], series): until for rule, series, until in head["rested"] if names[rule] in numbers
+        }
+        lives = [msgspec.convert(life, Life) for life in head["lives"]]
+        return self._succeed(lives, names, numbers)
+
+    def _shape(self, number: int) -> list[Any]:
+        """What a rule's detector must share with another's for their states to fit: all but the rule's name."""
+        detector = self.detectors[number]
+        return [self.rules.rules[number].name, detector.windows_ms.tolist(), detector.slow]
+
+    def _succeed(self, lives: list[Life], names: list[str], numbers: Mapping[str, int]) -> list[str]:
+        """Take over live alerts of rules called `names`; returns the ids of those that nobody here stands behind."""
+        orphans = []
+        self.lives = {}
+        for life in lives:
+            number = numbers.get(names[life.rule])
+            if number is None or not self.rules.rules[number].selects(life.key):
+                orphans.append(life.id)
+                continue
+            life.rule = number
+            life.channel = min(life.channel, self.detectors[number].channels - 1)
+            most = len(self.timings[number].severities) - 1
+            life.severity, life.peak_severity = min(life.severity, most), min(life.peak_severity, most)
+            self.lives[number, life.series] = life
+        return orphans
+
+
+def predecessor(shape: list[Any], stored: list[list[Any]]) -> int | None:
+    """The place of the stored detector whose state a detector of this shape takes over: its own rule's, else any."""
+    fitting = [place for place, other in enumerate(stored) if other[1:] == shape[1:]]
+    own = [place for place in fitting if stored[place][0] == shape[0]]
+    return next(iter(own or fitting), None)

@@ -34,15 +34,15 @@ class Timings(NamedTuple):
     repeat_ms: int
 
     @classmethod
-    def of(cls, rule: Rule) -> Timings:
-        """The timings of a rule."""
-        fire = -math.log10(rule.budget_per_day)
+    def of(cls, rule: Rule, tightness: float = 1.0) -> Timings:
+        """The timings of a rule that is given the share `tightness` of the false alarms it asks for."""
+        fire = -math.log10(rule.budget_per_day * tightness)
         life = rule.life
         return cls(
             fire=fire,
             calm=fire - math.log10(life.hysteresis),
             severities=tuple(name for name, _ in rule.severity_rates),
-            levels=tuple(-math.log10(rate) for _, rate in rule.severity_rates),
+            levels=tuple(-math.log10(rate * tightness) for _, rate in rule.severity_rates),
             pending_ms=parse_duration_ms(life.pending),
             min_firing_ms=parse_duration_ms(life.min_firing),
             resolve_after_ms=parse_duration_ms(life.resolve_after),

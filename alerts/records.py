@@ -65,7 +65,10 @@ class HistoryPoint(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of one alert after one change. Times are event times in milliseconds UTC."""
+    """The state of one alert after one change. Times are event times in milliseconds UTC.
+
+    `reason` says why it ended where it did not become calm: `rules_changed`.
+    """
 
     id: str
     sequence: int
@@ -99,6 +102,7 @@ class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
     notify: bool = True
     group: str | None = None
     muted_by: tuple[str, ...] = ()
+    reason: str | None = None
     schema: str = SCHEMA
 
     @property

@@ -103,6 +103,17 @@ class Learning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     warm_up: str = "1d"
 
 
+class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the whole book may cost: a bearable rate of false alarms over all rules and series together."""
+
+    max_false_alarms: str
+
+    @property
+    def per_day(self) -> float:
+        """Bearable false alarms per day."""
+        return parse_rate_per_day(self.max_false_alarms)
+
+
 class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All rules of a book, and who is told of their alerts, when and how.
 
@@ -110,6 +121,7 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """
 
     rules: tuple[Rule, ...] = (Rule(name="negative-surge"),)
+    budget: Budget | None = None
     learning: Learning = Learning()
     route: Route = Route()
     inhibit: tuple[Inhibition, ...] = ()
@@ -161,6 +173,11 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         for name in names:
             if names.count(name) > 1:
                 raise RulesError(f"rules: two rules are called {name!r}; an alert's id is made from the rule's name")
+        if self.budget is not None:
+            try:
+                parse_rate_per_day(self.budget.max_false_alarms)
+            except ValueError as error:
+                raise RulesError(f"budget.max_false_alarms: {error}") from error
         _check_duration(self.learning.memory, "learning.memory")
         _check_duration(self.learning.warm_up, "learning.warm_up")
         for rule in self.rules:
@@ -233,6 +250,7 @@ def _check_labels(labels: Mapping[str, str], where: str) -> None:
 
 _PARTS: dict[tuple[type, str], type] = {
     (RuleSet, "rules"): Rule,
+    (RuleSet, "budget"): Budget,
     (RuleSet, "learning"): Learning,
     (RuleSet, "route"): Route,
     (RuleSet, "inhibit"): Inhibition,
@@ -256,12 +274,12 @@ def _check_keys(mapping: Any, struct: type, where: str) -> None:
         if part is Period and isinstance(value, Mapping):
             for name, periods in value.items():
                 _check_parts(periods, part, f"calendars.{name}")
-        elif part is not None:
+        elif part is not None and value is not None:
             _check_parts(value, part, key if struct is RuleSet else f"{where}.{key}")
 
 
 def _check_parts(value: Any, part: type, where: str) -> None:
-    if not isinstance(value, list):
+    if not isinstance(value, list | tuple):
         _check_keys(value, part, where)
         return
     for number, item in enumerate(value):

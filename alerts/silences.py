@@ -46,6 +46,11 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True):
         """One line of JSON with sorted keys."""
         return orjson.dumps(msgspec.to_builtins(self), option=orjson.OPT_SORT_KEYS)
 
+    @property
+    def is_expired(self) -> bool:
+        """Whether somebody has ended it for good."""
+        return self.ends_ms <= self.starts_ms
+
     def holds(self, at_ms: int) -> bool:
         """Whether it applies to a change at this event time."""
         return self.starts_ms <= at_ms < self.ends_ms
@@ -60,8 +65,8 @@ def decode_silence(data: bytes) -> Silence:
     silence = msgspec.json.decode(data, type=Silence)
     if silence.schema != SCHEMA:
         raise msgspec.ValidationError(f"schema {silence.schema!r}, expected {SCHEMA!r}")
-    if not silence.matchers or not 0 <= silence.ends_ms - silence.starts_ms <= MAX_LENGTH_MS:
-        raise msgspec.ValidationError("a silence needs matchers, and an end after its start and within 366 days")
+    if not silence.matchers or silence.ends_ms - max(silence.starts_ms, silence.created_ms) > MAX_LENGTH_MS:
+        raise msgspec.ValidationError("a silence needs matchers, and an end within 366 days")
     return silence
 
 
@@ -80,6 +85,13 @@ def taken_in(asked: Silence, known: Silence | None, book: str, clock_ms: int | N
         if known.starts_ms >= next_ms:
             starts, ends = max(asked.starts_ms, next_ms), asked.ends_ms
     return msgspec.structs.replace(asked, book=book, starts_ms=starts, ends_ms=max(starts, ends))
+
+
+def is_news(asked: Silence, known: Silence | None, book: str, clock_ms: int | None) -> bool:
+    """Whether a book whose clock stands at `clock_ms`, and which knows `known` of it, has to be told of a silence."""
+    if known is not None:
+        return known.revision < asked.revision
+    return asked.concerns(book) and not asked.is_expired and (clock_ms is None or asked.ends_ms > clock_ms)
 
 
 def for_book(silences: Iterable[Silence], book: str) -> dict[str, Silence]:

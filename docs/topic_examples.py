@@ -13,6 +13,7 @@ import orjson
 from alerts.announcing import notification
 from alerts.notifications import group_id
 from alerts.records import AlertRecord, AlertText, HistoryPoint, LinkedCount, Reading, alert_id
+from alerts.silences import Silence
 from alerts.wording import line, paragraph, resolves_when
 from streamer.dead_letters import dead_letter_headers
 from streamer.documents import Document, DocumentLimits, Rejection, parse_document
@@ -50,6 +51,7 @@ def examples() -> dict[str, Example]:
         "window": _window(),
         "alert": Example(alert.id, orjson.loads(alert.encode())),
         "notification": _notification(alert),
+        "silence": _silence(),
         "dead-letter": _dead_letter(),
         "late": Example(document["id"], orjson.loads(_score(raw, late=True))),
     }
@@ -185,6 +187,20 @@ def _alert(document: dict[str, Any]) -> AlertRecord:
         rules=RULES,
     )
     return msgspec.structs.replace(record, line=line(record), paragraph=paragraph(record))
+
+
+def _silence() -> Example:
+    silence = Silence(
+        id="5f0c2a91d4",
+        revision=1,
+        matchers={"company": ("TLYB",), "severity": ("!critical",)},
+        author="ana",
+        reason="known: auditors report at noon",
+        created_ms=_AT_MS,
+        starts_ms=0,
+        ends_ms=_AT_MS + 2 * _HOUR_MS,
+    )
+    return Example(silence.id, orjson.loads(silence.encode()))
 
 
 def _notification(alert: AlertRecord) -> Example:

@@ -29,6 +29,7 @@ ROOMS = (
     Room("windows", "window", "`book/series@start`"),
     Room("alerts", "alert", "alert id"),
     Room("notifications", "notification", "group id"),
+    Room("silences", "silence", "silence id, or `id/book`"),
     Room("dead_letters", "dead-letter", "that of the original message"),
     Room("late", "late", "document id"),
 )

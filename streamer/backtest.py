@@ -17,6 +17,7 @@ from typing import Final
 from alerts.desk import Desk
 from alerts.notifications import Notification
 from alerts.records import AlertRecord
+from alerts.silences import Silence, for_book
 from models.model_set import Answer
 from streamer.blocks import DigestBlock
 from streamer.config import BookSettings, Config
@@ -43,15 +44,24 @@ class BacktestOutput:
     dead: list[DeadLetter] = field(default_factory=list)
 
 
-def new_watch(config: Config, book: BookSettings) -> Watch:
-    """The watch of a configured book, with nothing taken in. Raises `alerts.rules.RulesError`."""
+def new_watch(config: Config, book: BookSettings, silences: Sequence[Silence] = ()) -> Watch:
+    """The watch of a configured book, with nothing but silences taken in. Raises `alerts.rules.RulesError`."""
     settings = WatchSettings.of(config, book)
-    desk = Desk(book_rules(book), book=book.name, pane_ms=settings.pane_ms, windows_ms=settings.windows_ms)
+    desk = Desk(
+        book_rules(book),
+        book=book.name,
+        pane_ms=settings.pane_ms,
+        windows_ms=settings.windows_ms,
+        silences=for_book(silences, book.name).values(),
+    )
     return Watch(settings, desk)
 
 
 class Backtest:
-    """A run over the `partitions` partitions of a source. `take` records in order of their offsets, then `finish`."""
+    """A run over the `partitions` partitions of a source. `take` records in order of their offsets, then `finish`.
+
+    `silences` are records as they lie in the silences topic; where a book took one in, from when it did.
+    """
 
     def __init__(
         self,
@@ -60,8 +70,9 @@ class Backtest:
         *,
         source: str,
         partitions: int = 1,
+        silences: Sequence[Silence] = (),
     ) -> None:
-        self.watches = [new_watch(config, book) for book in config.books]
+        self.watches = [new_watch(config, book, silences) for book in config.books]
         self.counts = Counts()
         self.model_seconds = 0.0
         self._predict = scorer.predict

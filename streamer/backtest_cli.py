@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import click
 import msgspec
 
+from alerts.silences import Silence
 from streamer.backtest import Backtest, BacktestOutput
 from streamer.backtest_files import (
     METRICS,
@@ -34,6 +35,7 @@ from streamer.lines import Line
 from streamer.model import TextScorer, load_models
 from streamer.progress import progress_line
 from streamer.records import SourceRecord
+from streamer.silences_cli import read_silences
 from streamer.sources import SourceError, open_source
 from streamer.timestamps import format_rfc3339
 
@@ -47,9 +49,22 @@ BATCH_BYTES = 8 << 20
 @click.option("--model", "bundle", metavar="DIRECTORY", help="A model bundle; the configured one by default.")
 @click.option("--since", type=MOMENT, metavar="TIME", help="kafka: only; records written since then, or 30d ago.")
 @click.option("--until", type=MOMENT, metavar="TIME", help="kafka: only; records written before then.")
+@click.option(
+    "--silences",
+    "silence_file",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="Silences to keep to, as `bearwire silences list --all --json` prints them.",
+)
 @config_options
 def backtest(
-    source: str, output: Path, bundle: str | None, since: int | None, until: int | None, config: Config
+    source: str,
+    output: Path,
+    bundle: str | None,
+    since: int | None,
+    until: int | None,
+    silence_file: BinaryIO | None,
+    config: Config,
 ) -> None:
     """Run the worker's core over INPUT, in one process and without Kafka.
 
@@ -65,10 +80,11 @@ def backtest(
         raise click.UsageError("--since and --until are times of records in Kafka; cut a file before it is given")
     if bundle:
         config = msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, bundle=bundle))
+    silences = read_silences(silence_file) if silence_file is not None else []
     scorer = load_models(config.model)
     try:
         with result_directory(output) as directory:
-            metrics = run(source, directory, config, scorer, since=since, until=until)
+            metrics = run(source, directory, config, scorer, since=since, until=until, silences=silences)
     except (OutputError, SourceError) as error:
         raise click.ClickException(str(error)) from None
     documents, alerts = metrics["documents"], metrics["alerts"]
@@ -88,19 +104,21 @@ def run(
     *,
     since: int | None = None,
     until: int | None = None,
+    silences: Sequence[Silence] = (),
 ) -> dict[str, Any]:
     """Run a backtest of `source` and write its files; returns the content of `metrics.json`.
 
-    `since` and `until` bound the Kafka times of a topic's records, [since, until), in milliseconds UTC.
+    `since` and `until` bound the Kafka times of a topic's records, [since, until), in milliseconds UTC; `silences` are
+    records of the silences topic.
     """
     started = perf_counter()
     with (directory / REJECTS).open("wb") as rejects:
         results = _Results(directory, config, rejects)
         if source.startswith("kafka:"):
             topic = source.removeprefix("kafka:") or config.topics.documents.name
-            test = _run_topic(topic, config, scorer, results, since, until)
+            test = _run_topic(topic, config, scorer, results, since, until, silences)
         else:
-            test = _run_file(source, config, scorer, results)
+            test = _run_file(source, config, scorer, results, silences)
         metrics = results.close(test)
     seconds = perf_counter() - started
     counts = test.counts
@@ -115,11 +133,13 @@ def run(
     return metrics
 
 
-def _run_file(source: str, config: Config, scorer: TextScorer, results: _Results) -> Backtest:
+def _run_file(
+    source: str, config: Config, scorer: TextScorer, results: _Results, silences: Sequence[Silence]
+) -> Backtest:
     with (
         open_source(source) as lines,
         progress_line(lines.size) as show,
-        _open_backtest(config, scorer, escaped(source), 1) as test,
+        _open_backtest(config, scorer, escaped(source), silences) as test,
     ):
         for chunk in lines.chunks(BATCH_RECORDS, BATCH_BYTES):
             records = [SourceRecord(line.number, None, None, line.value) for line in chunk.lines]
@@ -130,7 +150,13 @@ def _run_file(source: str, config: Config, scorer: TextScorer, results: _Results
 
 
 def _run_topic(
-    topic: str, config: Config, scorer: TextScorer, results: _Results, since: int | None, until: int | None
+    topic: str,
+    config: Config,
+    scorer: TextScorer,
+    results: _Results,
+    since: int | None,
+    until: int | None,
+    silences: Sequence[Silence],
 ) -> Backtest:
     with ExitStack() as stack:
         show = None
@@ -141,13 +167,22 @@ def _run_topic(
             show(test.counts.received, results.words(test))
 
         return asyncio.run(
-            backtest_topic(config, scorer, results.write, topic=topic, from_ms=since, to_ms=until, progress=progress)
+            backtest_topic(
+                config,
+                scorer,
+                results.write,
+                topic=topic,
+                from_ms=since,
+                to_ms=until,
+                silences=silences,
+                progress=progress,
+            )
         )
 
 
 @contextmanager
-def _open_backtest(config: Config, scorer: TextScorer, source: str, partitions: int) -> Iterator[Backtest]:
-    test = Backtest(config, scorer, source=source, partitions=partitions)
+def _open_backtest(config: Config, scorer: TextScorer, source: str, silences: Sequence[Silence]) -> Iterator[Backtest]:
+    test = Backtest(config, scorer, source=source, silences=silences)
     try:
         yield test
     finally:

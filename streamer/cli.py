@@ -33,6 +33,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "backtest": Entry("streamer.backtest_cli", "backtest", "Run the worker's core over a file, in one process."),
     "detect": Entry("alerts.cli", "detect", "Find surges in any series of counts."),
     "rules": Entry("alerts.cli", "rules", "Check and test alert rules."),
+    "silences": Entry("streamer.silences_cli", "silences", "Keep alerts from being told about, for a while."),
     "dead-letters": Entry("streamer.dead_letters_cli", "dead_letters", "List, export and replay rejected messages."),
     "models": Entry("models.cli", "models", "Inspect, train, export and compare models."),
     "config": Entry("streamer.config_cli", "config", "Check and show the configuration."),

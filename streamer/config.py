@@ -117,6 +117,9 @@ class TopicsSettings(Section, frozen=True, kw_only=True):
     notifications: Annotated[
         TopicSettings, Meta(description="Output: what is to be told to whom about a group of alerts.")
     ] = TopicSettings(name="bearwire.notifications", retention_hours=8760.0)
+    silences: Annotated[
+        TopicSettings, Meta(description="Silences, as people ask for them and as each book took them in.")
+    ] = TopicSettings(name="bearwire.silences", retention_hours=17_520.0)
     dead_letters: Annotated[TopicSettings, Meta(description="Output: messages that are no documents.")] = TopicSettings(
         name="bearwire.dead-letters", retention_hours=720.0
     )

@@ -72,7 +72,17 @@ def _topics(config: Config) -> Iterator[tuple[str, str]]:
     topics = config.topics
     names = {
         name: getattr(topics, name).name
-        for name in ("documents", "scores", "digests", "windows", "alerts", "notifications", "dead_letters", "late")
+        for name in (
+            "documents",
+            "scores",
+            "digests",
+            "windows",
+            "alerts",
+            "notifications",
+            "silences",
+            "dead_letters",
+            "late",
+        )
     }
     for name, count in Counter(names.values()).items():
         if count > 1:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
 from aiokafka import TopicPartition
 
+from alerts.silences import Silence
 from streamer.backtest import Backtest, BacktestOutput
 from streamer.config import Config
 from streamer.model import TextScorer
@@ -26,12 +27,14 @@ async def backtest_topic(
     topic: str | None = None,
     from_ms: int | None = None,
     to_ms: int | None = None,
+    silences: Sequence[Silence] = (),
     progress: Callable[[Backtest, int], None] | None = None,
 ) -> Backtest:
     """Run a backtest over a topic as it is now, that of the documents by default; `take` gets what comes out, in order.
 
     `from_ms` and `to_ms` bound the records' own Kafka times, [from, to), in milliseconds UTC. With neither, the
-    result is that of a worker that has read the topic from its first record to its last. `progress` is called now
+    result is that of a worker that has read the topic from its first record to its last. `silences` are records of
+    the silences topic. `progress` is called now
     and then, with the backtest and the number of records that there are.
     Raises KafkaSetupError where the topic or the broker is not there.
     """
@@ -41,7 +44,7 @@ async def backtest_topic(
         start = None if from_ms is None else await _offsets_since(consumer, partitions, from_ms)
         ends = await consumer.end_offsets(partitions)
         total = sum(ends.values()) - sum((start or await consumer.beginning_offsets(partitions)).values())
-        backtest = Backtest(config, scorer, source=topic, partitions=len(partitions))
+        backtest = Backtest(config, scorer, source=topic, partitions=len(partitions), silences=silences)
         try:
             async with aclosing(_batches(read_to_end(consumer, partitions, start), from_ms, to_ms)) as batches:
                 async for partition, records in batches:

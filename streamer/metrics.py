@@ -40,6 +40,7 @@ METRICS: dict[str, Described] = {
     "bearwire_commits": Described("counter", "Offset commits of the scorer."),
     "bearwire_rebalances": Described("counter", "Times that partitions were assigned anew."),
     "bearwire_produce_failures": Described("counter", "Produce requests that failed and were tried again."),
+    "bearwire_rule_reloads": Described("counter", "Files of rules read again, by outcome.", ("outcome",)),
     "bearwire_texts_per_second": Described("gauge", "Texts scored a second over the last 30 seconds."),
     "bearwire_partition_lag": Described(
         "gauge", "Records of a documents partition that wait for this worker.", ("partition",)
@@ -137,6 +138,7 @@ class _WorkerCollector(Collector):
             "bearwire_commits": [((), status.commits)],
             "bearwire_rebalances": [((), status.rebalances)],
             "bearwire_produce_failures": [((), status.produce_failures)],
+            "bearwire_rule_reloads": [((outcome,), count) for outcome, count in status.rule_reloads.items()],
             "bearwire_texts_per_second": [((), status.texts_per_second())],
             "bearwire_partition_lag": [((str(partition),), lag) for partition, lag in status.partitions.items()],
             "bearwire_ready": [((), float(not status.not_ready()))],

@@ -19,8 +19,11 @@ from alerts.desk import Desk
 from alerts.notifications import Notification
 from alerts.panes import ClosedPane, Evidence
 from alerts.records import AlertRecord
+from alerts.rules import RuleSet
+from alerts.silences import Silence
 from streamer.blocks import DigestBlock
 from streamer.book_clock import BookClock, SourcePartition
+from streamer.controls import Control
 from streamer.evidence import EvidencePage, EvidenceStore
 from streamer.links import StoryLinks
 from streamer.novelty_index import NoveltyIndex
@@ -62,11 +65,12 @@ class WatchCounts:
 
 @dataclass(slots=True)
 class WatchOutput:
-    """What a block caused: closed panes, changes of alerts, what is told about them, and rows that came too late."""
+    """What a block caused: closed panes, changes of alerts, what is told of them, silences taken in, rows too late."""
 
     rows: list[WindowRows] = field(default_factory=list)
     alerts: list[AlertRecord] = field(default_factory=list)
     notifications: list[Notification] = field(default_factory=list)
+    silences: list[Silence] = field(default_factory=list)
     too_late: list[KeyedRecord] = field(default_factory=list)
     watermark_ms: int | None = None
 
@@ -103,6 +107,12 @@ class Watch:
         return self.clock.watermark_ms
 
     @property
+    def clock_ms(self) -> int | None:
+        """Event time up to which panes are closed, milliseconds UTC."""
+        closed = self._closed_pane
+        return None if closed is None else closed * self.settings.pane_ms
+
+    @property
     def taken(self) -> dict[tuple[str, int], int]:
         """The next offset to take in, by source topic and partition."""
         return {name: partition.taken for name, partition in self.clock.partitions.items()}
@@ -136,6 +146,18 @@ class Watch:
         if self._closed_pane != closed and self._closed_pane is not None:
             self._close(self._closed_pane, output)
         output.watermark_ms = self.clock.watermark_ms
+        return output
+
+    def obey(self, control: Control) -> WatchOutput:
+        """Take in what the book is told at this place of its log. Raises ValueError for another book, RulesError."""
+        if control.book != self.settings.book:
+            raise ValueError(f"a control block of book {control.book!r} came to the watch of {self.settings.book!r}")
+        output = WatchOutput(watermark_ms=self.clock.watermark_ms)
+        clock_ms = self.clock_ms
+        if control.rules is not None:
+            told = self.desk.take_rules(RuleSet.from_mapping(control.rules), clock_ms)
+            output.alerts, output.notifications = told.alerts, told.notifications
+        output.silences = self.desk.take_silences(control.silences, clock_ms)
         return output
 
     def snapshot(self) -> dict[str, bytes]:

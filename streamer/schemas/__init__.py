@@ -16,6 +16,7 @@ SCHEMAS: Final = {
     "window": 1,
     "alert": 1,
     "notification": 1,
+    "silence": 1,
     "dead-letter": 1,
     "late": 1,
 }

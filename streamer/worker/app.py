@@ -17,7 +17,7 @@ from streamer.kafka_client import COMPRESSION, client_arguments, faust_arguments
 from streamer.watch import Watch
 from streamer.watch_settings import WatchSettings
 from streamer.worker.book_watcher import BookWatcher
-from streamer.worker.publishing import FencedPublisher
+from streamer.worker.publishing import FencedPublisher, Publisher
 from streamer.worker.state_table import StateTable
 from streamer.worker.status import WorkerStatus
 from streamer.worker.topics import watch_app_id
@@ -80,6 +80,7 @@ def book_maker(
             index,
             topics=config.topics,
             table=table,
+            log_publisher=Publisher(options),
             publisher=FencedPublisher(options, f"{watch_app_id(config)}-{settings.book}"),
             status=status.book(settings.book),
             settings=settings_fingerprint(settings),

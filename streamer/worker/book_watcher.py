@@ -11,16 +11,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from aiokafka.errors import KafkaError
 
+from alerts.rules import RulesError, RuleSet
+from alerts.silences import Silence, is_news
 from streamer.blocks import DigestBlock, DigestError, DigestVersionError
 from streamer.config import TopicsSettings
+from streamer.controls import Control, decode_control, is_control
+from streamer.escaping import escaped
 from streamer.state_chunks import StateError
 from streamer.watch import Watch, WatchOutput
-from streamer.worker.publishing import FencedPublisher
+from streamer.worker.publishing import FencedPublisher, Publisher, settle
 from streamer.worker.snapshots import SnapshotWriter, highest_epoch, newest_state
 from streamer.worker.state_table import StateTable
 from streamer.worker.status import BookStatus
@@ -53,6 +58,7 @@ class BookWatcher:
         topics: TopicsSettings,
         table: StateTable,
         publisher: FencedPublisher,
+        log_publisher: Publisher,
         status: BookStatus,
         settings: str,
         rebuild: bool,
@@ -66,6 +72,8 @@ class BookWatcher:
         self._topics = topics
         self._table = table
         self._publisher = publisher
+        self._log_publisher = log_publisher
+        self._proposed: set[tuple[str, int]] = set()
         self._status = status
         self._settings = settings
         self._rebuild = rebuild
@@ -82,6 +90,7 @@ class BookWatcher:
         """Fence off predecessors and restore the newest state. Raises KafkaError, PublishError, StateError."""
         started = time.monotonic()
         await self._publisher.start()
+        await self._log_publisher.start()
         entries = self._table.entries
         self._writer = SnapshotWriter(self.book, epoch=highest_epoch(entries, self.book) + 1, settings=self._settings)
         self._watch, self.next_offset = await asyncio.to_thread(self._restored)
@@ -99,6 +108,7 @@ class BookWatcher:
         """Stop producing; what no snapshot contains comes again to the next owner."""
         self._waiting = []
         await self._publisher.stop()
+        await self._log_publisher.stop()
 
     def is_mine(self) -> bool:
         """Whether nobody else has written a state of this book since it was opened."""
@@ -136,6 +146,32 @@ class BookWatcher:
         for delivered in self._waiting:
             delivered.acknowledge()
         self.forget_deliveries()
+
+    async def reconcile(self, rules: RuleSet, silences: Mapping[str, Silence]) -> None:
+        """Write into the book's log what it should go by and does not yet: other rules, new silences.
+
+        It obeys when it reads that there. What was written once is not written again by this owner; that a successor
+        may do so is no harm. Raises PublishError.
+        """
+        desk = self._watch.desk
+        known, clock_ms = desk.dispatch.silences, self._watch.clock_ms
+        told = tuple(
+            silence
+            for name, silence in silences.items()
+            if (name, silence.revision) not in self._proposed and is_news(silence, known.get(name), self.book, clock_ms)
+        )
+        version = (rules.version_id, 0)
+        if rules == desk.rules:
+            self._proposed.discard(version)
+        others = rules != desk.rules and version not in self._proposed
+        if not told and not others:
+            return
+        control = Control(book=self.book, silences=told, rules=msgspec.to_builtins(rules) if others else None)
+        sent = await self._log_publisher.send(self._topics.digests.name, control.encode(), partition=self.partition)
+        await settle([sent])
+        self._proposed |= {(silence.id, silence.revision) for silence in told}
+        if others:
+            self._proposed = {each for each in self._proposed if each[1]} | {version}
 
     async def _write(self) -> None:
         assert self.next_offset is not None
@@ -176,8 +212,12 @@ class BookWatcher:
             return self._new_watch(), None
 
     async def _take_in(self, delivered: Delivered) -> None:
+        block: DigestBlock | Control
         try:
-            block = DigestBlock.decode(delivered.value)
+            if is_control(delivered.value):
+                block = decode_control(delivered.value)
+            else:
+                block = DigestBlock.decode(delivered.value)
         except DigestVersionError as error:
             raise StateError(
                 f"book {self.book}: digest {delivered.offset}: {error}; a scorer of another version wrote it: run the "
@@ -197,9 +237,27 @@ class BookWatcher:
                 block.book,
             )
             return
-        output = await asyncio.to_thread(self._watch.take_in, block)
+        if isinstance(block, Control):
+            output = await self._obey(block, delivered.offset)
+        else:
+            output = await asyncio.to_thread(self._watch.take_in, block)
         await self._produce(output)
         self._count(output)
+
+    async def _obey(self, control: Control, offset: int) -> WatchOutput:
+        try:
+            output = await asyncio.to_thread(self._watch.obey, control)
+        except RulesError as error:
+            self._status.bad_blocks += 1
+            log.error("book %s: the rules in digest %d are refused: %s", self.book, offset, error)
+            return WatchOutput(watermark_ms=self._watch.watermark_ms)
+        if control.rules is not None:
+            log.info(
+                "book %s goes by the rules %s from digest %d", self.book, self._watch.desk.rules.version_id, offset
+            )
+        for silence in output.silences:
+            log.info("book %s has taken in revision %d of silence %s", self.book, silence.revision, escaped(silence.id))
+        return output
 
     async def _produce(self, output: WatchOutput) -> None:
         topics, publisher = self._topics, self._publisher
@@ -209,6 +267,8 @@ class BookWatcher:
             await publisher.send(topics.alerts.name, alert.encode(), key=alert.key)
         for notification in output.notifications:
             await publisher.send(topics.notifications.name, notification.encode(), key=notification.key)
+        for silence in output.silences:
+            await publisher.send(topics.silences.name, silence.encode(), key=silence.key)
         for late in output.too_late:
             await publisher.send(topics.late.name, late.value, key=late.key)
         await publisher.settle()

@@ -15,10 +15,8 @@ from typing import Any, Final
 import faust
 from aiokafka.errors import KafkaError
 
-from alerts.desk import Desk
 from streamer import __version__
 from streamer.config import Config
-from streamer.config_rules import book_rules
 from streamer.kafka_client import KafkaSetupError, quiet_clients
 from streamer.metrics import worker_registry
 from streamer.web.service import PageService
@@ -28,12 +26,15 @@ from streamer.worker.deliverer import Deliverer
 from streamer.worker.inference import InferenceQueue
 from streamer.worker.models_in_service import ModelsInService
 from streamer.worker.publishing import PublishError
+from streamer.worker.rule_sets import RuleSets
 from streamer.worker.scorer import Scorer
+from streamer.worker.silence_feed import SilenceFeed
 from streamer.worker.status import WorkerStatus
 from streamer.worker.watchdog import Watchdog
 from streamer.worker.watcher import Watcher
 
 _BEAT_SECONDS: Final = 0.5
+_RULES_SECONDS: Final = 5.0
 _LEAVE_SECONDS: Final = 5.0
 _LONGEST_PAUSE_SECONDS: Final = 15.0
 
@@ -59,12 +60,18 @@ class Worker:
         self._deliverer: Deliverer | None = None
         self._delivering: asyncio.Task[None] | None = None
         self._watcher: Watcher | None = None
+        self._rules: RuleSets | None = None
         self._app: faust.App | None = None
         self._tasks: list[asyncio.Task[Any]] = []
 
     def stop(self) -> None:
         """Begin a graceful stop: finish what was taken, flush, write down, commit."""
         self._stop.set()
+
+    def reload(self) -> None:
+        """Read the files with rules again; what is wrong with them is logged, and the rules then stay."""
+        if self._rules is not None:
+            self._rules.reload()
 
     async def run(self) -> None:
         """Run until `stop`. Raises WorkerError, or what made the start impossible (ConfigError, BundleError, ...)."""
@@ -107,7 +114,7 @@ class Worker:
 
     async def _start(self) -> None:
         role = self.config.worker.role
-        rules = [book_rules(book) for book in self.config.books]
+        rules = self._rules = RuleSets(self.config, self.status)
         self.status.hold("worker", "starting")
         self.status.hold("broker", "connecting")
         loading = None
@@ -127,7 +134,7 @@ class Worker:
             if role == "score":
                 app.producer_only = True
             else:
-                self._with_watcher(app, [self._desk_of(index, rule_set) for index, rule_set in enumerate(rules)])
+                self._with_watcher(app, rules)
             await app.start()
         self.status.release("worker")
 
@@ -165,18 +172,20 @@ class Worker:
             async def score(self) -> None:
                 await worker._keep_scoring(scorer)
 
-    def _with_watcher(self, app: faust.App, desks: list[Any]) -> None:
-        make = book_maker(self.config, self.status, lambda index: desks[index]())
-        self._watcher = Watcher(app, self.config, self.status, make, self._fail)
-        self._tasks.append(asyncio.create_task(self._watcher.keep_house()))
+    def _with_watcher(self, app: faust.App, rules: RuleSets) -> None:
+        make = book_maker(self.config, self.status, rules.desk)
+        silences = SilenceFeed(self.config)
+        self._watcher = Watcher(app, self.config, self.status, make, self._fail, rules=rules, silences=silences)
+        self._tasks += [
+            asyncio.create_task(self._watcher.keep_house()),
+            asyncio.create_task(silences.follow()),
+            asyncio.create_task(self._look_at_rules(rules)),
+        ]
 
-    def _desk_of(self, index: int, rules: Any) -> Any:
-        book = self.config.books[index]
-
-        def make() -> Desk:
-            return Desk(rules, book=book.name, pane_ms=self.config.time.pane_ms, windows_ms=book.windows_ms)
-
-        return make
+    async def _look_at_rules(self, rules: RuleSets) -> None:
+        while True:
+            await asyncio.sleep(_RULES_SECONDS)
+            await asyncio.to_thread(rules.look)
 
     async def _keep_scoring(self, scorer: Scorer) -> None:
         try:
@@ -254,6 +263,7 @@ async def run_worker(config: Config, reload: Callable[[], Config]) -> None:
     """Run a worker until SIGTERM or SIGINT; a second signal ends the process at once. Raises as `Worker.run`.
 
     SIGUSR1 puts the models in service that the configuration, read again by `reload`, names by then.
+    SIGHUP reads the rules again.
     """
     worker = Worker(config)
     loop = asyncio.get_running_loop()
@@ -267,6 +277,7 @@ async def run_worker(config: Config, reload: Callable[[], Config]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     loop.add_signal_handler(signal.SIGUSR1, worker.swap_models, reload)
+    loop.add_signal_handler(signal.SIGHUP, worker.reload)
     try:
         await worker.run()
     except Exception:

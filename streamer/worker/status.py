@@ -99,6 +99,7 @@ class WorkerStatus:
     commits: int = 0
     rebalances: int = 0
     produce_failures: int = 0
+    rule_reloads: dict[str, int] = field(default_factory=lambda: {"accepted": 0, "refused": 0})
     partitions: dict[int, int] = field(default_factory=dict)
     """Source partitions assigned to this worker and how many records each is behind."""
     books: dict[str, BookStatus] = field(default_factory=dict)

@@ -78,6 +78,7 @@ def planned_topics(config: Config) -> list[TopicPlan]:
             topics.notifications.retention_hours,
             latest | internal,
         ),
+        _plan(topics.silences.name, topics.silences.partitions, topics.silences.retention_hours, latest),
         _plan(
             topics.dead_letters.name,
             topics.dead_letters.partitions,

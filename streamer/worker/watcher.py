@@ -20,6 +20,8 @@ from faust.types import TP
 from streamer.config import Config
 from streamer.worker.book_watcher import BookWatcher, Delivered, opened
 from streamer.worker.publishing import FencedError, PublishError
+from streamer.worker.rule_sets import RuleSets
+from streamer.worker.silence_feed import SilenceFeed
 from streamer.worker.state_table import StateTable
 from streamer.worker.status import WorkerStatus
 
@@ -42,12 +44,17 @@ class Watcher:
         status: WorkerStatus,
         make_book: MakeBook,
         fail: Callable[[BaseException], None],
+        *,
+        rules: RuleSets,
+        silences: SilenceFeed,
     ) -> None:
         self._app = app
         self._config = config
         self._status = status
         self._make_book = make_book
         self._fail = fail
+        self._rules = rules
+        self._silences = silences
         self._books: dict[int, BookWatcher] = {}
         self._sought_at: dict[int, float] = {}
         self._taken_at: dict[int, float] = {}
@@ -226,7 +233,14 @@ class Watcher:
         for index, book in list(self._books.items()):
             if book.is_snapshot_due(self._config.worker.snapshot_seconds):
                 await self._snapshot(book)
+            await self._reconcile(book)
             await self._measure(index, book, now)
+
+    async def _reconcile(self, book: BookWatcher) -> None:
+        try:
+            await book.reconcile(self._rules.of(book.book), self._silences.asked)
+        except PublishError as error:
+            log.warning("book %s: silences or rules could not be written to its log yet: %s", book.book, error)
 
     async def _snapshot(self, book: BookWatcher) -> None:
         try:

@@ -42,7 +42,17 @@ def test_the_example_of_each_topic_fits_its_schema(name: str) -> None:
 
 def test_every_topic_and_every_metric_is_described() -> None:
     topics = (DOCS / "reference" / "topics.md").read_text(encoding="utf-8")
-    for setting in ("documents", "scores", "digests", "windows", "alerts", "notifications", "dead_letters", "late"):
+    for setting in (
+        "documents",
+        "scores",
+        "digests",
+        "windows",
+        "alerts",
+        "notifications",
+        "silences",
+        "dead_letters",
+        "late",
+    ):
         assert f"`{getattr(Config().topics, setting).name}`" in topics
     metrics = (DOCS / "reference" / "metrics.md").read_text(encoding="utf-8")
     for name, described in METRICS.items():

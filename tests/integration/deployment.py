@@ -32,7 +32,7 @@ from streamer.model import load_models
 from streamer.topic_reader import TopicRecord, open_consumer, partitions_of, read_to_end
 from streamer.worker.topics import planned_topics
 
-TOPICS = ("documents", "scores", "digests", "windows", "alerts", "notifications", "dead_letters", "late")
+TOPICS = ("documents", "scores", "digests", "windows", "alerts", "notifications", "silences", "dead_letters", "late")
 OUTPUTS = ("windows", "alerts", "notifications")
 Latest = dict[bytes, bytes | None]
 

@@ -34,7 +34,7 @@ class Deployment:
         self.servers = servers
         self.documents = f"{name}.documents"
         self.dead_letters = f"{name}.dead-letters"
-        topics = ("documents", "scores", "digests", "windows", "alerts", "notifications", "late")
+        topics = ("documents", "scores", "digests", "windows", "alerts", "notifications", "silences", "late")
         self.settings = [
             f"kafka.bootstrap_servers={servers}",
             f"kafka.group_prefix={name}",

@@ -1,0 +1,78 @@
+"""The rule sets that the books should go by now, read again when their files change or on request."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from alerts.desk import Desk
+from alerts.rules import RulesError, RuleSet
+from streamer.config import BookSettings, Config
+from streamer.config_rules import book_rules
+from streamer.worker.status import WorkerStatus
+
+log = logging.getLogger(__name__)
+
+
+class RuleSets:
+    """The rule set of every book by its name. Raises RulesError where one is not usable at the start."""
+
+    def __init__(self, config: Config, status: WorkerStatus) -> None:
+        self._config = config
+        self._status = status
+        self._seen = {book.name: _stamp(book) for book in config.books}
+        self._rules = {book.name: self._read(book) for book in config.books}
+
+    def of(self, book: str) -> RuleSet:
+        """The rule set that a book should go by."""
+        return self._rules[book]
+
+    def desk(self, index: int) -> Desk:
+        """An empty desk of a book by its number."""
+        book = self._config.books[index]
+        return self._desk(book, self.of(book.name))
+
+    def look(self) -> None:
+        """Read the files again that have changed since."""
+        for book in self._config.books:
+            if _stamp(book) != self._seen[book.name]:
+                self._reload(book)
+
+    def reload(self) -> None:
+        """Read every file again."""
+        for book in self._config.books:
+            if isinstance(book.rules, str):
+                self._reload(book)
+
+    def _reload(self, book: BookSettings) -> None:
+        self._seen[book.name] = _stamp(book)
+        known = self._rules[book.name]
+        try:
+            rules = self._read(book)
+        except RulesError as error:
+            self._status.rule_reloads["refused"] += 1
+            log.error("book %s keeps the rules %s, the new ones are refused: %s", book.name, known.version_id, error)
+            return
+        self._status.rule_reloads["accepted"] += 1
+        if rules != known:
+            log.info("book %s: rules %s take the place of %s", book.name, rules.version_id, known.version_id)
+        self._rules[book.name] = rules
+
+    def _read(self, book: BookSettings) -> RuleSet:
+        rules = book_rules(book)
+        self._desk(book, rules)
+        return rules
+
+    def _desk(self, book: BookSettings, rules: RuleSet) -> Desk:
+        return Desk(rules, book=book.name, pane_ms=self._config.time.pane_ms, windows_ms=book.windows_ms)
+
+
+def _stamp(book: BookSettings) -> tuple[int, int] | None:
+    """What tells one state of the book's rules file from another; None where it has none, or none can be seen."""
+    if not isinstance(book.rules, str):
+        return None
+    try:
+        stat = Path(book.rules).stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
