@@ -49,7 +49,7 @@ def blocks() -> list[DigestBlock]:
     for begin in range(0, 780, 6):
         records = [SourceRecord(n, None, None, document(n)) for n in range(begin, begin + 6)]
         prepared = scorer.prepare(records)
-        scored = scorer.finish(prepared, words.predict(prepared.texts).probabilities)
+        scored = scorer.finish(prepared, words.predict(prepared.texts))
         made += [DigestBlock.decode(block) for block in scored.blocks["main"]]
     return made
 
