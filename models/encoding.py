@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from itertools import chain
 from typing import Literal, NamedTuple
@@ -12,6 +14,13 @@ from tokenizers import Tokenizer
 
 LongTexts = Literal["truncate", "chunks"]
 CHUNK_OVERLAP = 0.25
+
+UNSPACED = (
+    "\u0e00-\u109f\u1780-\u17ff\u2e80-\u312f\u31a0-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
+)
+"""Ranges of the letters and marks of scripts that put no space between words: Chinese, Japanese, Thai and others."""
+
+_UNSPACED = re.compile(f"[{UNSPACED}]")
 
 
 class EncoderError(ValueError):
@@ -71,14 +80,24 @@ class Encoder:
         return TokenRows(flat, np.cumsum(counts) - counts, counts, text_of)
 
     def word_spans(self, text: str) -> list[tuple[int, int]]:
-        """(start, end) in characters of every word of `text` within the limit that has a letter or digit."""
+        """(start, end) in characters of every word of `text` within the limit that has a letter or digit.
+
+        Where a script puts no space between words, every token is a word: a character of Chinese to most models, a
+        run of characters to those with longer pieces.
+        """
         encoding = self._tokenizer.encode(text)
-        spans: dict[int, tuple[int, int]] = {}
+        spans: list[tuple[int, int]] = []
+        covered, current = 0, None
         for word, (start, end) in zip(encoding.word_ids, encoding.offsets, strict=True):
-            if word is not None:
-                first, last = spans.get(word, (start, end))
-                spans[word] = (min(first, start), max(last, end))
-        return [span for span in spans.values() if any(letter.isalnum() for letter in text[slice(*span)])]
+            if word is None or start == end:
+                continue
+            if start < covered or (word == current and not _UNSPACED.search(text[covered - 1] + text[start])):
+                spans[-1] = (spans[-1][0], max(end, covered))
+            else:
+                spans.append((_begin(text, start, covered), end))
+            covered, current = spans[-1][1], word
+        trimmed = [_trimmed(text, start, end) for start, end in spans]
+        return [span for span in trimmed if any(letter.isalnum() for letter in text[slice(*span)])]
 
     def _find_pad_id(self) -> int:
         for token in ("[PAD]", "<pad>", "<|pad|>"):
@@ -86,6 +105,23 @@ class Encoder:
             if found is not None:
                 return int(found)
         return 0
+
+
+def _begin(text: str, start: int, covered: int) -> int:
+    """Where the word of a token begins that the tokenizer places at `start`: what a normaliser put in the place of a
+    word (of a cashtag, say) lies at the word's last letter, and the letters before belong to no token."""
+    while covered < start and text[start - 1 : start + 1].isalnum() and not _UNSPACED.match(text[start]):
+        start -= 1
+    return start
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span without spaces, punctuation and symbols at its ends."""
+    while start < end and unicodedata.category(text[start])[0] in "ZPSC":
+        start += 1
+    while end > start and unicodedata.category(text[end - 1])[0] in "ZPSC":
+        end -= 1
+    return start, end
 
 
 def _parse(tokenizer: bytes) -> Tokenizer:

@@ -18,8 +18,9 @@ from msgspec import Struct
 
 from models.training.recipe import Task
 from models.training.sources import Example
+from models.training.tokenisation import WEB_ADDRESS
 
-_URL = re.compile(r"https?://\S+")
+_URL = re.compile(WEB_ADDRESS)
 _NOT_LETTERS = re.compile(r"[\W\d_]+")
 _SPACE = re.compile(r"\s+")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,14 @@ from models.training.recipe import Recipe
 from models.training.run import HeldBack
 
 MISTAKES = 100
+_CHINESE_FONTS = (
+    "Noto Sans CJK SC",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "Microsoft YaHei",
+    "PingFang SC",
+    "SimHei",
+)
 
 
 class Reported(Struct, frozen=True, kw_only=True):
@@ -114,30 +122,48 @@ def draw_task(
     probabilities: NDArray[np.float64],
     truth: NDArray[np.int64],
 ) -> None:
-    """A PNG with the confusion matrix (rows: truth, shares of the row) and the calibration curve."""
+    """A PNG with the confusion matrix (rows: truth, shares of the row) and the calibration curve.
+
+    Labels in a script that no installed font has are shown as their numbers in the recipe, from 0.
+    """
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    said, size = probabilities.argmax(axis=1), len(labels)
-    counts = np.bincount(truth * size + said, minlength=size * size).reshape(size, size)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(7 + 0.3 * size, 4 + 0.2 * size), layout="constrained")
-    FigureCanvasAgg(figure)
-    matrix: Any = figure.add_subplot(1, 2, 1)
-    curve: Any = figure.add_subplot(1, 2, 2)
-    matrix.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    matrix.set_xticks(range(size), labels, rotation=90)
-    matrix.set_yticks(range(size), labels)
-    matrix.set(title=f"{name}: said (across), true (down)")
-    for row, column in zip(*np.nonzero(counts), strict=True):
-        ink = "white" if shares[row, column] > 0.5 else "black"
-        matrix.text(column, row, counts[row, column], ha="center", va="center", color=ink, fontsize=7)
-    confidence, right = probabilities.max(axis=1), (said == truth).astype(np.float64)
-    place = np.minimum((confidence * 10).astype(np.int64), 9)
-    filled = [at for at in range(10) if (place == at).any()]
-    curve.plot([0, 1], [0, 1], color="grey", linewidth=1)
-    curve.plot(
-        [confidence[place == at].mean() for at in filled], [right[place == at].mean() for at in filled], marker="o"
-    )
-    curve.set(title="calibration", xlabel="stated probability", ylabel="share right", xlim=(0, 1), ylim=(0, 1))
-    figure.savefig(file, dpi=110)
+    fonts, drawable = _fonts((name, *labels))
+    if not drawable:
+        name, labels = "task", tuple(str(number) for number in range(len(labels)))
+    with rc_context({"font.family": fonts}):
+        said, size = probabilities.argmax(axis=1), len(labels)
+        counts = np.bincount(truth * size + said, minlength=size * size).reshape(size, size)
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        figure = Figure(figsize=(7 + 0.3 * size, 4 + 0.2 * size), layout="constrained")
+        FigureCanvasAgg(figure)
+        matrix: Any = figure.add_subplot(1, 2, 1)
+        curve: Any = figure.add_subplot(1, 2, 2)
+        matrix.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        matrix.set_xticks(range(size), labels, rotation=90)
+        matrix.set_yticks(range(size), labels)
+        matrix.set(title=f"{name}: said (across), true (down)")
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            ink = "white" if shares[row, column] > 0.5 else "black"
+            matrix.text(column, row, counts[row, column], ha="center", va="center", color=ink, fontsize=7)
+        confidence, right = probabilities.max(axis=1), (said == truth).astype(np.float64)
+        place = np.minimum((confidence * 10).astype(np.int64), 9)
+        filled = [at for at in range(10) if (place == at).any()]
+        curve.plot([0, 1], [0, 1], color="grey", linewidth=1)
+        curve.plot(
+            [confidence[place == at].mean() for at in filled], [right[place == at].mean() for at in filled], marker="o"
+        )
+        curve.set(title="calibration", xlabel="stated probability", ylabel="share right", xlim=(0, 1), ylim=(0, 1))
+        figure.savefig(file, dpi=110)
+
+
+def _fonts(texts: Sequence[str]) -> tuple[list[str], bool]:
+    """Names of fonts to draw `texts` with, and whether these have every letter."""
+    from matplotlib.font_manager import findfont, fontManager, get_font
+
+    installed = set(fontManager.get_font_names())
+    fonts = ["DejaVu Sans", *(font for font in _CHINESE_FONTS if font in installed)]
+    known = {code for font in fonts for code in get_font(findfont(font)).get_charmap()}
+    return fonts, all(ord(letter) in known for text in texts for letter in text)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.encoding import UNSPACED
 from models.training.recipe import Normalisation, RecipeError
 
 _ENTITIES = (
@@ -24,8 +25,10 @@ _ENTITIES = (
     (r"&(?:nbsp|#160);", " "),
     (r"&(?:ndash|mdash|#8211|#8212);", "-"),
 )
-_URL = r"https?://\S+|www\.\S+"
-_CASHTAG = r"\$[A-Za-z][A-Za-z._-]{0,9}\b"
+WEB_ADDRESS = rf"(?:https?://|www\.)[^\s{UNSPACED}]+"
+"""A web address; Chinese goes on right behind one, without a space."""
+
+_CASHTAG = rf"\$[A-Za-z][A-Za-z._-]{{0,9}}(?:\b|(?=[{UNSPACED}]))"
 _CASHTAG_WORD = "$ stock"
 _WESTERN = ((0x20, 0x7E), (0xA0, 0xFF), (0x2010, 0x20CF), (0x2122, 0x2122))
 
@@ -65,7 +68,7 @@ def _steps(rules: Normalisation) -> list[dict[str, Any]]:
     if rules.html_entities:
         replacements += _ENTITIES
     if rules.urls == "remove":
-        replacements.append((_URL, " "))
+        replacements.append((WEB_ADDRESS, " "))
     if rules.cashtags == "generic":
         replacements.append((_CASHTAG, _CASHTAG_WORD))
     return [{"type": "Replace", "pattern": {"Regex": p}, "content": c} for p, c in replacements]
