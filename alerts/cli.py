@@ -52,23 +52,29 @@ def detect(series: Path, output: Path, plot: Path | None, two_sided: bool, max_f
 def _read(path: Path) -> tuple[list[str], NDArray[np.int64], NDArray[np.float64]]:
     stamps, times, values = [], [], []
     with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        missing = {"timestamp", "value"} - set(reader.fieldnames or ())
-        if missing:
-            raise click.ClickException(f"{path}: no column {', '.join(sorted(missing))}; expected timestamp,value")
-        for number, row in enumerate(reader, start=2):
-            try:
-                at = datetime.fromisoformat(row["timestamp"])
-                value = float(row["value"])
-                if not math.isfinite(value):
-                    raise ValueError(f"{row['value']} is not a finite number")
-            except (ValueError, TypeError) as error:
-                raise click.ClickException(f"{path}, line {number}: {error}") from error
-            at = at if at.tzinfo else at.replace(tzinfo=UTC)
-            stamps.append(row["timestamp"])
-            times.append(round(at.timestamp() * 1000))
-            values.append(value)
+        try:
+            reader = csv.DictReader(file)
+            missing = {"timestamp", "value"} - set(reader.fieldnames or ())
+            if missing:
+                raise click.ClickException(f"{path}: no column {', '.join(sorted(missing))}; expected timestamp,value")
+            for number, row in enumerate(reader, start=2):
+                try:
+                    at, value = _cells(row)
+                except (ValueError, TypeError) as error:
+                    raise click.ClickException(f"{path}, line {number}: {error}") from error
+                stamps.append(row["timestamp"])
+                times.append(round(at.timestamp() * 1000))
+                values.append(value)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise click.ClickException(f"{path} is no CSV in UTF-8: {error}") from error
     return stamps, np.array(times, np.int64), np.array(values, np.float64)
+
+
+def _cells(row: dict[str, str]) -> tuple[datetime, float]:
+    at, value = datetime.fromisoformat(row["timestamp"]), float(row["value"])
+    if not math.isfinite(value):
+        raise ValueError(f"{row['value']} is not a finite number")
+    return at if at.tzinfo else at.replace(tzinfo=UTC), value
 
 
 def _draw(path: Path, times_ms: NDArray[np.int64], values: NDArray[np.float64], scores: NumericScores) -> None:

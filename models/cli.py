@@ -211,7 +211,7 @@ def _load(path: Path | None) -> Bundle:
     from models.bundle import Bundle, BundleError, default_bundle_path
 
     try:
-        return Bundle.load(path or default_bundle_path())
+        return Bundle.load(default_bundle_path() if path is None or path == Path("default") else path)
     except BundleError as error:
         raise click.ClickException(str(error)) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -64,12 +65,23 @@ def read_labelled(
 def _rows(file: Path) -> Iterator[Mapping[str, object]]:
     if not file.is_file():
         raise LabelledError(f"{file} does not exist")
+    try:
+        yield from _rows_of(file)
+    except (UnicodeDecodeError, csv.Error, EOFError, zlib.error, OSError) as error:
+        raise LabelledError(f"{file} cannot be read: {error}") from error
+
+
+def _rows_of(file: Path) -> Iterator[Mapping[str, object]]:
     suffix = Path(file.name.removesuffix(".gz")).suffix
     if suffix == ".parquet":
+        import pyarrow as pa
         from pyarrow import parquet
 
-        for batch in parquet.ParquetFile(file).iter_batches():
-            yield from batch.to_pylist()
+        try:
+            for batch in parquet.ParquetFile(file).iter_batches():
+                yield from batch.to_pylist()
+        except (pa.ArrowException, ValueError, OverflowError) as error:
+            raise LabelledError(f"{file} cannot be read: {error}") from error
         return
     if suffix not in (".csv", ".jsonl"):
         raise LabelledError(f"{file} is neither .csv, .jsonl nor .parquet")

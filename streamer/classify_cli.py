@@ -94,11 +94,17 @@ def _where_rejects(tally: Tally, rejects: str | None) -> str:
 
 def _refuse_overwriting(source: str, *targets: str | None) -> None:
     files = [Path(target) for target in targets if target and target != "-"]
-    resolved = [file.resolve() for file in files]
-    if source != "-" and Path(source).resolve() in resolved:
+    if source != "-" and any(_same(Path(source), file) for file in files):
         raise click.UsageError(f"{source} would be overwritten while it is read; name another file")
-    if len(set(resolved)) < len(resolved):
+    if len(files) == 2 and _same(*files):
         raise click.UsageError("--output and --rejects name the same file")
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two names are one regular file, also through links of either kind."""
+    if one.is_file() and other.is_file():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
 
 
 @contextmanager

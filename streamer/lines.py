@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import os
@@ -58,6 +59,8 @@ class LineSource:
         rest = bytearray()
         dropping = False
         while data := self._read():
+            if not self.read_bytes:
+                data = data.removeprefix(codecs.BOM_UTF8) or b"\n"
             self.read_bytes += len(data)
             parts = data.split(b"\n")
             for position, part in enumerate(parts):
@@ -116,7 +119,7 @@ def open_lines(path: str) -> Iterator[LineSource]:
         return
     with Path(path).open("rb") as raw:
         size = _regular_size(raw)
-        if path.endswith(".gz"):
+        if path.lower().endswith(".gz"):
             with gzip.open(raw, "rb") as stream:
                 yield LineSource(cast(BinaryIO, stream), raw, size=size)
         else:

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, cast
 
@@ -81,16 +82,23 @@ def row_as_json(row: dict[str, Any]) -> bytes:
     """A table's row as a document: empty cells are absent, `symbols` in one cell are taken apart."""
     fields = {name: _cell(name, value) for name, value in row.items() if value is not None and value != ""}
     try:
-        return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(fields, default=_spelt, option=orjson.OPT_NON_STR_KEYS)
     except (TypeError, orjson.JSONEncodeError):
         # What was not UTF-8 in the file became lone surrogates; spelt out, they are rejected for what they are.
-        return json.dumps(fields, default=str).encode("ascii")
+        return json.dumps(fields, default=_spelt).encode("ascii")
+
+
+def _spelt(value: Any) -> str:
+    """What JSON has no kind for, as text; some writers of Parquet leave strings marked as mere bytes."""
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
 
 
 def _cell(name: str, value: Any) -> Any:
+    if isinstance(value, bytes):
+        value = _spelt(value)
     if name == "symbols" and isinstance(value, str):
         return [part for part in value.replace(",", " ").replace(";", " ").replace("|", " ").split() if part]
-    if name == "weight" and isinstance(value, str):
+    if name == "weight" and isinstance(value, str | Decimal):
         try:
             return float(value)
         except ValueError:
@@ -128,19 +136,52 @@ def _parquet_rows(raw: BinaryIO, path: str) -> tuple[Iterator[tuple[int, dict[st
     import pyarrow as pa
     from pyarrow import parquet
 
+    damage = (pa.ArrowException, OSError, ValueError, OverflowError)
+
+    def unreadable(error: Exception) -> SourceError:
+        return SourceError(f"{path}: {str(error).partition(chr(10))[0]}")
+
     try:
         file = parquet.ParquetFile(raw)
-    except pa.ArrowException as error:
-        raise SourceError(f"{path}: {str(error).partition(chr(10))[0]}") from None
+    except damage as error:
+        raise unreadable(error) from None
     names = file.schema_arrow.names
     if "text" not in names:
         raise SourceError(f"{path}: there is no column `text`, found {', '.join(names)[:200]}")
 
     def rows() -> Iterator[tuple[int, dict[str, Any]]]:
         done = 0
-        for batch in file.iter_batches(_ROWS_AT_ONCE):
-            for row in batch.to_pylist():
+        batches = file.iter_batches(_ROWS_AT_ONCE)
+        while True:
+            try:
+                batch = next(batches, None)
+                columns = [] if batch is None else [_values(column) for column in batch.columns]
+            except damage as error:
+                raise unreadable(error) from None
+            if batch is None:
+                return
+            for cells in zip(*columns, strict=True):
                 done += 1
-                yield done, row
+                yield done, dict(zip(names, cells, strict=True))
 
     return rows(), file.metadata.num_rows
+
+
+def _values(column: Any) -> list[Any]:
+    """A column as Python values; times, which may be finer or further away than Python's, as RFC 3339 if possible."""
+    import pyarrow as pa
+
+    if not pa.types.is_timestamp(column.type):
+        values: list[Any] = column.to_pylist()
+        return values
+    per_second = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}[column.type.unit]
+    return [
+        None if ticks is None else _moment(ticks * 1000 // per_second) for ticks in column.cast("int64").to_pylist()
+    ]
+
+
+def _moment(ms: int) -> str:
+    try:
+        return format_rfc3339(ms)
+    except OverflowError:
+        return f"{ms} ms since 1970"

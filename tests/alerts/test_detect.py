@@ -68,6 +68,10 @@ def test_the_command_writes_a_row_per_row_and_names_a_bad_one(tmp_path: Path) ->
     result = CliRunner().invoke(detect, [str(source), "-o", str(output)])
     assert result.exit_code == 1
     assert "line 2" in result.output
+    source.write_bytes(b"timestamp,value\n\xff,1\n")
+    result = CliRunner().invoke(detect, [str(source), "-o", str(output)])
+    assert result.exit_code == 1
+    assert "is no CSV in UTF-8" in result.output
 
 
 def test_times_that_go_back_are_refused() -> None:

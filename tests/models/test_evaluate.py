@@ -92,11 +92,14 @@ def test_labels_and_columns_may_have_other_names(tmp_path: Path) -> None:
         ("a.csv", "body,label\nx,neutral\n", "expected columns 'text' and 'label', found"),
         ("a.csv", "text,label\n", "has no rows"),
         ("a.jsonl", "{\n", "line 1: not a JSON object"),
+        ("a.csv", "text,label\nx\udcff,neutral\n", "a.csv cannot be read"),
+        ("a.csv.gz", "plain", "a.csv.gz cannot be read"),
+        ("a.parquet", "PAR1 plain", "a.parquet cannot be read"),
         ("a.txt", "x", "neither"),
     ],
 )
 def test_unusable_files_say_where_and_why(tmp_path: Path, name: str, content: str, message: str) -> None:
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(LabelledError, match=message):
         read_labelled(tmp_path / name, LABELS)
 

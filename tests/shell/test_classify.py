@@ -20,6 +20,7 @@ from models.model_set import Answer
 from streamer.classify import CHUNK_LINES, Tally, classify_chunks
 from streamer.config import Config
 from streamer.lines import Chunk, Line
+from streamer.sources import open_source
 from tests.shell.commands import bearwire, process_arguments
 from tests.shell.words import WordScorer
 
@@ -96,6 +97,36 @@ def test_files_are_read_by_their_name(name: str) -> None:
     ]
 
 
+def test_a_byte_order_mark_at_the_start_of_a_file_does_not_count() -> None:
+    Path("in.jsonl").write_bytes(b'\xef\xbb\xbf{"text":"bad"}\r\n{"text":"good"}\r\n')
+    assert [line["id"] for line in lines(bearwire("classify", "in.jsonl"))] == ["1", "2"]
+
+
+def test_times_of_parquet_finer_or_further_away_than_pythons_reject_single_rows_at_most() -> None:
+    times = pa.array([1_772_500_000_123_456_789, -1, 2**62], pa.timestamp("ns"))
+    far = pa.array([2**62, 0, None], pa.timestamp("us", tz="UTC"))
+    table = pa.table({"text": [b"bad", b"good", b"go\xff"], "published_at": times, "seen": far})
+    parquet.write_table(table, "in.parquet")
+    with open_source("in.parquet") as source:
+        rows = [line.value for chunk in source.chunks(10, 1000) for line in chunk.lines]
+    assert orjson.loads(rows[0])["published_at"] == "2026-03-03T01:06:40.123Z"
+    assert orjson.loads(rows[0])["seen"] == f"{2**62 // 1000} ms since 1970"
+    assert orjson.loads(rows[1])["published_at"] == "1969-12-31T23:59:59.999Z"
+    result = bearwire("classify", "in.parquet", "--rejects", "rejects.jsonl")
+    assert [line["id"] for line in lines(result)] == ["1", "2"]
+    assert orjson.loads(Path("rejects.jsonl").read_bytes())["line"] == 3
+
+
+def test_a_parquet_file_that_is_damaged_inside_is_one_sentence() -> None:
+    parquet.write_table(pa.table({"text": [f"text {number}" for number in range(1000)]}), "in.parquet")
+    content = bytearray(Path("in.parquet").read_bytes())
+    content[40:2000] = bytes(byte ^ 0xFF for byte in content[40:2000])
+    Path("in.parquet").write_bytes(content)
+    result = bearwire("classify", "in.parquet")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("bearwire: in.parquet: ")
+
+
 def test_output_named_gz_is_compressed() -> None:
     assert bearwire("classify", "-o", "out.jsonl.gz", input='{"text":"bad"}').exit_code == 0
     assert orjson.loads(gzip.decompress(Path("out.jsonl.gz").read_bytes()))["id"] == "1"
@@ -126,6 +157,8 @@ def test_the_input_is_never_overwritten() -> None:
     Path("in.jsonl").write_text('{"text":"bad"}')
     assert bearwire("classify", "in.jsonl", "-o", "./in.jsonl").exit_code == 2
     assert bearwire("classify", "in.jsonl", "-o", "x", "--rejects", "x").exit_code == 2
+    Path("hard.jsonl").hardlink_to("in.jsonl")
+    assert bearwire("classify", "in.jsonl", "-o", "hard.jsonl").exit_code == 2
     assert Path("in.jsonl").read_text() == '{"text":"bad"}'
 
 
@@ -199,6 +232,19 @@ def test_a_closed_pipe_is_no_accident() -> None:
     errors = process.stderr.read()
     assert process.wait(30) == 141
     assert errors == b""
+
+
+def test_sigterm_leaves_a_whole_file_behind() -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(command("classify", "-o", "out.gz"), stdin=subprocess.PIPE, env=environment) as process:
+        assert process.stdin is not None
+        process.stdin.write(b'{"text":"bad"}\n')
+        process.stdin.flush()
+        while not (Path("out.gz").exists() and Path("out.gz").stat().st_size):
+            assert process.poll() is None
+        process.terminate()
+        assert process.wait(30) == 143
+    assert orjson.loads(gzip.decompress(Path("out.gz").read_bytes()))["id"] == "1"
 
 
 def test_a_pipe_is_answered_line_by_line() -> None:
