@@ -30,6 +30,7 @@ from streamer.config import Config
 from streamer.config_rules import book_rules
 from streamer.documents import Rejection
 from streamer.escaping import escaped
+from streamer.kafka_client import quiet_clients
 from streamer.kafka_source import backtest_topic
 from streamer.lines import Line
 from streamer.model import TextScorer, load_models
@@ -158,6 +159,7 @@ def _run_topic(
     until: int | None,
     silences: Sequence[Silence],
 ) -> Backtest:
+    quiet_clients()
     with ExitStack() as stack:
         show = None
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -26,6 +26,7 @@ ALERTS, NOTIFICATIONS, WINDOWS = "alerts.jsonl", "notifications.jsonl", "windows
 METRICS, REJECTS = "metrics.json", "rejects.jsonl"
 NAMES: Final = frozenset((ALERTS, NOTIFICATIONS, WINDOWS, METRICS, REJECTS))
 
+_PARTIAL: Final = ".partial-"
 _ROWS_AT_ONCE: Final = 50_000
 _TIME: Final = pa.timestamp("ms", tz="UTC")
 
@@ -36,24 +37,44 @@ class OutputError(Exception):
 
 @contextmanager
 def result_directory(target: Path) -> Iterator[Path]:
-    """A new directory to write to, which takes the place of `target` once all went well. Raises OutputError."""
-    if target.exists():
-        if not target.is_dir():
-            raise OutputError(f"{target} is a file; name a directory")
-        foreign = sorted(entry.name for entry in target.iterdir() if entry.name not in NAMES)
+    """A directory to write to, whose files are at `target` once all went well. Raises OutputError.
+
+    A new `target` appears as a whole. One that exists stays (it may be a mount, a link, where the user stands) and
+    gets the files one by one: its `metrics.json` goes first and comes last, so where that is the rest is complete.
+    """
+    target = target.resolve()
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = target.parent / f".{target.name}-{token_hex(4)}"
+    elif target.is_dir():
+        foreign = sorted(
+            name for each in target.iterdir() if (name := each.name) not in NAMES and not name.startswith(_PARTIAL)
+        )
         if foreign:
             raise OutputError(f"{target} holds {foreign[0]!r}, which no backtest wrote; name another directory")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.resolve().parent))
+        work = target / f"{_PARTIAL}{token_hex(4)}"
+    else:
+        raise OutputError(f"{target} is a file; name a directory")
+    work.mkdir()
     try:
         yield work
-        work.chmod(0o755)
-        if target.exists():
-            shutil.rmtree(target)
-        work.rename(target)
+        if work.parent == target:
+            _replace(work, target)
+        else:
+            work.rename(target)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
+
+
+def _replace(work: Path, target: Path) -> None:
+    (target / METRICS).unlink(missing_ok=True)
+    for name in (*sorted(NAMES - {METRICS}), METRICS):
+        if (work / name).exists():
+            (work / name).replace(target / name)
+        else:
+            (target / name).unlink(missing_ok=True)
+    work.rmdir()
 
 
 class AlertFile:

@@ -107,7 +107,11 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line and exits. Errors that explain themselves are printed without a traceback."""
+    """Runs the command line and exits. Errors that explain themselves are printed without a traceback.
+
+    SIGTERM leaves like Ctrl-C does, cleaning up; the worker, the demo and replay have their own idea of it.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     sys.exit(run(arguments))
 
 

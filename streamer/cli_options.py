@@ -65,7 +65,7 @@ def loaded_options(function: Function) -> Function:
         "overrides",
         multiple=True,
         metavar="SECTION.KEY=VALUE",
-        help="Set one key of the configuration; may be repeated. Comes before file and environment.",
+        help="Set one key of the configuration; may be repeated. Wins over file and environment.",
     )
     @functools.wraps(function)
     def command(*args: Any, config_file: Path | None, overrides: tuple[str, ...], **kwargs: Any) -> Any:

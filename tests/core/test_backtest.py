@@ -166,6 +166,24 @@ def test_results_appear_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["results"]
 
 
+def test_results_go_into_a_directory_that_has_to_stay_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home := tmp_path / "home").mkdir()
+    (link := tmp_path / "link").symlink_to(home)
+    monkeypatch.chdir(home)
+    for target, names in [(Path(), ["alerts.jsonl", "metrics.json"]), (link, ["metrics.json"])]:
+        with result_directory(target) as work:
+            for name in names:
+                (work / name).write_text(str(target))
+        assert sorted(entry.name for entry in home.iterdir()) == names
+        assert {entry.read_text() for entry in home.iterdir()} == {str(target)}
+    with pytest.raises(RuntimeError), result_directory(home):
+        raise RuntimeError
+    assert [entry.name for entry in home.iterdir()] == ["metrics.json"]
+    assert link.is_symlink()
+
+
 def test_a_directory_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(OutputError, match=r"thesis\.txt"), result_directory(tmp_path):
