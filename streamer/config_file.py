@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import yaml
 
 Path = tuple[str | int, ...]
+_MOST_VALUES: Final = 200_000
 
 
 class Located(NamedTuple):
@@ -103,6 +104,8 @@ def read_scalar(text: str) -> Any:
 
 def _value(loader: _Loader, node: yaml.Node, path: Path, lines: dict[Path, int]) -> Any:
     lines.setdefault(path, node.start_mark.line + 1)
+    if len(lines) > _MOST_VALUES:
+        raise YamlProblem(node.start_mark.line + 1, f"more than {_MOST_VALUES:,} values, do aliases repeat each other?")
     if isinstance(node, yaml.SequenceNode):
         return [_value(loader, item, (*path, index), lines) for index, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):

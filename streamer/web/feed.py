@@ -89,6 +89,8 @@ class PageFeed:
             alert_id, sequence = record["id"], int(record["sequence"])
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             return None
+        if not isinstance(alert_id, str):
+            return None
         known = self._alerts.get(alert_id)
         if known is not None and int(known["sequence"]) > sequence:
             return None

@@ -131,9 +131,13 @@ class PageServer:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not _names_this_server(request.host, self._host):
-            raise web.HTTPMisdirectedRequest(text="this server was not asked for by its own name\n")
-        response = await handler(request)
+        try:
+            if not _names_this_server(request.host, self._host):
+                raise web.HTTPMisdirectedRequest(text="this server was not asked for by its own name\n")
+            response = await handler(request)
+        except web.HTTPException as refusal:
+            refusal.headers.update(_HEADERS)
+            raise
         if not response.prepared:
             response.headers.update(_HEADERS)
         return response
@@ -216,7 +220,7 @@ def _names_this_server(asked: str, bound: str) -> bool:
     if not _is_loopback(bound):
         return True
     name = asked.rsplit(":", 1)[0] if asked.count(":") == 1 or "]:" in asked else asked
-    return _is_loopback(name.strip("[]"))
+    return _is_loopback(name.strip("[]").lower().removesuffix("."))
 
 
 def _is_loopback(name: str) -> bool:

@@ -58,7 +58,9 @@ class PageService:
                 await self._follow()
             except (KafkaError, OSError) as error:
                 logger.warning("the page waits for Kafka: %s", plain_error(error, self._config.kafka))
-                await asyncio.sleep(RETRY_SECONDS)
+            except Exception as error:
+                logger.warning("the page lost its topics and begins again: %s", error, exc_info=error)
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _follow(self) -> None:
         topics = self._config.topics
@@ -66,8 +68,8 @@ class PageService:
         consumer = AIOKafkaConsumer(
             **client_arguments(self._config.kafka, purpose="page"), group_id=None, enable_auto_commit=False
         )
-        await consumer.start()
         try:
+            await consumer.start()
             partitions = await _partitions(consumer, list(takers))
             consumer.assign(partitions)
             await _seek_back(consumer, partitions)

@@ -205,6 +205,13 @@ def test_a_file_that_cannot_be_read_is_named() -> None:
             load_config(Path("b.yaml"), {})
 
 
+def test_aliases_that_repeat_each_other_are_refused_before_they_fill_the_memory() -> None:
+    layers = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+    Path("b.yaml").write_text("a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + layers)
+    with pytest.raises(ConfigError, match=r"^b\.yaml:\d+: more than 200,000 values"):
+        load_config(Path("b.yaml"), {})
+
+
 def test_secrets_are_never_shown() -> None:
     loaded = written("kafka: {security_protocol: SASL_SSL, sasl_username: u, sasl_password: hunter2}")
     assert loaded.kafka.sasl_password == Secret("hunter2")

@@ -67,7 +67,8 @@ def test_foreign_bytes_are_passed_over() -> None:
     for value in (b"", b"{", b"[]", b"{}", b'{"series":1,"end":5}', b'{"series":"all","end":"soon"}', b"\xff"):
         assert feed.take_window(value) is None
         assert feed.take_alert(value) is None
-    assert feed.overview()["series"] == []
+    assert feed.take_alert(b'{"id":["a"],"sequence":1}') is None
+    assert feed.overview()["series"] == feed.overview()["alerts"] == []
 
 
 def test_old_buckets_are_sealed_and_then_dropped() -> None:

@@ -65,13 +65,15 @@ async def test_no_other_file_can_be_read(server: PageServer, client: aiohttp.Cli
     for path in ("static/server.py", "static/..%2Fserver.py", "static/index.html", "etc/passwd"):
         async with client.get(server.address + path) as response:
             assert response.status == 404
+            assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
 async def test_a_foreign_host_name_is_refused_on_loopback(server: PageServer, client: aiohttp.ClientSession) -> None:
     async with client.get(server.address, headers={"Host": "evil.example:80"}) as response:
         assert response.status == 421
     port = server.address.rsplit(":", 1)[1].rstrip("/")
-    for name in (f"localhost:{port}", f"[::1]:{port}", "127.0.0.1"):
+    for name in (f"localhost:{port}", f"[::1]:{port}", "127.0.0.1", f"LocalHost.:{port}"):
         async with client.get(server.address, headers={"Host": name}) as response:
             assert response.status == 200
 
