@@ -101,7 +101,6 @@ async def ensure_topics(admin: AIOKafkaAdminClient, config: Config) -> None:
     Raises TopicsError where a topic cannot be created, KafkaError where the broker cannot be asked.
     """
     plans = planned_topics(config)
-    copies = config.topics.replication_factor or min(_MOST_COPIES, len((await admin.describe_cluster())["brokers"]))
     existing = set(await admin.list_topics())
     missing = [plan for plan in plans if plan.name not in existing]
     if missing:
@@ -135,7 +134,7 @@ def _changelog_settings() -> dict[str, str]:
 async def _usual_copies(admin: AIOKafkaAdminClient) -> int:
     """Three, or as many as there are brokers. (aiokafka's protocol version knows no "as the broker likes".)"""
     cluster = await admin.describe_cluster()
-    return max(1, min(3, len(cluster["brokers"])))
+    return max(1, min(_MOST_COPIES, len(cluster["brokers"])))
 
 
 async def _create(admin: AIOKafkaAdminClient, plan: TopicPlan, replication_factor: int) -> None:
