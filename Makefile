@@ -11,7 +11,7 @@ RUN ?= runs/finance-en
 SOURCES := streamer models alerts
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast acceptance lint format docs bench bench-models bench-alerts bench-core bench-daemon chaos train lock wheel clean
+.PHONY: help demo test test-fast test-train acceptance lint format docs bench bench-models bench-alerts bench-core bench-daemon chaos train lock wheel clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ test: $(DEV)/.ready ## run every test this machine can run (Kafka tests need JDK
 
 test-fast: $(DEV)/.ready ## unit and property tests only, no broker
 	@$(DEV)/bin/pytest -m "not kafka and not embedded and not browser and not train" $(ARGS)
+
+test-train: $(TRAIN)/.ready ## train, export and route small models (needs torch, which this sets up)
+	@$(TRAIN)/bin/python -m pytest -m train --no-skips $(ARGS)
 
 acceptance: $(DEV)/.ready ## crashes, network faults, a cluster and a year of real tweets on Apache Kafka; a quiet machine
 	@$(DEV)/bin/pytest --acceptance -s $(ARGS)

@@ -85,19 +85,24 @@ class Encoder:
         Where a script puts no space between words, every token is a word: a character of Chinese to most models, a
         run of characters to those with longer pieces.
         """
+        return [(start, end) for start, end, _ in self.words(text)]
+
+    def words(self, text: str) -> list[tuple[int, int, list[int]]]:
+        """`word_spans`, and with each word the places of its tokens in the text's (first) row."""
         encoding = self._tokenizer.encode(text)
-        spans: list[tuple[int, int]] = []
+        found: list[tuple[int, int, list[int]]] = []
         covered, current = 0, None
-        for word, (start, end) in zip(encoding.word_ids, encoding.offsets, strict=True):
+        for place, (word, (start, end)) in enumerate(zip(encoding.word_ids, encoding.offsets, strict=True)):
             if word is None or start == end:
                 continue
             if start < covered or (word == current and not _UNSPACED.search(text[covered - 1] + text[start])):
-                spans[-1] = (spans[-1][0], max(end, covered))
+                begin, _, places = found[-1]
+                found[-1] = (begin, max(end, covered), [*places, place])
             else:
-                spans.append((_begin(text, start, covered), end))
-            covered, current = spans[-1][1], word
-        trimmed = [_trimmed(text, start, end) for start, end in spans]
-        return [span for span in trimmed if any(letter.isalnum() for letter in text[slice(*span)])]
+                found.append((_begin(text, start, covered), end, [place]))
+            covered, current = found[-1][1], word
+        words = [(*_trimmed(text, start, end), places) for start, end, places in found]
+        return [word for word in words if any(letter.isalnum() for letter in text[word[0] : word[1]])]
 
     def _find_pad_id(self) -> int:
         for token in ("[PAD]", "<pad>", "<|pad|>"):

@@ -10,10 +10,12 @@ _ACCEPTANCE_EXAMPLES = 2000
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--acceptance` runs what is marked so, the properties with thousands of examples, and nothing else."""
+    """`--acceptance` runs what is marked so, the properties with thousands of examples, and nothing else; `--no-skips`
+    is for environments that have all that the chosen tests need."""
     parser.addoption(
         "--acceptance", action="store_true", help="run the long runs: crashes, a year of tweets, thousands of examples"
     )
+    parser.addoption("--no-skips", action="store_true", help="a test that is skipped fails the run")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,3 +37,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run with skipped tests where none may be."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--no-skips") and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

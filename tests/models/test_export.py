@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="exporting needs the extra [train] (torch)")
-pytest.importorskip("transformers", reason="exporting needs the extra [train] (transformers)")
-pytest.importorskip("optimum", reason="exporting needs the extra [train] (optimum)")
+from tests.models.training import needs_training
+
+needs_training()
+
+import torch
 
 import models.export
 from models.export import export

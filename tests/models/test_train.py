@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="training needs the extra [train] (torch)")
-pytest.importorskip("transformers", reason="training needs the extra [train] (transformers)")
+from tests.models.training import needs_training
+
+needs_training()
 
 from models.export import export
 from models.predictor import Predictor
