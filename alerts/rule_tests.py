@@ -5,9 +5,12 @@
       - name: a flash on one company fires
         quiet: {days: 4, texts_per_day: 60, negative_share: 0.2, companies: 5, topics: 3}
         bursts:
-          - {series: company:C0, after: 3d 10h, length: 30m, texts: 25, negative: 0.9}
+          - {series: company:C0, also: [topic:T1], after: 3d 10h, length: 30m, texts: 25, negative: 0.9}
+        silences:
+          - {match: {series: "topic:*"}, from: 3d, to: 4d}
         expect:
-          - {series: company:C0, fires: true, within: 30m, of: 3d 10h}
+          - {series: company:C0, fires: true, within: 30m, of: 3d 10h, told: [pager], with: [all]}
+          - {series: topic:T1, muted: true, within: 1h, of: 3d 10h}
 
 Background texts are spread over the days in a fixed pseudo-random order, so a test gives the same answer everywhere.
 """
@@ -20,45 +23,28 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import yaml
 
-from alerts.durations import DAY_MS, parse_duration_ms
-from alerts.engine import AlertEngine
-from alerts.panes import FIELDS, NO_EVIDENCE, ClosedPane
-from alerts.records import AlertRecord
+from alerts.dispatch import Told
+from alerts.durations import parse_duration_ms
+from alerts.rule_scenarios import EPOCH_MS, Burst, Quiet, TestSilence, replay
 from alerts.rules import RulesError, RuleSet
 
-_PANE_MS = 60_000
-_EPOCH_MS = 1_704_067_200_000
 _WINDOWS: tuple[str, ...] = ("15m", "1h", "24h")
 
 
-class Quiet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The ordinary days of a test."""
-
-    days: float = 4.0
-    texts_per_day: int = 60
-    negative_share: float = 0.2
-    companies: int = 5
-    topics: int = 3
-
-
-class Burst(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Texts on one series on top of the ordinary ones; `negative` is the share of them that is."""
-
-    series: str
-    after: str
-    length: str
-    texts: int
-    negative: float = 1.0
-
-
 class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What must be true: an alert on `series` fires, or does not, `within` some time `of` a time since the start."""
+    """What must be true: an alert on `series` fires, or does not, `within` some time `of` a time since the start.
+
+    `told` are exactly the receivers told of it in that time, `with` series that one notification lists together with
+    it, `muted` whether something mutes it when it fires.
+    """
 
     series: str
     fires: bool = True
+    told: tuple[str, ...] | None = None
+    with_: tuple[str, ...] = msgspec.field(default=(), name="with")
+    muted: bool | None = None
     within: str = "1d"
     of: str = "0m"
 
@@ -69,6 +55,7 @@ class RuleTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     name: str
     quiet: Quiet = Quiet()
     bursts: tuple[Burst, ...] = ()
+    silences: tuple[TestSilence, ...] = ()
     expect: tuple[Expectation, ...] = ()
     windows: tuple[str, ...] = _WINDOWS
 
@@ -92,10 +79,10 @@ def run_rule_tests(path: Path) -> Iterator[tuple[str, str | None]]:
         raise RulesError(f"{path}: tests: {error}") from error
     for test in tests:
         try:
-            records = _replay(test, rules)
+            told = replay(rules, test.quiet, test.bursts, test.silences, test.windows)
         except ValueError as error:
             raise RulesError(f"{path}: test {test.name!r}: {error}") from error
-        failures = [failure for expected in test.expect if (failure := _judge(expected, records)) is not None]
+        failures = [failure for expected in test.expect if (failure := _judge(expected, told)) is not None]
         yield test.name, "; ".join(failures) or None
 
 
@@ -107,49 +94,29 @@ def _rules(given: Any, path: Path) -> RuleSet:
     return RuleSet.from_mapping(given)
 
 
-def _replay(test: RuleTest, rules: RuleSet) -> list[AlertRecord]:
-    windows = tuple(parse_duration_ms(window) for window in test.windows)
-    rng = np.random.default_rng(0)
-    rows: list[tuple[int, bool, tuple[str, ...]]] = []
-    names: tuple[str, ...]
-    quiet = test.quiet
-    for _ in range(round(quiet.days * quiet.texts_per_day)):
-        names = ("all", f"company:C{rng.integers(quiet.companies)}", f"topic:T{rng.integers(quiet.topics)}")
-        rows.append((int(rng.random() * quiet.days * DAY_MS), bool(rng.random() < quiet.negative_share), names))
-    for burst in test.bursts:
-        start, length = parse_duration_ms(burst.after), parse_duration_ms(burst.length)
-        for _ in range(burst.texts):
-            at = start + int(rng.random() * length)
-            rows.append((at, bool(rng.random() < burst.negative), tuple(dict.fromkeys(("all", burst.series)))))
-    keys = sorted({name for _, _, names in rows for name in names})
-    place = {key: number for number, key in enumerate(keys)}
-    panes: dict[int, np.ndarray[Any, np.dtype[np.int64]]] = {}
-    for at, negative, names in rows:
-        counts = panes.setdefault(at // _PANE_MS, np.zeros((len(keys), len(FIELDS)), np.int64))
-        for name in names:
-            counts[place[name], [0, 2 if negative else 3]] += 1
-    engine = AlertEngine(rules, book="test", pane_ms=_PANE_MS, windows_ms=windows)
-    records: list[AlertRecord] = []
-    nothing = np.zeros((len(keys), len(FIELDS)), np.int64)
-    sums = np.zeros((len(windows), len(keys), len(FIELDS)), np.int64)
-    for pane in range(round((quiet.days + 1) * DAY_MS) // _PANE_MS):
-        counts = panes.get(pane, nothing)
-        for number, window in enumerate(windows):
-            sums[number] += counts - panes.get(pane - window // _PANE_MS, nothing)
-        ids = np.flatnonzero(counts[:, 0])
-        if len(ids) or engine.is_live():
-            start = _EPOCH_MS + pane * _PANE_MS
-            closed = ClosedPane(start, start + _PANE_MS, ids, counts[ids], sums, keys)
-            records += engine.observe(closed, lambda series, start_ms, end_ms: NO_EVIDENCE, "rule-test")
-    return records
-
-
-def _judge(expected: Expectation, records: list[AlertRecord]) -> str | None:
-    start = _EPOCH_MS + parse_duration_ms(expected.of)
+def _judge(expected: Expectation, told: Told) -> str | None:
+    start = EPOCH_MS + parse_duration_ms(expected.of)
     end = start + parse_duration_ms(expected.within)
-    found = [r for r in records if r.change == "fired" and r.series == expected.series and start <= r.at_ms <= end]
-    if expected.fires and not found:
-        return f"{expected.series} did not fire within {expected.within} of {expected.of}"
-    if not expected.fires and found:
-        return f"{expected.series} fired: {found[0].line}"
+    where = f"{expected.series} within {expected.within} of {expected.of}"
+    fired = [
+        record
+        for record in told.alerts
+        if record.change == "fired" and record.series == expected.series and start <= record.at_ms <= end
+    ]
+    if expected.fires != bool(fired):
+        return f"{where}: it fired: {fired[0].line}" if fired else f"{where}: it did not fire"
+    if expected.muted is not None and fired and bool(fired[0].muted_by) != expected.muted:
+        return f"{where}: muted by {', '.join(fired[0].muted_by) or 'nothing'}"
+    about = [
+        notification
+        for notification in told.notifications
+        if start <= notification.at_ms <= end and any(alert.series == expected.series for alert in notification.alerts)
+    ]
+    receivers = sorted({receiver for notification in about for receiver in notification.receivers})
+    if expected.told is not None and receivers != sorted(expected.told):
+        return f"{where}: told {', '.join(receivers) or 'nobody'}, expected {', '.join(expected.told) or 'nobody'}"
+    together = [{alert.series for alert in notification.alerts} for notification in about]
+    if expected.with_ and not any(series.issuperset(expected.with_) for series in together):
+        listed = "; ".join(", ".join(sorted(series)) for series in together) or "none"
+        return f"{where}: no notification lists it with {', '.join(expected.with_)}; those about it list: {listed}"
     return None

@@ -73,9 +73,9 @@ def decode_silence(data: bytes) -> Silence:
 def taken_in(asked: Silence, known: Silence | None, book: str, clock_ms: int | None) -> Silence | None:
     """What a book makes of a silence that reaches it when its clock stands at `clock_ms`; None where nothing new.
 
-    `known` is what it made of an earlier revision.
+    `known` is what it made of an earlier revision; what is over is forgotten, and what has ended is not begun.
     """
-    if known is not None and known.revision >= asked.revision:
+    if not is_news(asked, known, book, clock_ms):
         return None
     next_ms = asked.starts_ms if clock_ms is None else clock_ms + 1
     if known is None:

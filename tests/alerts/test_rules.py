@@ -73,7 +73,7 @@ def test_rules_are_tested_from_yaml(tmp_path: Path) -> None:
     file.write_text(RULE_TEST.replace("fires: false", "fires: true"))
     result = CliRunner().invoke(rules_command, ["test", str(file)])
     assert result.exit_code == 1
-    assert "company:C1 did not fire" in result.output
+    assert "company:C1 within 2h of 2d14h: it did not fire" in result.output
 
 
 def test_checking_a_bad_file_exits_with_one(tmp_path: Path) -> None:
@@ -82,3 +82,42 @@ def test_checking_a_bad_file_exits_with_one(tmp_path: Path) -> None:
     result = CliRunner().invoke(rules_command, ["check", str(file)])
     assert result.exit_code == 1
     assert "did you mean 'series'" in result.output
+
+
+TELLING_TEST = """
+rules:
+  rules: [{name: surge, max_false_alarms: 1 per week}]
+  calendars: {sunday: [{weekdays: [sun]}]}
+  inhibit: [{name: parts, source: {series: "company:C0"}, target: {series: "company:C1"}}]
+  route:
+    mute: [sunday]
+    routes: [{match: {series: ["company:*", "topic:*"]}, receivers: [desk, pager]}]
+tests:
+  - name: one story is told of once, its parts are inhibited or silenced
+    quiet: {days: 4, texts_per_day: 60}
+    bursts:
+      - {series: "company:C0", also: ["company:C1", "company:C2", "topic:T1"], after: 3d10h, length: 30m, texts: 40}
+    silences: [{match: {company: C2}, from: 3d, to: 4d}]
+    expect:
+      - {series: "company:C0", within: 40m, of: 3d10h, told: [desk, pager], with: ["topic:T1"]}
+      - {series: "company:C1", within: 40m, of: 3d10h, told: []}
+      - {series: "company:C2", within: 2h, of: 3d10h, told: [], muted: true}
+      - {series: all, within: 40m, of: 3d10h, told: ["*"]}
+  - name: this one fails
+    quiet: {days: 4, texts_per_day: 60}
+    bursts: [{series: "company:C0", after: 3d10h, length: 30m, texts: 40}]
+    expect:
+      - {series: "company:C0", within: 40m, of: 3d10h, told: [mail]}
+      - {series: "company:C0", within: 40m, of: 3d10h, with: ["company:C1"]}
+      - {series: "company:C0", within: 40m, of: 3d10h, muted: true}
+"""
+
+
+def test_rule_tests_judge_who_is_told_with_what_and_what_is_muted(tmp_path: Path) -> None:
+    (tmp_path / "tests.yaml").write_text(TELLING_TEST, encoding="utf-8")
+    result = CliRunner().invoke(rules_command, ["test", str(tmp_path / "tests.yaml")])
+    first, second = result.output.splitlines()[:2]
+    assert first.startswith("ok  "), result.output
+    assert second.startswith("FAIL this one fails")
+    for said in ("told desk, pager, expected mail", "no notification lists it with company:C1", "muted by nothing"):
+        assert said in second

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,6 +22,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
 from alerts.notifications import Notification
+from alerts.silences import Silence
 from streamer.backtest import BacktestOutput
 from streamer.config import Config
 from streamer.config_load import load_config
@@ -163,7 +164,7 @@ class Deployment:
         """The last record of each key."""
         return {record.key or b"": record.value for record in await self.records(topic)}
 
-    async def backtest(self) -> tuple[dict[str, Latest], Any]:
+    async def backtest(self, silences: Sequence[Silence] = ()) -> tuple[dict[str, Latest], Any]:
         """What one calm process makes of the documents topic: windows, alerts, notifications by key; its counts."""
         latest: dict[str, Latest] = {"windows": {}, "alerts": {}, "notifications": {}}
 
@@ -173,7 +174,7 @@ class Deployment:
             latest["alerts"].update({alert.key: alert.encode() for alert in output.alerts})
             latest["notifications"].update({told.key: told.encode() for told in output.notifications})
 
-        backtest = await backtest_topic(self.config, load_models(self.config.model), take)
+        backtest = await backtest_topic(self.config, load_models(self.config.model), take, silences=silences)
         return latest, backtest.counts
 
     async def accounted_for(self) -> Counter[str]:
