@@ -48,11 +48,11 @@ def test_a_smaller_budget_raises_fewer_alerts_and_says_so() -> None:
 
 def test_a_restart_keeps_to_the_same_rates() -> None:
     whole = encoded(run(engine("1 per 30d"), stream(3)))
-    watching = engine("1 per 30d")
+    current = [engine("1 per 30d")]
     records = []
-    for number, pane in enumerate(panes(stream(3), lambda: watching.is_live())):
+    for number, pane in enumerate(panes(stream(3), lambda: current[-1].is_live())):
         if number == 300:
-            chunks, watching = watching.snapshot(), engine("1 per 30d")
-            watching.restore(chunks)
-        records += watching.observe(pane, lambda series, start_ms, end_ms: NO_EVIDENCE, "model-test")
+            current.append(engine("1 per 30d"))
+            current[-1].restore(current[0].snapshot())
+        records += current[-1].observe(pane, lambda series, start_ms, end_ms: NO_EVIDENCE, "model-test")
     assert encoded(records) == whole
