@@ -48,7 +48,8 @@ class _Loader(yaml.SafeLoader):
     """Starts without any of PyYAML's rules for what a plain scalar is."""
 
     def construct_written_int(self, node: yaml.ScalarNode) -> WrittenInt:
-        number = WrittenInt(self.construct_yaml_int(node))
+        # PyYAML would read 010 as 8, and fail at 09.
+        number = WrittenInt(node.value, 16 if "x" in node.value else 10)
         number.written = node.value
         return number
 

@@ -307,3 +307,8 @@ def test_any_text_is_a_configuration_or_a_config_error(content: str | bytes) -> 
         load_config(Path("b.yaml"), {})
     except ConfigError as error:
         assert str(error).startswith("b.yaml")
+
+
+def test_a_number_that_begins_with_zero_is_decimal() -> None:
+    assert written("web: {port: 0080}").web.port == 80
+    assert written("kafka: {group_prefix: 03259758}").kafka.group_prefix == "03259758"
