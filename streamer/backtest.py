@@ -24,6 +24,7 @@ from streamer.config import BookSettings, Config
 from streamer.config_rules import book_rules
 from streamer.model import TextScorer, language_rules
 from streamer.records import Counts, DeadLetter, SourceRecord
+from streamer.redaction import Redactor
 from streamer.scoring import PartitionScorer, Prepared
 from streamer.selection import BookSelection, Selector
 from streamer.watch import Watch
@@ -103,6 +104,7 @@ class Backtest:
                 model=scorer.version_id,
                 languages=languages,
                 skip_unserved=config.model.other_languages == "skip",
+                redactor=Redactor(config.privacy.redact),
             )
             for partition in range(partitions)
         ]

@@ -12,6 +12,7 @@ from msgspec import Meta, field
 
 from streamer.config_types import Duration, FilePath, Names, Section, TopicName
 from streamer.documents import DocumentLimits
+from streamer.privacy_settings import PrivacySettings
 from streamer.secret import Secret
 from streamer.sink_settings import SinksSettings
 
@@ -360,6 +361,7 @@ class Config(Section, frozen=True, kw_only=True):
         BookSettings(),
     )
     sinks: SinksSettings = SinksSettings()
+    privacy: PrivacySettings = PrivacySettings()
     worker: WorkerSettings = WorkerSettings()
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()

@@ -21,6 +21,7 @@ from streamer.languages import NO_MODEL, LanguageRules, unserved
 from streamer.novelty import FINGERPRINT_SIZE, Fingerprints, fingerprint
 from streamer.ragged import Ragged
 from streamer.records import Counts, DeadLetter, KeyedRecord, SourceRecord, content_hash, hash64
+from streamer.redaction import NOTHING_REDACTED, Redactor
 from streamer.score_records import Scored, score_record
 from streamer.selection import BookSelection
 from streamer.watermark import UNSET, PartitionClock
@@ -77,7 +78,8 @@ class PartitionScorer:
     `clock` is the one that was committed with `position`, the next offset to read (None: not known, the first
     record's). `labels` and `model` are those of the models; the task `topic` may be absent. `languages` says which
     of them reads a document; one that none reads is a dead letter, or only counted where `skip_unserved`. `partitions`
-    is the number of partitions that the source topic has; set it anew when that grows.
+    is the number of partitions that the source topic has; set it anew when that grows. `redactor` sees what digests
+    carry of a text; the model and the fingerprints read the text as it is.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class PartitionScorer:
         model: str,
         languages: LanguageRules = LanguageRules(),  # noqa: B008 - has no state
         skip_unserved: bool = False,
+        redactor: Redactor = NOTHING_REDACTED,
         position: int | None = None,
         max_block_bytes: int = MAX_BLOCK_BYTES,
     ) -> None:
@@ -110,6 +113,7 @@ class PartitionScorer:
         self.model = model
         self.languages = languages
         self.skip_unserved = skip_unserved
+        self.redactor = redactor
         self.position = position
         self.max_block_bytes = max_block_bytes
 
@@ -301,8 +305,8 @@ class PartitionScorer:
             text_hash=prints.text_hash[rows],
             content_hash=np.fromiter(map(content_hash, documents), dtype=np.uint64, count=len(documents)),
             id=Ragged.of_texts(d.id for d in documents),
-            excerpt=Ragged.of_texts(d.scored_text[:EXCERPT_CHARACTERS] for d in documents),
-            url=Ragged.of_texts(d.url or "" for d in documents),
+            excerpt=Ragged.of_texts(self.redactor.excerpt(d.scored_text, EXCERPT_CHARACTERS) for d in documents),
+            url=Ragged.of_texts(self.redactor.link(d.url or "") for d in documents),
             symbols=symbols,
         ).encode()
 

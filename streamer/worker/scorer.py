@@ -24,6 +24,7 @@ from streamer.dead_letters import dead_letter_headers
 from streamer.kafka_client import client_arguments
 from streamer.languages import LanguageRules
 from streamer.records import DeadLetter, SourceRecord
+from streamer.redaction import Redactor
 from streamer.scoring import PartitionScorer, ScoredBatch
 from streamer.selection import BookSelection, Selector
 from streamer.worker.inference import InferenceQueue
@@ -126,6 +127,7 @@ class Scorer:
                 model=self._model,
                 languages=self._languages,
                 skip_unserved=self._config.model.other_languages == "skip",
+                redactor=Redactor(self._config.privacy.redact),
                 position=position.next_offset,
             )
             if position.next_offset is not None:

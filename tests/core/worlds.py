@@ -20,6 +20,7 @@ from models.model_set import Answer
 from streamer.blocks import DigestBlock
 from streamer.documents import DocumentLimits
 from streamer.records import SourceRecord
+from streamer.redaction import NOTHING_REDACTED, Redactor
 from streamer.scoring import PartitionScorer
 from streamer.selection import BookSelection
 from streamer.timestamps import format_rfc3339
@@ -60,7 +61,13 @@ def answer(texts: Sequence[str]) -> Answer:
     return Answer(probabilities(texts), ("stand-in-1",))
 
 
-def scorer(partition: int = 0, partitions: int = 1, *, clock: PartitionClock | None = None) -> PartitionScorer:
+def scorer(
+    partition: int = 0,
+    partitions: int = 1,
+    *,
+    clock: PartitionClock | None = None,
+    redactor: Redactor = NOTHING_REDACTED,
+) -> PartitionScorer:
     """A scorer for the book `main` that takes everything."""
     return PartitionScorer(
         "documents",
@@ -71,6 +78,7 @@ def scorer(partition: int = 0, partitions: int = 1, *, clock: PartitionClock | N
         limits=DocumentLimits(),
         labels=LABELS,
         model="stand-in-1",
+        redactor=redactor,
     )
 
 
