@@ -65,10 +65,20 @@ class _Watcher:
 
 
 class PageServer:
-    """Serves one PageFeed. `take_window` and `take_alert` are fed from the topics by the worker."""
+    """Serves one PageFeed, and of each sink what `sinks` says. Fed by the worker from the topics."""
 
-    def __init__(self, feed: PageFeed, health: Health, registry: CollectorRegistry, *, host: str, port: int) -> None:
+    def __init__(
+        self,
+        feed: PageFeed,
+        health: Health,
+        registry: CollectorRegistry,
+        *,
+        host: str,
+        port: int,
+        sinks: Callable[[], list[dict[str, Any]]] = list,
+    ) -> None:
         self._feed = feed
+        self._sinks = sinks
         self._health = health
         self._registry = registry
         self._host = host
@@ -123,6 +133,7 @@ class PageServer:
         application.router.add_get("/", self._page)
         application.router.add_get("/static/{name}", self._static)
         application.router.add_get("/api/overview", self._overview)
+        application.router.add_get("/api/sinks", self._sinks_now)
         application.router.add_get("/api/events", self._events)
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
@@ -155,6 +166,9 @@ class PageServer:
 
     async def _overview(self, _request: web.Request) -> web.Response:
         return web.Response(body=orjson.dumps(self._feed.overview()), content_type="application/json")
+
+    async def _sinks_now(self, _request: web.Request) -> web.Response:
+        return web.Response(body=orjson.dumps(self._sinks()), content_type="application/json")
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         return _verdict(self._health.dead())

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -28,9 +30,15 @@ logger = logging.getLogger(__name__)
 class PageService:
     """The page of one worker. Its failures never reach the worker: it logs, waits and tries again."""
 
-    def __init__(self, config: Config, health: Health, registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        config: Config,
+        health: Health,
+        registry: CollectorRegistry,
+        sinks: Callable[[], list[dict[str, Any]]] = list,
+    ) -> None:
         self._config = config
-        self._server = PageServer(PageFeed(), health, registry, host=config.web.host, port=config.web.port)
+        self._server = PageServer(PageFeed(), health, registry, host=config.web.host, port=config.web.port, sinks=sinks)
         self._following: asyncio.Task[None] | None = None
 
     @property

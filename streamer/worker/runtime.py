@@ -110,7 +110,7 @@ class Worker:
             version=__version__,
             models=lambda: None if self._models is None else self._models.service,
         )
-        return PageService(self.config, self.status, registry)
+        return PageService(self.config, self.status, registry, self.status.sinks_now)
 
     async def _start(self) -> None:
         role = self.config.worker.role

@@ -9,7 +9,7 @@ import math
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,6 +159,24 @@ class WorkerStatus:
     def book(self, name: str) -> BookStatus:
         """The status of a book, made on first use."""
         return self.books.setdefault(name, BookStatus())
+
+    def sinks_now(self) -> list[dict[str, Any]]:
+        """Every sink as the page shows it."""
+        return [
+            {
+                "name": sink.name,
+                "kind": sink.kind,
+                "delivered": sink.delivered,
+                "failed": sink.failed,
+                "outdated": sink.outdated,
+                "retries": sink.retries,
+                "waiting": sink.waiting,
+                "age_seconds": round(sink.age_seconds()),
+                "failing": sink.failing,
+                "last_error": sink.last_error,
+            }
+            for sink in self.sinks.values()
+        ]
 
     def hold(self, part: str, reason: str) -> None:
         """Say why a part keeps the worker from being ready."""

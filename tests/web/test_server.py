@@ -6,8 +6,10 @@ import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry, Counter
 
+from alerts.sinks.queue import SinkStatus
 from streamer.web.feed import PageFeed
 from streamer.web.server import PageServer
+from streamer.worker.status import WorkerStatus
 from tests.web.test_feed import START_MS, alert, window
 
 
@@ -42,6 +44,21 @@ async def server(health: SettableHealth) -> AsyncIterator[PageServer]:
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession() as session:
         yield session
+
+
+async def test_sinks_are_shown_as_the_worker_tells_of_them(
+    health: SettableHealth, client: aiohttp.ClientSession
+) -> None:
+    status = WorkerStatus("sinks")
+    status.sinks["desk"] = SinkStatus("desk", "webhook", delivered=3, failing=True, last_error="HTTP 500")
+    server = PageServer(PageFeed(), health, CollectorRegistry(), host="127.0.0.1", port=0, sinks=status.sinks_now)
+    await server.start()
+    try:
+        async with client.get(server.address + "api/sinks") as response:
+            (sink,) = await response.json()
+    finally:
+        await server.stop()
+    assert (sink["name"], sink["delivered"], sink["failing"], sink["last_error"]) == ("desk", 3, True, "HTTP 500")
 
 
 async def test_the_page_and_its_parts_are_served_with_a_strict_policy(

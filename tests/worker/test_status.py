@@ -6,7 +6,10 @@ import time
 
 import numpy as np
 import pytest
+from prometheus_client import generate_latest
 
+from alerts.sinks.queue import SinkStatus
+from streamer.metrics import worker_registry
 from streamer.worker.status import LatencyHistogram, WorkerStatus
 from streamer.worker.watchdog import stall
 
@@ -53,3 +56,15 @@ def test_lag_without_progress_is_a_stall_and_so_is_a_part_that_does_not_come_up(
     assert "book main: restoring its state" in (stall(status, 60) or "")
     status.note_progress()
     assert stall(status, 60) is None
+
+
+def test_metrics_tell_of_every_sink() -> None:
+    status = WorkerStatus("sinks")
+    status.sinks["desk"] = SinkStatus(
+        "desk", "webhook", delivered=3, retries=2, waiting=1, oldest_at=time.monotonic() - 5
+    )
+    text = generate_latest(worker_registry(status, version="0", models=lambda: None)).decode()
+    assert 'bearwire_sink_delivered_total{kind="webhook",sink="desk"} 3.0' in text
+    assert 'bearwire_sink_retries_total{kind="webhook",sink="desk"} 2.0' in text
+    (age,) = [line for line in text.splitlines() if line.startswith("bearwire_sink_queue_age_seconds{")]
+    assert 5 <= float(age.rpartition(" ")[2]) < 60

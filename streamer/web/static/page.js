@@ -166,6 +166,25 @@ function takeOverview(overview) {
   show();
 }
 
+async function showSinks() {
+  try {
+    const answer = await fetch("api/sinks");
+    const sinks = answer.ok ? await answer.json() : [];
+    byId("sinks").hidden = sinks.length === 0;
+    byId("sinks").querySelector("tbody").replaceChildren(...sinks.map((sink) => {
+      const row = element("tr", sink.failing ? "failing" : "");
+      const waiting = sink.waiting ? `${sink.waiting}, ${sink.age_seconds} s` : "0";
+      const state = sink.failing ? sink.last_error : "in order";
+      for (const text of [`${sink.name} (${sink.kind})`, sink.delivered, waiting, sink.failed, state]) {
+        row.append(element("td", "", text));
+      }
+      return row;
+    }));
+  } catch {
+    // The line at the top says that the connection is lost.
+  }
+}
+
 function connect() {
   const link = byId("link");
   const events = new EventSource("api/events");
@@ -204,3 +223,6 @@ for (const choice of ["kind", "hours", "state"]) {
   }
 }
 connect();
+
+showSinks();
+setInterval(showSinks, 10_000);
