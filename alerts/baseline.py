@@ -30,6 +30,7 @@ _RATE_SHAPE = 0.7
 _SPREAD_DAYS = 1.0
 _DRIFT_MEMORY_BLOCKS = 12.0
 _PRIOR_SHARE = 0.2
+_PRIOR_POSITIVE_SHARE = 0.3
 _PRIOR_SHARE_DOCUMENTS = 20.0
 _PARENT_DOCUMENTS = 12.0
 _WINSOR_SD = 3.0
@@ -41,9 +42,12 @@ FLOAT_COLUMNS = (
     "documents",
     "negative",
     "block_documents",
+    "positive",
     "block_negative",
+    "block_positive",
     "rate",
     "share",
+    "positive_share",
     "known_documents",
     "drift_share",
     "drift_count",
@@ -64,6 +68,7 @@ class Baselines:
         self.day_spread = 0.5
         self.kind_documents = np.zeros(len(KINDS))
         self.kind_negative = np.zeros(len(KINDS))
+        self.kind_positive = np.zeros(len(KINDS))
         self.kind_series = np.zeros(len(KINDS))
         self.spread_sums = np.zeros(2)
         self.correlation_sums = np.zeros(2)
@@ -86,9 +91,12 @@ class Baselines:
     documents: Floats
     negative: Floats
     block_documents: Floats
+    positive: Floats
     block_negative: Floats
+    block_positive: Floats
     rate: Floats
     share: Floats
+    positive_share: Floats
     known_documents: Floats
     drift_share: Floats
     drift_count: Floats
@@ -106,15 +114,22 @@ class Baselines:
         if gap <= 0:
             return False
         keep = self.keep_block**gap
-        for sums in (self.kind_documents, self.kind_negative, self.spread_sums, self.correlation_sums):
+        for sums in (
+            self.kind_documents,
+            self.kind_negative,
+            self.kind_positive,
+            self.spread_sums,
+            self.correlation_sums,
+        ):
             sums *= keep
         self.block = block
         self.exposure_days = self.season.exposure_days
         return True
 
     def add(
-        self, ids: Ints, keys: Sequence[str], documents: Floats, negative: Floats, taught: NDArray[np.bool_]
-    ) -> None:
+        self, ids: Ints, keys: Sequence[str], documents: Floats, negative: Floats, positive: Floats,
+        taught: NDArray[np.bool_],
+    ) -> None:  # fmt: skip
         """Count one pane of these series; `taught` is false where a firing alert keeps the series from learning."""
         if len(ids) and int(ids[-1]) >= self.size:
             self._grow(max(2 * self.size, int(ids[-1]) + 1))
@@ -124,6 +139,7 @@ class Baselines:
         self.fold(ids, taught)
         self.block_documents[ids] += documents
         self.block_negative[ids] += negative
+        self.block_positive[ids] += positive
 
     def _meet(self, new: Ints, keys: Sequence[str]) -> None:
         for series in new.tolist():
@@ -153,16 +169,22 @@ class Baselines:
         scale = kept / np.maximum(documents, 1e-9)
         odd = share + _WINSOR_SD * np.sqrt(share * (1 - share) * (1 / np.maximum(kept, 1.0) + self.correlation))
         kept_negative = np.where(taught, np.minimum(negative * scale, kept * odd + 0.5), kept * share)
+        kept_positive = kept * np.where(
+            taught, self.block_positive[ids] / np.maximum(documents, 1e-9), self.positive_share[ids]
+        )
         self._drift(ids, documents, negative, mean, share, gap)
         self._learn_spread(kept, kept_negative, mean, share, gap, sd)
         keep = self.keep_block**gap
         self.documents[ids] = (self.documents[ids] + kept) * keep
         self.negative[ids] = (self.negative[ids] + kept_negative) * keep
+        self.positive[ids] = (self.positive[ids] + kept_positive) * keep
         kinds = self.kind[ids]
+        self.kind_positive += np.bincount(kinds, weights=kept_positive * keep, minlength=len(KINDS))
         self.kind_documents += np.bincount(kinds, weights=kept * keep, minlength=len(KINDS))
         self.kind_negative += np.bincount(kinds, weights=kept_negative * keep, minlength=len(KINDS))
         self.block_documents[ids] = 0.0
         self.block_negative[ids] = 0.0
+        self.block_positive[ids] = 0.0
         self.block_of[ids] = self.block
         self._estimate(ids)
 
@@ -198,12 +220,16 @@ class Baselines:
         kinds, parents = self.kind[ids], self.parent[ids]
         prior_days = _RATE_SHAPE / self._kind_rate(kinds)
         self.rate[ids] = (self.documents[ids] + _RATE_SHAPE) / (self.exposure_days + prior_days)
-        negative, documents = self.kind_negative.sum(), self.kind_documents.sum()
-        book = (negative + _PRIOR_SHARE * _PRIOR_SHARE_DOCUMENTS) / (documents + _PRIOR_SHARE_DOCUMENTS)
         known = (parents >= 0) & (self.share[np.maximum(parents, 0)] > 0.0)
-        prior = np.where(known, self.share[np.maximum(parents, 0)], book)
-        self.share[ids] = (self.negative[ids] + _PARENT_DOCUMENTS * prior) / (self.documents[ids] + _PARENT_DOCUMENTS)
-        self.share[ids] = np.clip(self.share[ids], 0.01, 0.95)
+        for shares, label, kind_label, first in (
+            (self.share, self.negative, self.kind_negative, _PRIOR_SHARE),
+            (self.positive_share, self.positive, self.kind_positive, _PRIOR_POSITIVE_SHARE),
+        ):
+            book = kind_label.sum() + first * _PRIOR_SHARE_DOCUMENTS
+            book /= self.kind_documents.sum() + _PRIOR_SHARE_DOCUMENTS
+            prior = np.where(known, shares[np.maximum(parents, 0)], book)
+            shares[ids] = (label[ids] + _PARENT_DOCUMENTS * prior) / (self.documents[ids] + _PARENT_DOCUMENTS)
+            shares[ids] = np.clip(shares[ids], 0.01, 0.95)
         self.known_documents[ids] = self.documents[ids] + _PARENT_DOCUMENTS
         level = np.log(np.maximum(self.rate[ids] * self.share[ids], 1e-6) * 16.0) / np.log(4.0)
         self.activity[ids] = np.clip(level.astype(np.int64) + (level > 0), 0, ACTIVITY_CLASSES - 1)
@@ -263,6 +289,7 @@ class Baselines:
             "numbers": [self.block, self.first_block, self.exposure_days, self.day_spread],
             "kind_documents": self.kind_documents.tolist(),
             "kind_negative": self.kind_negative.tolist(),
+            "kind_positive": self.kind_positive.tolist(),
             "kind_series": self.kind_series.tolist(),
             "spread_sums": self.spread_sums.tolist(),
             "correlation_sums": self.correlation_sums.tolist(),
@@ -275,7 +302,14 @@ class Baselines:
         assert isinstance(numbers, list)
         self.block, self.first_block = int(numbers[0]), int(numbers[1])
         self.exposure_days, self.day_spread = float(numbers[2]), float(numbers[3])
-        for name in ("kind_documents", "kind_negative", "kind_series", "spread_sums", "correlation_sums"):
+        for name in (
+            "kind_documents",
+            "kind_negative",
+            "kind_positive",
+            "kind_series",
+            "spread_sums",
+            "correlation_sums",
+        ):
             setattr(self, name, np.array(state[name]))
         ids = state["ids"]
         assert isinstance(ids, dict)

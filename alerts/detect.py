@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from alerts.baseline import ACTIVITY_CLASSES, Baselines, Floats, Ints
 from alerts.durations import DAY_MS
-from alerts.panes import DOCUMENTS, NEGATIVE
+from alerts.panes import DOCUMENTS, NEGATIVE, POSITIVE
 from alerts.surprise import count_surprise, drift_surprise, share_surprise
 from alerts.tails import Tails
 
@@ -29,7 +29,7 @@ ORDINARY = -9.0
 """The rarity of what is not surprising at all."""
 
 _LEAST_SURPRISE = 1.0
-_SHARE_FLOOR = 1.0
+_SHARE_FLOOR = 0.7
 _SHARE_SCALE = 2.0
 _EPISODE_FLOOR = 0.3
 _EPISODE_CALM = 0.7
@@ -69,7 +69,10 @@ class Scores(NamedTuple):
 class Detector:
     """Scores the windows `window_rows` (rows of `ClosedPane.windows`) of one rule, and learns how its scores run."""
 
-    def __init__(self, windows_ms: Sequence[int], window_rows: Sequence[int], *, slow: bool, min_negative: int) -> None:
+    def __init__(
+        self, windows_ms: Sequence[int], window_rows: Sequence[int], *, slow: bool, min_negative: int,
+        rest_ms: int,
+    ) -> None:  # fmt: skip
         self.windows_ms = np.array(windows_ms, np.int64)
         self.rows = np.array(window_rows, np.int64)
         self.slow = slow
@@ -79,8 +82,8 @@ class Detector:
         lengths = self.lengths_ms = np.append(self.windows_ms, longest)[: self.channels]
         activity = 4.0 ** (np.arange(ACTIVITY_CLASSES) - 1.5)
         self.tails = [Tails(np.minimum(DAY_MS / length, activity)) for length in lengths.tolist()]
-        self.together = Tails(np.full(ACTIVITY_CLASSES, 0.6 * self.channels))
-        self.gap_ms = np.append(np.maximum(lengths, _MIN_GAP_MS), 2 * _MIN_GAP_MS)
+        self.together = Tails(np.full(ACTIVITY_CLASSES, 0.6 * self.channels), beyond=0.8, weight=0.4)
+        self.gap_ms = np.append(np.maximum(lengths, _MIN_GAP_MS), rest_ms)
         shape = (ACTIVITY_CLASSES, len(windows_ms))
         self.spread_sums = np.zeros((2, *shape))
         self.pair_sums = np.zeros((2, *shape))
@@ -97,20 +100,24 @@ class Detector:
 
         A window that still contains a past alert says nothing new and counts as unsurprising.
         """
-        negative, documents = _window_sums(windows, self.rows, ids)
+        negative, documents, positive = _window_sums(windows, self.rows, ids)
         share = base.share[ids][:, None]
         days = base.season.days_between(end_ms - self.windows_ms, end_ms)
         expected = base.rate[ids][:, None] * share * days
         surprise = np.zeros((len(ids), self.channels))
         ready = base.watched_ms >= self.windows_ms
-        told = ready & (negative >= self.min_negative) & (negative > expected) & (negative > documents * share)
+        classes = base.activity[ids]
+        spread = self.spread[classes] + base.rate_variance(ids)[:, None]
+        shift = negative - documents * share
+        told = ready & (negative >= self.min_negative) & (negative > expected)
+        told &= shift > self._cheer(
+            positive, documents, base.positive_share[ids][:, None], base.rate[ids][:, None] * days, spread
+        )
         for series, until_ms in muted.items():
             told[ids == series] &= end_ms - self.windows_ms >= until_ms
         if not told.any():
             ordinary = np.full((len(ids), self.channels), ORDINARY)
             return Scores(surprise, ordinary, ordinary[:, 0], np.zeros(len(ids), np.int64), expected, share[:, 0])
-        classes = base.activity[ids]
-        spread = self.spread[classes] + base.rate_variance(ids)[:, None]
         correlation = np.minimum(self.pair_correlation[classes] + base.share_correlation(ids)[:, None], 0.9)
         wide = np.broadcast_to(share, told.shape)[told]
         counts = count_surprise(negative[told], expected[told], spread[told])
@@ -129,13 +136,28 @@ class Detector:
         rarity = np.where(highest < _EPISODE_FLOOR, ORDINARY, -self.together.log_rate(classes, highest))
         return Scores(surprise, rarities, rarity, best, expected, share[:, 0])
 
+    def _cheer(
+        self, positive: Floats, documents: Floats, share: Floats, expected_documents: Floats, spread: Floats
+    ) -> Floats:
+        """How many positive texts too many are in a window, or clearly too many in a longer one; float64[n, windows].
+
+        The few negative readings of a surge of good news come close together by chance: what counts is the surge.
+        """
+        expected = expected_documents * share
+        by_count = positive - expected - 2.0 * np.sqrt(expected + spread * expected**2)
+        cheer = positive - documents * share
+        clearly = np.maximum(by_count, cheer - np.sqrt(documents * share * (1.0 - share)))
+        longer = np.maximum.accumulate(clearly[:, ::-1], axis=1)[:, ::-1]
+        return np.maximum(np.maximum(cheer, longer), 0.0)
+
     def learn(
         self, ids: Ints, scores: Scores, negative: Floats, end_ms: int, windows: NDArray[np.int64], base: Baselines,
-        cap: float,
+        cap: float, alerting: NDArray[np.bool_],
     ) -> None:  # fmt: skip
         """Learn how scores run from series touched in this pane; `negative` float64[n] are the pane's own negatives.
 
-        Scores at or above `cap` (the rarity that fires) are censored there.
+        `cap` is the rarity that fires: scores are censored a little beyond it. What goes on while a series is
+        `alerting` bool[n] is one episode, as it is one alert.
         """
         self._fit(int(ids[-1]) + 1)
         classes = base.activity[ids]
@@ -152,28 +174,19 @@ class Detector:
             values = highest if together else scores.surprise[:, channel]
             if ready[channel]:
                 tails.watch(classes, days)
-            bounded = np.where(fires, np.minimum(values, tails.level(-cap)[classes]), values) if fires.any() else values
-            self._follow(ids, classes, bounded, channel, end_ms, tails, fires)
+            bound = tails.level(-cap - tails.beyond)[classes] if fires.any() else values
+            cut = fires & (values > bound)
+            self._follow(ids, classes, np.where(cut, bound, values), channel, end_ms, tails, cut, alerting & together)
 
     def _follow(
-        self,
-        ids: Ints,
-        classes: Ints,
-        values: Floats,
-        channel: int,
-        end_ms: int,
-        tails: Tails,
-        fires: NDArray[np.bool_],
-    ) -> None:
-        """Runs declustering: an episode lasts while scores come back near its maximum before the gap has passed.
-
-        A pane that fires does not raise the maximum: a real surge touches many series at once, and what is learned of
-        it is only that they had come as far as they were before it.
-        """
+        self, ids: Ints, classes: Ints, values: Floats, channel: int, end_ms: int, tails: Tails,
+        cut: NDArray[np.bool_], alerting: NDArray[np.bool_],
+    ) -> None:  # fmt: skip
+        """Runs declustering: an episode lasts while scores come back near its maximum before the gap has passed."""
         peak, fired = self.peak[ids, channel], self.fired[ids, channel]
         if not (peak.any() or (values >= _EPISODE_FLOOR).any()):
             return
-        over = ((peak > 0.0) | fired) & (end_ms - self.last_ms[ids, channel] > self.gap_ms[channel])
+        over = ((peak > 0.0) | fired) & (end_ms - self.last_ms[ids, channel] > self.gap_ms[channel]) & ~alerting
         if over.any():
             told = over & (peak >= _EPISODE_FLOOR)
             tails.record(classes[told], peak[told], fired[told])
@@ -181,7 +194,7 @@ class Detector:
         high = (values >= _EPISODE_FLOOR) & (values >= _EPISODE_CALM * peak)
         self.last_ms[ids, channel] = np.where(high, end_ms, self.last_ms[ids, channel])
         self.peak[ids, channel] = np.where(high, np.maximum(values, peak), peak)
-        self.fired[ids, channel] = fired | (high & fires)
+        self.fired[ids, channel] = fired | (high & cut)
 
     def _learn_clusters(
         self, ids: Ints, classes: Ints, scores: Scores, negative: Floats, windows: NDArray[np.int64]
@@ -189,7 +202,7 @@ class Detector:
         touched = negative > 0.0
         if not touched.any():
             return
-        sums, documents = _window_sums(windows, self.rows, ids)
+        sums, documents, _ = _window_sums(windows, self.rows, ids)
         weight = negative[touched][:, None]
         expected = scores.expected[touched]
         others = np.maximum(sums[touched] - weight, 0.0)
@@ -258,7 +271,7 @@ class Detector:
         self.seen_ms = np.concatenate((self.seen_ms, np.full(size - old, -1, np.int64)))
 
 
-def _window_sums(windows: NDArray[np.int64], rows: Ints, ids: Ints) -> tuple[Floats, Floats]:
-    """Negative texts and documents of series `ids`, float64[n, windows] each."""
-    picked = windows[rows[:, None], ids[None, :]]
-    return picked[:, :, NEGATIVE].T.astype(np.float64), picked[:, :, DOCUMENTS].T.astype(np.float64)
+def _window_sums(windows: NDArray[np.int64], rows: Ints, ids: Ints) -> tuple[Floats, Floats, Floats]:
+    """Negative texts, documents and positive texts of series `ids`, float64[n, windows] each."""
+    picked = windows[rows[:, None], ids[None, :]].astype(np.float64)
+    return picked[:, :, NEGATIVE].T, picked[:, :, DOCUMENTS].T, picked[:, :, POSITIVE].T

@@ -22,7 +22,7 @@ from alerts.explain import calm_below, readings
 from alerts.history import History
 from alerts.life import Life, Timings
 from alerts.packing import StateError, pack, unpack
-from alerts.panes import DOCUMENTS, NEGATIVE, ClosedPane, EvidenceOf
+from alerts.panes import DOCUMENTS, NEGATIVE, POSITIVE, ClosedPane, EvidenceOf
 from alerts.records import AlertRecord, AlertText, Change, LinkedCount, alert_id
 from alerts.rules import Rule, RulesError, RuleSet
 from alerts.season import Season
@@ -79,7 +79,9 @@ class AlertEngine:
                     f"rules.{rule.name}.windows: the book has no window {format_duration(window)}; it has {has}"
                 )
         rows = [self.windows_ms.index(window) for window in wanted]
-        return Detector(wanted, rows, slow=rule.slow, min_negative=rule.min_negative)
+        return Detector(
+            wanted, rows, slow=rule.slow, min_negative=rule.min_negative, rest_ms=parse_duration_ms(rule.life.cool_down)
+        )
 
     def observe(self, pane: ClosedPane, evidence: EvidenceOf, model: str) -> list[AlertRecord]:
         """The changes that this pane causes, ordered by rule and series. Panes come in order of time."""
@@ -112,7 +114,8 @@ class AlertEngine:
         for life in self.lives.values():
             if life.state == "firing" and pane.end_ms - life.fired_ms < _TEACH_AFTER_MS:
                 teaching[ids == life.series] = False
-        self.base.add(ids, pane.keys, documents.astype(np.float64), negative.astype(np.float64), teaching)
+        told = pane.counts.astype(np.float64)
+        self.base.add(ids, pane.keys, told[:, DOCUMENTS], told[:, NEGATIVE], told[:, POSITIVE], teaching)
         self.season.add(float(documents.max()))
         self.history.add(ids, pane.start_ms, documents, negative)
         return np.asarray(negative.astype(np.float64))
@@ -141,7 +144,8 @@ class AlertEngine:
             picked = np.searchsorted(asked, chosen)
             own = scores.of(picked)
             spoken = negative[np.searchsorted(ids, chosen)]
-            detector.learn(chosen, own, spoken, pane.end_ms, pane.windows, self.base, timings.fire)
+            alerting = np.isin(chosen, [series for of, series in self.lives if of == number])
+            detector.learn(chosen, own, spoken, pane.end_ms, pane.windows, self.base, timings.fire, alerting)
         warm = self.base.watched_ms >= self.warm_up_ms
         records = []
         for place, series in enumerate(asked.tolist()):

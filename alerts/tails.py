@@ -4,8 +4,8 @@ The idea of SPOT (Siffer et al. 2017, "Anomaly detection in streams with extreme
 model's tail, measure it. For every class of series (by how busy they are) the maxima of past episodes are counted over
 the series days watched; above the level that only a few have passed the tail is exponential with a fitted decay,
 because scores are logarithms of chances. Classes with little history lean on all classes together, and those on the
-model. Episodes that fired are censored where they fired: a real surge says "at least this rare" and not how heavy the
-tail of ordinary days is.
+model. Episodes far beyond what fires are censored and may count for less: more of them are real surges than ordinary
+days, and what a threshold is to be measured on is ordinary days.
 """
 
 from __future__ import annotations
@@ -30,9 +30,13 @@ class Tails:
 
     `first_rates` float64[classes] are the model's own guess of episodes per series day with a score of 0 or more; its
     guess above is ten times fewer per unit of score. Curves are rebuilt by `refresh` only: scoring is a table look-up.
+    An episode `beyond` decades rarer than what fires is recorded as censored and counts for `weight`; rates are scaled
+    so that they are right for a tail with no real surge in it.
     """
 
-    def __init__(self, first_rates: Floats) -> None:
+    def __init__(self, first_rates: Floats, beyond: float = 1.0, weight: float = 1.0) -> None:
+        self.beyond, self.weight = beyond, weight
+        self.discount = 1.0 - (1.0 - weight) * 10.0**-beyond
         classes = len(first_rates)
         self.first_rates = first_rates
         self.counts = np.zeros((classes, BINS))
@@ -48,8 +52,8 @@ class Tails:
     def record(self, classes: NDArray[np.int64], maxima: Floats, censored: NDArray[np.bool_]) -> None:
         """Count the maxima of ended episodes."""
         bins = np.clip((maxima / STEP).astype(np.int64), 0, BINS - 1)
-        np.add.at(self.counts, (classes, bins), 1.0)
-        np.add.at(self.censored, (classes[censored], bins[censored]), 1.0)
+        np.add.at(self.counts, (classes, bins), np.where(censored, self.weight, 1.0))
+        np.add.at(self.censored, (classes[censored], bins[censored]), self.weight)
 
     def forget(self, keep: float) -> None:
         """Let all history count for `keep` of what it did."""
@@ -92,7 +96,7 @@ class Tails:
         part = np.minimum(place - low, 1.0)
         inside = self.curves[classes, low] * (1.0 - part) + self.curves[classes, low + 1] * part
         beyond = np.maximum(scores - GRID[-1], 0.0) * self.slopes[classes] / _LN10
-        return np.asarray(inside - beyond)
+        return np.asarray(inside - beyond - np.log10(self.discount))
 
 
 def _curve(
@@ -101,7 +105,8 @@ def _curve(
     """log10 rate over GRID of one class, and the decay of its tail per unit of score (natural logarithm)."""
     above = np.cumsum(counts[::-1])[::-1]
     rates = (above + prior_days * 10.0**parent) / (days + prior_days)
-    start = int(np.argmax(above <= _FEW)) or int(np.argmax(counts > 0.0))
+    measured = np.cumsum((counts - censored)[::-1])[::-1]
+    start = int(np.argmax(measured <= _FEW)) or int(np.argmax(counts > 0.0))
     excess = float(counts[start:] @ (GRID[start:] - GRID[start] + STEP / 2))
     seen = float((counts[start:] - censored[start:]).sum())
     slope = (seen + _PRIOR_EXCESSES) / (excess + _PRIOR_EXCESSES / parent_slope)

@@ -47,7 +47,9 @@ def gather(rows: Sequence[tuple[int, int, tuple[str, ...]]]) -> Texts:
     )
 
 
-def panes(texts: Texts, is_live: Callable[[], bool], pane_ms: int = MINUTE_MS) -> Iterator[ClosedPane]:
+def panes(
+    texts: Texts, is_live: Callable[[], bool], pane_ms: int = MINUTE_MS, windows_ms: tuple[int, ...] = WINDOWS_MS
+) -> Iterator[ClosedPane]:
     """The closed panes of these texts in order of time; quiet ones only while `is_live()`."""
     fields = len(FIELDS)
     at = texts.times_ms[texts.text_of] // pane_ms
@@ -64,8 +66,8 @@ def panes(texts: Texts, is_live: Callable[[], bool], pane_ms: int = MINUTE_MS) -
     cell_pane, cell_series = np.divmod(cell, max(series, 1))
     busy, first = np.unique(cell_pane, return_index=True)
     last = np.append(first[1:], len(cell))
-    windows = np.zeros((len(WINDOWS_MS), series, fields), np.int64)
-    spans = [length // pane_ms for length in WINDOWS_MS]
+    windows = np.zeros((len(windows_ms), series, fields), np.int64)
+    spans = [length // pane_ms for length in windows_ms]
     tails = [0] * len(spans)
     none = (np.zeros(0, np.int64), np.zeros((0, fields), np.int64))
 
@@ -97,6 +99,6 @@ def panes(texts: Texts, is_live: Callable[[], bool], pane_ms: int = MINUTE_MS) -
 def run(engine: AlertEngine, texts: Texts) -> list[AlertRecord]:
     """All records of these texts."""
     records: list[AlertRecord] = []
-    for pane in panes(texts, engine.is_live):
+    for pane in panes(texts, engine.is_live, engine.pane_ms, engine.windows_ms):
         records += engine.observe(pane, lambda series, start_ms, end_ms: NO_EVIDENCE, "model-test")
     return records
