@@ -33,7 +33,7 @@ from streamer.escaping import escaped
 from streamer.kafka_client import quiet_clients
 from streamer.kafka_source import backtest_topic
 from streamer.lines import Line
-from streamer.model import TextScorer, load_models
+from streamer.model import TextScorer, check_sentiment, load_models
 from streamer.progress import progress_line
 from streamer.records import SourceRecord
 from streamer.silences_cli import read_silences
@@ -83,6 +83,7 @@ def backtest(
         config = msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, bundle=bundle))
     silences = read_silences(silence_file) if silence_file is not None else []
     scorer = load_models(config.model)
+    check_sentiment(scorer)
     try:
         with result_directory(output) as directory:
             metrics = run(source, directory, config, scorer, since=since, until=until, silences=silences)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from streamer.config import Config, ModelSettings, WebSettings
-from streamer.model import load_bundle, load_models
+from streamer.model import check_sentiment, load_bundle, load_models
 
 State = Literal["ok", "warning", "broken", "skipped"]
 
@@ -125,6 +125,10 @@ def model_findings(settings: ModelSettings) -> Iterator[Finding]:
     except (BundleError, ProviderError) as error:
         yield Finding("provider", "broken", str(error), "set model.provider to what this machine has")
         return
+    try:
+        check_sentiment(predictor)
+    except BundleError as error:
+        yield Finding("model", "broken", str(error), "set model.bundle to such a bundle")
     yield Finding("provider", "ok", f"{predictor.provider_in_use}; scored a first text in {spent_ms:.0f} ms")
 
 

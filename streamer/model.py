@@ -64,6 +64,18 @@ def load_models(settings: ModelSettings) -> ModelSet:
     return ModelSet([load_predictor(settings, path) for path in paths])
 
 
+def check_sentiment(models: TextScorer) -> None:
+    """Refuse models whose sentiment cannot be followed over time. Raises BundleError."""
+    from models.bundle import SENTIMENT_LABELS, BundleError
+
+    if models.labels.get("sentiment") != SENTIMENT_LABELS:
+        tasks = "; ".join(f"{task} ({', '.join(labels)})" for task, labels in models.labels.items())
+        raise BundleError(
+            f"{models.version_id} answers {tasks}; a worker and a backtest need a bundle with a task `sentiment` of "
+            f"the labels {', '.join(SENTIMENT_LABELS)}, in this order. `bearwire classify` and `models` take any"
+        )
+
+
 def load_shadow(settings: ModelSettings, models: ModelSet) -> Shadow | None:
     """The candidate that is compared with `models`, if one is configured. Raises as `load_predictor`."""
     if settings.shadow is None:

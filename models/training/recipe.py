@@ -15,9 +15,12 @@ import msgspec
 import yaml
 from msgspec import Meta, Struct
 
+from models.bundle import Name
+
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 Positive = Annotated[float, Meta(gt=0.0)]
 Count = Annotated[int, Meta(ge=1)]
+TaskName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")]
 
 
 class RecipeError(ValueError):
@@ -51,7 +54,7 @@ class Task(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `class_weights` "balanced" weighs a label by the inverse of its frequency.
     """
 
-    name: str
+    name: TaskName
     labels: Annotated[tuple[str, ...], Meta(min_length=2)]
     sources: Annotated[tuple[Source, ...], Meta(min_length=1)]
     weight: Positive = 1.0
@@ -131,7 +134,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     (Qin et al. 2023, "InfoBatch", arXiv:2303.04947).
     """
 
-    name: str
+    name: Name
     base: str
     tasks: Annotated[tuple[Task, ...], Meta(min_length=1)]
     base_licence: str = ""

@@ -19,7 +19,7 @@ from streamer.config import Config, ModelSettings
 from streamer.config_load import ConfigError
 from streamer.language_detection import DetectionError
 from streamer.languages import LanguageRules
-from streamer.model import language_rules, load_models, load_shadow
+from streamer.model import check_sentiment, language_rules, load_models, load_shadow
 from streamer.worker.status import WorkerStatus
 
 _REFUSALS: Final = (ConfigError, BundleError, ProviderError, DetectionError, OSError)
@@ -30,12 +30,14 @@ log = logging.getLogger(__name__)
 class ModelsInService:
     """Serves the configured models; `swap` loads them anew by what the configuration says by then.
 
-    Loads and warms at once, which takes seconds: make it in a thread. Raises what `load_models` raises.
+    Loads and warms at once, which takes seconds: make it in a thread. Raises what `load_models` and `check_sentiment`
+    raise.
     """
 
     def __init__(self, settings: ModelSettings) -> None:
         self.languages: LanguageRules = language_rules(settings)
         models = load_models(settings)
+        check_sentiment(models)
         shadow = load_shadow(settings, models)
         self.service = ModelService(models, None if shadow is None else ShadowQueue(shadow))
         self._swapping = asyncio.Lock()

@@ -58,6 +58,8 @@ def test_an_unknown_key_names_the_nearest_one() -> None:
     [
         ({"epochs": 0}, "epochs"),
         ({"tasks": []}, "tasks"),
+        ({"name": "desk 3"}, r"\$\.name"),
+        ({"tasks": [{"name": "a b", "labels": ["x", "y"], "sources": [{"path": "f"}]}]}, r"tasks\[0\].name"),
         (
             {"tasks": [{"name": "a", "labels": ["x", "y"], "sources": [{"path": "f", "use": "measure"}]}]},
             "no source to train on",
