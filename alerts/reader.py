@@ -154,10 +154,9 @@ class AlertReader:
             raise LookupError(f"topic {self._topic} does not exist")
         self._consumer.assign(partitions)
         self._ends = await self._consumer.end_offsets(partitions)
-        if self._since_ms is None:
-            await self._consumer.seek_to_end(*partitions)
-            return
-        found = await self._consumer.offsets_for_times(dict.fromkeys(partitions, self._since_ms))
+        # An explicit seek: `seek_to_end` loses against the reset to the earliest that `assign` has begun.
+        since = None if self._since_ms is None else dict.fromkeys(partitions, self._since_ms)
+        found = {} if since is None else await self._consumer.offsets_for_times(since)
         for partition in partitions:
             at = found.get(partition)
             self._consumer.seek(partition, self._ends[partition] if at is None else at.offset)

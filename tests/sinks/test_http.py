@@ -122,6 +122,14 @@ async def test_credentials_are_sent_and_read_anew_every_time() -> None:
         assert sent == ["Bearer one", "Bearer two", "Basic " + base64.b64encode(b"desk:pw").decode()]
 
 
+async def test_a_proxy_is_asked_for_the_receiver() -> None:
+    async with serving() as proxy:
+        poster = Poster(Endpoint(url=lambda: "http://receiver.example/hook", proxy=f"http://127.0.0.1:{proxy.port}"))
+        await poster.post(b"{}", {})
+        await poster.close()
+        assert proxy.requests[0].path == "http://receiver.example/hook"
+
+
 @pytest.mark.parametrize("url", ["", "ftp://127.0.0.1/x", "http://", "not a url", "http://[::1"])
 async def test_an_address_that_is_none_is_refused_without_being_shown(url: str) -> None:
     poster = Poster(Endpoint(url=lambda: url + "?token=hush"))
