@@ -53,7 +53,7 @@ def _http(key: str, sink: HttpSinkSettings) -> Iterator[tuple[str, str]]:
         yield f"{key}.url", "or url_file is required"
     if sink.url is not None and not _is_url(sink.url.reveal()):
         yield f"{key}.url", "is no address that begins with https:// or http://"
-    if sink.proxy is not None and not _is_url(sink.proxy):
+    if sink.proxy is not None and not _is_url(sink.proxy.reveal()):
         yield f"{key}.proxy", "is no address such as http://proxy:3128"
     template = getattr(sink, "template", None)
     if template is not None:

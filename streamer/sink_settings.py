@@ -60,7 +60,9 @@ class HttpSinkSettings(SinkSettings, frozen=True, kw_only=True):
     ca_file: Annotated[
         FilePath | None, Meta(description="Certificates (PEM) to trust; the system's own where not given.")
     ] = None
-    proxy: Annotated[Text | None, Meta(description="An HTTP proxy to go through, `http://host:port`.")] = None
+    proxy: Annotated[
+        Secret | None, Meta(description="An HTTP proxy to go through, `http://user:password@host:port`.")
+    ] = None
 
 
 class WebhookSettings(HttpSinkSettings, frozen=True, kw_only=True):

@@ -117,6 +117,6 @@ def _endpoint(settings: HttpSinkSettings) -> Endpoint:
         username=getattr(settings, "username", None),
         password=secret_source(getattr(settings, "password", None), getattr(settings, "password_file", None)),
         ca_file=settings.ca_file,
-        proxy=settings.proxy,
+        proxy=secret_source(settings.proxy, None),
         agent=f"bearwire/{__version__}",
     )

@@ -30,7 +30,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     username: str | None = None
     password: SecretSource | None = None
     ca_file: str | None = None
-    proxy: str | None = None
+    proxy: SecretSource | None = None
     agent: str = "bearwire"
 
 
@@ -60,7 +60,7 @@ class Poster:
                 data=body,
                 headers={**headers, **self._authorization()},
                 allow_redirects=False,
-                proxy=self._endpoint.proxy,
+                proxy=self._endpoint.proxy() if self._endpoint.proxy is not None else None,
             ) as response:
                 wanted = whole or response.status >= 300
                 answer = Answer(response.status, await _beginning(response) if wanted else b"")
@@ -71,6 +71,9 @@ class Poster:
             raise Refused("the URL is none") from None
         except aiohttp.ClientConnectorCertificateError as error:
             raise TryLater(f"its certificate is not to be trusted: {one_line(str(error.certificate_error))}") from error
+        except aiohttp.ClientResponseError as error:
+            # Its own words show the address, which may be a secret.
+            raise TryLater(f"its answer is no HTTP: {one_line(error.message, _SHOWN_CHARACTERS)}") from None
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
             raise TryLater(f"{type(error).__name__}: {one_line(str(error))}") from error
         judge(answer, after, time.time())

@@ -12,7 +12,7 @@ from alerts.sinks.plain import lines_of, one_line
 
 _PLACE: Final = re.compile(r"\{([^{}]*)\}")
 _MOST_TITLE: Final = 300
-_MOST_TEXT: Final = 3000
+_MOST_TEXT: Final = 2000
 _MOST_MEMBERS: Final = 10
 FIELDS: Final = ("title", "text", "alerts", "status", "severity", "book", "at", "count", "labels", "id")
 DEFAULT: Final = "{text}\n{alerts}"

@@ -72,6 +72,12 @@ async def reset(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     sock.setsockopt(1, 13, struct.pack("ii", 1, 0))  # SOL_SOCKET, SO_LINGER
 
 
+async def nonsense(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer in no protocol at all."""
+    writer.write(b"\x00\x01\x02 this is no HTTP \r\n\r\n")
+    await writer.drain()
+
+
 async def slow_body(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer 500 and then drip its body."""
     writer.write(b"HTTP/1.1 500 Slow\r\nContent-Length: 100000\r\n\r\n")

@@ -14,7 +14,7 @@ import pytest
 from alerts.sinks.delivery import Refused, TryLater
 from alerts.sinks.http import Endpoint, Poster
 from tests.brokers.certificates import make_certificates
-from tests.sinks.http_server import Behaviour, Server, hang, huge_body, reset, serving, slow_body, status
+from tests.sinks.http_server import Behaviour, Server, hang, huge_body, nonsense, reset, serving, slow_body, status
 
 
 async def post(server: Server, *, whole: bool = False, **endpoint: object) -> int:
@@ -79,6 +79,13 @@ async def test_a_server_that_takes_its_time_gets_only_so_much(behaviour: Behavio
         assert time.monotonic() - started < 5
 
 
+async def test_an_answer_that_is_no_http_is_tried_later() -> None:
+    async with serving() as server:
+        server.then(nonsense)
+        with pytest.raises(TryLater, match="no HTTP"):
+            await post(server)
+
+
 async def test_a_reset_connection_is_tried_later() -> None:
     async with serving() as server:
         server.then(reset)
@@ -124,7 +131,9 @@ async def test_credentials_are_sent_and_read_anew_every_time() -> None:
 
 async def test_a_proxy_is_asked_for_the_receiver() -> None:
     async with serving() as proxy:
-        poster = Poster(Endpoint(url=lambda: "http://receiver.example/hook", proxy=f"http://127.0.0.1:{proxy.port}"))
+        poster = Poster(
+            Endpoint(url=lambda: "http://receiver.example/hook", proxy=lambda: f"http://127.0.0.1:{proxy.port}")
+        )
         await poster.post(b"{}", {})
         await poster.close()
         assert proxy.requests[0].path == "http://receiver.example/hook"
@@ -141,7 +150,7 @@ async def test_an_address_that_is_none_is_refused_without_being_shown(url: str) 
 
 async def test_a_secret_in_the_address_never_shows_in_an_error() -> None:
     async with serving() as server:
-        for behaviour in (status(404), status(500), reset, hang, status(302, Location="/elsewhere")):
+        for behaviour in (status(404), status(500), reset, hang, nonsense, status(302, Location="/elsewhere")):
             server.then(behaviour)
             poster = Poster(Endpoint(url=lambda: server.url + "/T0K3N", timeout_seconds=0.5))
             with pytest.raises((Refused, TryLater)) as caught:
