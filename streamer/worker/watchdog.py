@@ -44,7 +44,7 @@ class Watchdog:
     def _run(self) -> None:
         said_at: float | None = None
         said = ""
-        last = time.monotonic()
+        last = calm_at = time.monotonic()
         while not self._stop.wait(_TICK_SECONDS):
             now = time.monotonic()
             if now - last > 5 * _TICK_SECONDS:
@@ -52,14 +52,15 @@ class Watchdog:
                 self._status.note_beat()
                 self._status.note_progress()
             last = now
+            calm_at = now if is_calm(self._status) else calm_at
             if said_at is not None and now - said_at > _LAST_WORDS_SECONDS:
                 self._end(f"{said}; the worker did not end when it was told to")
             elif now - self._status.beat_at > _LOOP_SILENT_SECONDS:
                 self._end(f"the event loop has been silent for {_LOOP_SILENT_SECONDS:.0f} s")
-            elif said_at is None and (why := stall(self._status, self._stall_seconds)) is not None:
+            elif said_at is None and (why := stall(self._status, self._stall_seconds, calm_at)) is not None:
                 said_at, said = now, why
                 self._stalled(why)
-            elif said_at is None and (why := stall(self._status, self._stall_seconds / 2)) is not None:
+            elif said_at is None and (why := stall(self._status, self._stall_seconds / 2, calm_at)) is not None:
                 self._status.hold("watchdog", why)
             elif said_at is None:
                 self._status.release("watchdog")
@@ -70,14 +71,24 @@ class Watchdog:
         os._exit(EXIT_HUNG)
 
 
-def stall(status: WorkerStatus, stall_seconds: float) -> str | None:
-    """What to say of a worker that has work and got nothing durable done for so long; None where all is well."""
-    silent = time.monotonic() - status.progress_at
-    if silent < stall_seconds:
+def is_calm(status: WorkerStatus) -> bool:
+    """Whether nothing waits to be done: then silence means nothing."""
+    return not status.lag and not _waiting(status)
+
+
+def stall(status: WorkerStatus, stall_seconds: float, calm_at: float = 0.0) -> str | None:
+    """What to say of a worker that has work and got nothing durable done for so long; None where all is well.
+
+    `calm_at` (monotonic) is when it last had nothing to do: a worker that was idle all night has not stalled when the
+    first record comes.
+    """
+    silent = time.monotonic() - max(status.progress_at, calm_at)
+    if silent < stall_seconds or is_calm(status):
         return None
-    lag = status.lag
-    waiting = [reason for reason in status.not_ready() if not reason.startswith("watchdog")]
-    if not lag and not waiting:
-        return None
+    waiting = _waiting(status)
     why = f"; {'; '.join(waiting)}" if waiting else ""
-    return f"nothing was done for {silent:.0f} s though {lag} records wait{why}"
+    return f"nothing was done for {silent:.0f} s though {status.lag} records wait{why}"
+
+
+def _waiting(status: WorkerStatus) -> list[str]:
+    return [reason for reason in status.not_ready() if not reason.startswith("watchdog")]

@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 from alerts.sinks.queue import SinkStatus
 from streamer.metrics import worker_registry
 from streamer.worker.status import LatencyHistogram, WorkerStatus
-from streamer.worker.watchdog import stall
+from streamer.worker.watchdog import is_calm, stall
 
 
 def test_quantiles_of_latencies_are_right_within_a_tenth() -> None:
@@ -56,6 +56,17 @@ def test_lag_without_progress_is_a_stall_and_so_is_a_part_that_does_not_come_up(
     assert "book main: restoring its state" in (stall(status, 60) or "")
     status.note_progress()
     assert stall(status, 60) is None
+
+
+def test_a_worker_that_was_idle_for_long_has_not_stalled_when_work_comes() -> None:
+    status = WorkerStatus("sinks")
+    status.progress_at = time.monotonic() - 10_000
+    assert is_calm(status)
+    calm_at = time.monotonic()
+    status.hold("sinks", "joining the consumer group")
+    assert not is_calm(status)
+    assert stall(status, 60, calm_at) is None
+    assert "joining" in (stall(status, 60, calm_at - 100) or "")
 
 
 def test_metrics_tell_of_every_sink() -> None:
