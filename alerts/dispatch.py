@@ -60,6 +60,7 @@ class Dispatch:
             return Told([], [])
         calendars = active_calendars(self.calendars, now_ms)
         self.silences = {name: silence for name, silence in self.silences.items() if silence.ends_ms > now_ms}
+        self.groups.forget_index()
         for record in changes:
             self._note(record, stories.get(record.series, ()))
         seen = (calendars, sorted(name for name, silence in self.silences.items() if silence.holds(now_ms)))
@@ -98,6 +99,7 @@ class Dispatch:
         fixed = bool(alert.groups) and kind_of(record.series) in _BROAD
         if stories and not fixed:
             alert.stories = stories
+            self.groups.index(alert)
         alert.record = record
         if record.state == "firing":
             labels = labels_of(record)

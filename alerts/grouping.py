@@ -59,6 +59,7 @@ class Groups:
         self.severities: Sequence[str] = ()
         self.language = "en"
         self.groups: dict[str, Group] = {}
+        self._by_story: dict[int, dict[str, None]] | None = None
 
     def join(
         self, alert: Alert, labels: Mapping[str, str], routes: Sequence[Settings], known: Mapping[str, Alert]
@@ -74,21 +75,40 @@ class Groups:
                     group = self.groups[name] = Group(name, settings, values, {})
                 group.told[alert.record.id] = ""
                 alert.groups.append(group.id)
+        self.index(alert)
+
+    def index(self, alert: Alert) -> None:
+        """Note that the groups of an alert rest on its stories as they are now."""
+        if self._by_story is not None:
+            for story in alert.stories:
+                self._by_story.setdefault(story, {}).update(dict.fromkeys(alert.groups))
+
+    def forget_index(self) -> None:
+        """Time has moved: which groups rest on which stories is looked up anew where it is asked."""
+        self._by_story = None
 
     def _group_for(
         self, alert: Alert, settings: Settings, values: tuple[str, ...], known: Mapping[str, Alert]
     ) -> Group | None:
+        if not settings.stories:
+            return next((group for group in self.groups.values() if _open(group, settings, values)), None)
         best, shared = None, 0
         stories = frozenset(alert.stories)
-        for group in self.groups.values():
-            if group.settings.path != settings.path or group.values != values or len(group.told) >= MOST_MEMBERS:
-                continue
-            if not settings.stories:
-                return group
-            most = max(_shared(stories, known[member].stories) for member in group.told)
-            if most > shared:
-                best, shared = group, most
+        for group in self._resting_on(alert.stories, known):
+            if _open(group, settings, values):
+                most = _most_shared(stories, group, known)
+                if most > shared:
+                    best, shared = group, most
         return best
+
+    def _resting_on(self, stories: Sequence[int], known: Mapping[str, Alert]) -> list[Group]:
+        """The groups that rest on one of these stories, oldest first."""
+        if self._by_story is None:
+            self._by_story = {}
+            for alert in known.values():
+                self.index(alert)
+        names = {name for story in stories for name in self._by_story.get(story, ())}
+        return [group for name, group in self.groups.items() if name in names] if names else []
 
     def tell(self, now_ms: int, known: Mapping[str, Alert], calendars: frozenset[str]) -> Iterator[Notification]:
         """The notifications that are due; members that are done with leave, and so do empty groups."""
@@ -141,6 +161,19 @@ class Groups:
     def _rank(self, severity: str) -> int:
         """How severe; 0 for what was not told yet."""
         return 1 + self.severities.index(severity) if severity in self.severities else int(bool(severity))
+
+
+def _open(group: Group, settings: Settings, values: tuple[str, ...]) -> bool:
+    return group.settings.path == settings.path and group.values == values and len(group.told) < MOST_MEMBERS
+
+
+def _most_shared(stories: frozenset[int], group: Group, known: Mapping[str, Alert]) -> int:
+    most = 0
+    for member in group.told:
+        most = max(most, _shared(stories, known[member].stories))
+        if most == len(stories):
+            break
+    return most
 
 
 def _shared(one: frozenset[int], other: tuple[int, ...]) -> int:
