@@ -16,7 +16,7 @@ from streamer.cli_options import loaded_options
 from streamer.config import Config
 from streamer.config_load import ConfigError, Loaded
 from streamer.config_reference import config_schema
-from streamer.config_rules import book_rules
+from streamer.config_rules import book_rules, unknown_receivers
 from streamer.config_tree import Problem, fields_of, is_path
 from streamer.config_types import Section
 from streamer.schemas import SCHEMAS, load_schema
@@ -40,10 +40,11 @@ def check(loaded: Loaded) -> None:
     problems = []
     for index, book in enumerate(loaded.config.books):
         try:
-            book_rules(book)
+            wrong = unknown_receivers(book_rules(book), loaded.config.sinks)
         except RulesError as error:
-            key = f"books.{index}.rules"
-            problems.append(Problem(key, loaded.places.get(key, ""), str(error)))
+            wrong = [str(error)]
+        key = f"books.{index}.rules"
+        problems += [Problem(key, loaded.places.get(key, ""), what) for what in wrong]
     if problems:
         raise ConfigError(problems)
     where = str(loaded.file) if loaded.file else "no file, defaults"

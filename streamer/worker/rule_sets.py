@@ -8,7 +8,7 @@ from pathlib import Path
 from alerts.desk import Desk
 from alerts.rules import RulesError, RuleSet
 from streamer.config import BookSettings, Config
-from streamer.config_rules import book_rules
+from streamer.config_rules import book_rules, unknown_receivers
 from streamer.worker.status import WorkerStatus
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,8 @@ class RuleSets:
     def _read(self, book: BookSettings) -> RuleSet:
         rules = book_rules(book)
         self._desk(book, rules)
+        for what in unknown_receivers(rules, self._config.sinks):
+            log.warning("book %s: %s", book.name, what)
         return rules
 
     def _desk(self, book: BookSettings, rules: RuleSet) -> Desk:

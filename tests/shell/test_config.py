@@ -312,3 +312,17 @@ def test_any_text_is_a_configuration_or_a_config_error(content: str | bytes) -> 
 def test_a_number_that_begins_with_zero_is_decimal() -> None:
     assert written("web: {port: 0080}").web.port == 80
     assert written("kafka: {group_prefix: 03259758}").kafka.group_prefix == "03259758"
+
+
+def test_a_receiver_that_no_sink_serves_is_named_with_the_nearest(tmp_path: Path) -> None:
+    text = """
+sinks: {files: [{name: archive, path: alerts.log}]}
+books: [{name: main, rules: {rules: [{name: a}], route: {routes: [{receivers: [archiv]}]}}}]
+"""
+    config = tmp_path / "bearwire.yaml"
+    config.write_text(text)
+    result = bearwire("config", "check", "-c", str(config))
+    assert result.exit_code == 2
+    assert "route.routes[0].receivers: no sink serves 'archiv'; did you mean 'archive'?" in result.output
+    config.write_text(text.replace("archiv]", "archive]"))
+    assert bearwire("config", "check", "-c", str(config)).exit_code == 0
