@@ -10,7 +10,6 @@ import msgspec
 import orjson
 import pytest
 
-from alerts.notifications import decode_notification
 from tests.integration.delivery import (
     check_age_and_nonsense,
     check_dead_letters,
@@ -19,8 +18,7 @@ from tests.integration.delivery import (
     serving,
     sinks_of,
 )
-from tests.integration.deployment import Deployment, until
-from tests.integration.stream import documents
+from tests.integration.deployment import Deployment
 from tests.shell.commands import bearwire
 from tests.sinks.notifications import alert, notification, now_ms
 
@@ -75,37 +73,3 @@ async def test_a_restart_goes_on_repeating_what_fires(embedded: str, tmp_path: P
             assert request.path == "/hook/api/v2/alerts"
             assert repeated["labels"]["series"] == "company:FIRES"
             assert datetime.fromisoformat(repeated["endsAt"]).timestamp() * 1000 > now_ms() - 60_000
-
-
-async def test_what_a_book_decides_reaches_its_sinks(embedded: str, tiny_bundle: str, tmp_path: Path) -> None:
-    async with serving() as server:
-        deployment = Deployment(
-            embedded,
-            tmp_path,
-            model__bundle=tiny_bundle,
-            time__idle_timeout_seconds=2,
-            books=[{"name": "main", "windows": ["15m", "1h"], "rules": QUICK}],
-            sinks={"webhooks": [{"name": "desk", "url": server.url}]},
-        )
-        worker = deployment.worker()
-        await until(deployment.has_topics, "the topics exist", worker=worker)
-        start = now_ms() - 6 * 3_600_000
-        count = await deployment.publish(documents(3000, seed=1, partitions=1, start_ms=start, step_ms=5000))
-
-        async def all_out() -> bool:
-            return (await deployment.accounted_for())["all"] == count
-
-        async def all_told() -> bool:
-            told = [decode_notification(record.value or b"").id for record in await deployment.records("notifications")]
-            return told and {request.headers["idempotency-key"] for request in server.requests} == set(told)
-
-        await until(all_out, "every document is accounted for", worker=worker)
-        await until(all_told, "the webhook has heard every notification", worker=worker)
-        assert {decode_notification(request.body).book for request in server.requests} == {"main"}
-        assert worker.finish() == 0, worker.tail()
-
-
-QUICK = {
-    "rules": [{"name": "quick", "min_negative": 1, "max_false_alarms": "100 per 1d", "life": {"resolve_after": "2m"}}],
-    "learning": {"warm_up": "1h"},
-}
