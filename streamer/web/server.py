@@ -65,7 +65,7 @@ class _Watcher:
 
 
 class PageServer:
-    """Serves one PageFeed, and of each sink what `sinks` says. Fed by the worker from the topics."""
+    """Serves one PageFeed, of each sink what `sinks` says, and the `silences`. Fed by the worker from the topics."""
 
     def __init__(
         self,
@@ -76,9 +76,11 @@ class PageServer:
         host: str,
         port: int,
         sinks: Callable[[], list[dict[str, Any]]] = list,
+        silences: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
         self._feed = feed
         self._sinks = sinks
+        self._silences = silences
         self._health = health
         self._registry = registry
         self._host = host
@@ -134,6 +136,7 @@ class PageServer:
         application.router.add_get("/static/{name}", self._static)
         application.router.add_get("/api/overview", self._overview)
         application.router.add_get("/api/sinks", self._sinks_now)
+        application.router.add_get("/api/silences", self._silences_now)
         application.router.add_get("/api/events", self._events)
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
@@ -169,6 +172,9 @@ class PageServer:
 
     async def _sinks_now(self, _request: web.Request) -> web.Response:
         return web.Response(body=orjson.dumps(self._sinks()), content_type="application/json")
+
+    async def _silences_now(self, _request: web.Request) -> web.Response:
+        return web.Response(body=orjson.dumps(self._silences()), content_type="application/json")
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         return _verdict(self._health.dead())

@@ -36,9 +36,18 @@ class PageService:
         health: Health,
         registry: CollectorRegistry,
         sinks: Callable[[], list[dict[str, Any]]] = list,
+        silences: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
         self._config = config
-        self._server = PageServer(PageFeed(), health, registry, host=config.web.host, port=config.web.port, sinks=sinks)
+        self._server = PageServer(
+            PageFeed(),
+            health,
+            registry,
+            host=config.web.host,
+            port=config.web.port,
+            sinks=sinks,
+            silences=silences,
+        )
         self._following: asyncio.Task[None] | None = None
 
     @property

@@ -61,6 +61,7 @@ class Worker:
         self._delivering: asyncio.Task[None] | None = None
         self._watcher: Watcher | None = None
         self._rules: RuleSets | None = None
+        self._silences = SilenceFeed(config)
         self._app: faust.App | None = None
         self._tasks: list[asyncio.Task[Any]] = []
 
@@ -110,7 +111,7 @@ class Worker:
             version=__version__,
             models=lambda: None if self._models is None else self._models.service,
         )
-        return PageService(self.config, self.status, registry, self.status.sinks_now)
+        return PageService(self.config, self.status, registry, self.status.sinks_now, self._silences.shown)
 
     async def _start(self) -> None:
         role = self.config.worker.role
@@ -174,7 +175,7 @@ class Worker:
 
     def _with_watcher(self, app: faust.App, rules: RuleSets) -> None:
         make = book_maker(self.config, self.status, rules.desk)
-        silences = SilenceFeed(self.config)
+        silences = self._silences
         self._watcher = Watcher(app, self.config, self.status, make, self._fail, rules=rules, silences=silences)
         self._tasks += [
             asyncio.create_task(self._watcher.keep_house()),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+import time
+from typing import Any, Final
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -48,6 +49,12 @@ class SilenceFeed:
         known = self.asked.get(silence.id)
         if silence.book is None and (known is None or known.revision <= silence.revision):
             self.asked[silence.id] = silence
+
+    def shown(self) -> list[dict[str, Any]]:
+        """Those that have not ended by the wall clock, as plain values for the page, the one that ends first first."""
+        now_ms = time.time() * 1000
+        lasting = [each for each in self.asked.values() if not each.is_expired and each.ends_ms > now_ms]
+        return [msgspec.to_builtins(each) for each in sorted(lasting, key=lambda each: (each.ends_ms, each.id))]
 
     async def _read(self) -> None:
         topic = self._config.topics.silences.name

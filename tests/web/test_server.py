@@ -1,3 +1,4 @@
+import time
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -6,9 +7,12 @@ import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry, Counter
 
+from alerts.silences import Silence
 from alerts.sinks.queue import SinkStatus
+from streamer.config import Config
 from streamer.web.feed import PageFeed
 from streamer.web.server import PageServer
+from streamer.worker.silence_feed import SilenceFeed
 from streamer.worker.status import WorkerStatus
 from tests.web.test_feed import START_MS, alert, window
 
@@ -44,6 +48,26 @@ async def server(health: SettableHealth) -> AsyncIterator[PageServer]:
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession() as session:
         yield session
+
+
+async def test_silences_are_shown_until_they_end(health: SettableHealth, client: aiohttp.ClientSession) -> None:
+    feed = SilenceFeed(Config())
+    now_ms = int(time.time() * 1000)
+    usual = {"matchers": {"series": ("all",)}, "author": "ana", "reason": "<b>known", "created_ms": now_ms}
+    for name, ends_ms in (("lasting", now_ms + 3_600_000), ("over", now_ms - 1), ("expired", 0)):
+        silence = Silence(id=name, revision=1, starts_ms=0, ends_ms=ends_ms, **usual)  # type: ignore[arg-type]
+        feed.take(silence.key, silence.encode())
+    feed.take(b"odd", b"no silence")
+    server = PageServer(PageFeed(), health, CollectorRegistry(), host="127.0.0.1", port=0, silences=feed.shown)
+    await server.start()
+    try:
+        async with client.get(server.address + "api/silences") as response:
+            shown = await response.json()
+        async with client.post(server.address + "api/silences", json={}) as response:
+            assert response.status == 405
+    finally:
+        await server.stop()
+    assert [(each["id"], each["reason"]) for each in shown] == [("lasting", "<b>known")]
 
 
 async def test_sinks_are_shown_as_the_worker_tells_of_them(

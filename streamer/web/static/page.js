@@ -93,7 +93,7 @@ function alertCard(alert) {
   made.append(head, element("p", "", alert.line), element("p", "numbers",
     `${seen.window} at its peak: ${amount(seen.negative)} negative of ${amount(seen.documents)}, ` +
     `${amount(seen.expected_negative)} expected · ${alert.sources} ${alert.sources === 1 ? "source" : "sources"} · ` +
-    `since ${clock(alert.since_ms)}`));
+    `since ${clock(alert.since_ms)}${alert.muted_by?.length ? ` · muted by ${alert.muted_by.join(", ")}` : ""}`));
   const list = element("ul");
   for (const text of alert.texts.slice(0, 3)) {
     const item = element("li", "", text.text);
@@ -185,6 +185,22 @@ async function showSinks() {
   }
 }
 
+async function showSilences() {
+  try {
+    const answer = await fetch("api/silences");
+    const silences = answer.ok ? await answer.json() : [];
+    byId("silences").hidden = silences.length === 0;
+    byId("silences").querySelector("tbody").replaceChildren(...silences.map((silence) => {
+      const row = element("tr");
+      const what = Object.entries(silence.matchers).map(([name, patterns]) => `${name}: ${patterns.join(", ")}`).join("; ");
+      for (const text of [what, clock(silence.ends_ms), silence.author, silence.reason]) row.append(element("td", "", text));
+      return row;
+    }));
+  } catch {
+    // The line at the top says that the connection is lost.
+  }
+}
+
 function connect() {
   const link = byId("link");
   const events = new EventSource("api/events");
@@ -224,5 +240,7 @@ for (const choice of ["kind", "hours", "state"]) {
 }
 connect();
 
-showSinks();
-setInterval(showSinks, 10_000);
+for (const refresh of [showSinks, showSilences]) {
+  refresh();
+  setInterval(refresh, 10_000);
+}
