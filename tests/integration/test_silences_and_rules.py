@@ -16,7 +16,8 @@ from streamer.cli import run
 from tests.integration.deployment import OUTPUTS, Deployment, WorkerProcess, until
 from tests.integration.stream import documents
 
-pytestmark = [pytest.mark.embedded, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
+BROKERS = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("embedded", "kafka")]
 
 HOUR_MS = 3_600_000
 RULES = {"learning": {"warm_up": "6h"}, "rules": [{"name": "surge", "min_negative": 3}]}
@@ -29,11 +30,14 @@ async def said(worker: WorkerProcess, words: str) -> None:
     await until(there, f"the log says {words!r}", worker=worker)
 
 
-async def test_silences_and_rules_reach_a_running_worker(embedded: str, tiny_bundle: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("broker", BROKERS)
+async def test_silences_and_rules_reach_a_running_worker(
+    broker: str, tiny_bundle: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     rules = tmp_path / "rules.yaml"
     rules.write_text(yaml.safe_dump(RULES))
     deployment = Deployment(
-        embedded,
+        request.getfixturevalue(broker),
         tmp_path,
         model__bundle=tiny_bundle,
         topics__documents__partitions=2,
@@ -41,6 +45,7 @@ async def test_silences_and_rules_reach_a_running_worker(embedded: str, tiny_bun
         time__idle_timeout_seconds=3,
         books=[{"name": "main", "windows": ["15m", "1h"], "rules": str(rules)}],
     )
+    deployment.idempotent = broker == "kafka"
     worker = deployment.worker()
     await until(deployment.has_topics, "the topics exist", worker=worker)
     start = int(time.time() * 1000) - 50 * HOUR_MS
