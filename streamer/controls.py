@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from alerts.silences import Silence
-from streamer.blocks import DigestError
+from streamer.blocks import DigestError, DigestVersionError
 
 MAGIC: Final = b"BWCB"
 VERSION: Final = 1
@@ -42,15 +42,15 @@ def is_control(data: bytes) -> bool:
 
 
 def decode_control(data: bytes) -> Control:
-    """The control block in `data`. Raises DigestError naming what is wrong."""
+    """The control block in `data`. Raises DigestError naming what is wrong, DigestVersionError for a later version."""
     if len(data) < _HEAD.size or not is_control(data):
         raise DigestError("these bytes are no control block")
     _, version, checksum = _HEAD.unpack_from(data)
     payload = data[_HEAD.size :]
-    if version != VERSION:
-        raise DigestError(f"version {version} of the control block is not known here, only version {VERSION}")
     if zlib.crc32(payload) != checksum:
         raise DigestError("the checksum does not fit the bytes")
+    if version != VERSION:
+        raise DigestVersionError(f"version {version} of the control block is not known here, only version {VERSION}")
     try:
         return msgspec.json.decode(payload, type=Control)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from alerts.desk import Desk
 from alerts.rules import RulesError, RuleSet
 from alerts.silences import Silence
-from streamer.blocks import DigestBlock, DigestError
+from streamer.blocks import DigestBlock, DigestError, DigestVersionError
 from streamer.controls import Control, decode_control, is_control
 from streamer.documents import DocumentLimits
 from streamer.records import SourceRecord
@@ -174,5 +174,7 @@ def test_a_control_block_survives_its_bytes_and_damage_is_named() -> None:
     for damaged in (data[:3], data[:-1], data[:4] + b"\x09" + data[5:], data[:12] + b"\xff" + data[13:]):
         with pytest.raises(DigestError):
             decode_control(damaged)
+    with pytest.raises(DigestVersionError, match="version 9"):
+        decode_control(data[:4] + b"\x09" + data[5:])
     with pytest.raises(ValueError, match="book"):
         Watch(BOOK, desk()).obey(Control(book="other"))
