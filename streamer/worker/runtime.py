@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import signal
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -281,17 +282,23 @@ async def run_worker(config: Config, reload: Callable[[], Config]) -> None:
     loop.add_signal_handler(signal.SIGHUP, worker.reload)
     try:
         await worker.run()
-    except Exception:
+    except Exception as error:
         # Clients that could not be closed say so when they are collected; the last word is why the worker ended.
         loop.set_exception_handler(lambda _, context: log.debug("while ending: %s", context.get("message")))
-        _leave_within(_LEAVE_SECONDS)
+        _leave_within(_LEAVE_SECONDS, _said(error))
         raise
     log.info("the worker has finished")
 
 
-def _leave_within(seconds: float) -> None:
-    """End the process even where a thread of a client library does not let go."""
-    timer = threading.Timer(seconds, os._exit, [1])
+def _leave_within(seconds: float, why: str) -> None:
+    """End the process even where a task or thread of a client library does not let go; `why` is the last line."""
+
+    def leave() -> None:
+        sys.stderr.write(f"bearwire: {why}\n")
+        sys.stderr.flush()
+        os._exit(1)
+
+    timer = threading.Timer(seconds, leave)
     timer.daemon = True
     timer.start()
 

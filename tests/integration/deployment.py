@@ -137,6 +137,12 @@ class Deployment:
         finally:
             await admin.close()
 
+        async def grown() -> bool:
+            async with open_consumer(self.config.kafka) as consumer:
+                return len(await partitions_of(consumer, getattr(self.config.topics, topic).name)) == partitions
+
+        await until(grown, f"every client sees {partitions} partitions")
+
     async def configure(self, topic: str, **settings: str) -> None:
         """Give a topic the settings it was planned with, and these (dots as underscores)."""
         name = getattr(self.config.topics, topic).name
