@@ -38,6 +38,7 @@ _POLL_MS: Final = 100
 _HOUSEKEEPING_SECONDS: Final = 1.0
 _METADATA_SECONDS: Final = 30
 _FETCH_BYTES: Final = 2 * 1024 * 1024
+_END_SECONDS: Final = 1.0
 _TRUNCATED_BYTES: Final = 512 * 1024
 
 log = logging.getLogger(__name__)
@@ -267,28 +268,37 @@ class Scorer:
         for partition, pipeline in list(self._pipelines.items()):
             pipeline.scorer.partitions = count
             highwater = self._consumer.highwater(partition)
-            at = pipeline.next_offset
-            if at is None:
-                at = await self._first_offset(partition, pipeline)
-            if highwater is None or at is None:
+            # Where nothing is on its way, the consumer stands behind what no record shows: marks of transactions.
+            reached = await self._position(partition) if pipeline.is_empty else pipeline.next_offset
+            if pipeline.next_offset is None and pipeline.is_empty:
+                pipeline.next_offset = reached
+            if highwater is None or reached is None or pipeline.next_offset is None:
                 continue
-            self._status.partitions[partition.partition] = max(0, highwater - at)
+            self._status.partitions[partition.partition] = max(0, highwater - reached)
             waited = now - pipeline.active_at
             if (
                 pipeline.is_empty
-                and at >= highwater
+                and reached >= highwater
                 and not pipeline.idle_said
                 and waited >= self._config.time.idle_timeout_seconds
             ):
-                await self._say_idle(pipeline, at)
+                if await self._is_at_end(partition, reached):
+                    await self._say_idle(pipeline, pipeline.next_offset)
+                else:
+                    pipeline.active_at = now
 
-    async def _first_offset(self, partition: TopicPartition, pipeline: PartitionPipeline) -> int | None:
-        """Where a partition begins of which nothing was committed, once that is known and nothing is on its way."""
-        if not pipeline.is_empty:
-            return None
+    async def _position(self, partition: TopicPartition) -> int | None:
+        """The offset at which the consumer reads on, once that is known."""
         with contextlib.suppress(KafkaError, TimeoutError):
-            pipeline.next_offset = await asyncio.wait_for(self._consumer.position(partition), _POLL_MS / 1000)
-        return pipeline.next_offset
+            return int(await asyncio.wait_for(self._consumer.position(partition), _POLL_MS / 1000))
+        return None
+
+    async def _is_at_end(self, partition: TopicPartition, at: int) -> bool:
+        """Whether the broker says so now: one that was away leaves an old answer, and its return begins a new wait."""
+        with contextlib.suppress(KafkaError, TimeoutError):
+            ends = await asyncio.wait_for(self._consumer.end_offsets([partition]), _END_SECONDS)
+            return bool(ends[partition] <= at)
+        return False
 
     async def _say_idle(self, pipeline: PartitionPipeline, next_offset: int) -> None:
         pipeline.idle_said = True

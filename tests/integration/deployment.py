@@ -102,6 +102,21 @@ class Deployment:
             await producer.stop()
         return len(sent)
 
+    async def publish_in_transaction(self, records: Iterable[tuple[int | None, bytes | None, bytes | None]]) -> int:
+        """The same in one transaction."""
+        producer = AIOKafkaProducer(**client_arguments(self.config.kafka), transactional_id=f"{self.name}-feed")
+        await producer.start()
+        try:
+            async with producer.transaction():
+                topic = self.config.topics.documents.name
+                sent = [
+                    await producer.send(topic, value, key=key, partition=partition) for partition, key, value in records
+                ]
+                await asyncio.gather(*sent)
+        finally:
+            await producer.stop()
+        return len(sent)
+
     async def _producer(self) -> AIOKafkaProducer:
         """A started producer; waits for a broker that is being killed or started just now."""
         deadline = time.monotonic() + 120

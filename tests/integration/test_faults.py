@@ -96,15 +96,17 @@ async def test_connections_that_are_cut_at_any_moment_cost_nothing(behind: Behin
     assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
 
 
-async def test_a_network_that_swallows_for_longer_than_a_session_costs_nothing(behind: Behind) -> None:
+async def test_a_network_that_swallows_for_longer_than_a_session_and_an_idle_timeout_costs_nothing(
+    behind: Behind,
+) -> None:
     worker = behind.deployment.worker()
     await until(behind.deployment.has_topics, "the topics exist", worker=worker)
     count = await behind.publish(600, seed=1)
-    for _ in range(2):
+    for seconds in (8, IDLE_SECONDS + 4):
         behind.proxy.freeze()
-        await asyncio.sleep(8)
+        await asyncio.sleep(seconds)
         behind.proxy.thaw()
-        count += await behind.publish(300, seed=count)
+        count += await behind.publish(300, seed=count, after=count)
     await behind.agrees(count, worker)
     assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
 

@@ -93,3 +93,28 @@ async def test_a_topic_that_grows_loses_nothing(kafka: str, tiny_bundle: str, tm
 
     await until(all_out, f"{count} documents are accounted for", worker=worker)
     assert worker.finish() == 0, worker.tail()
+
+
+async def test_partitions_that_end_with_the_mark_of_a_transaction_become_idle_too(
+    kafka: str, tiny_bundle: str, tmp_path: Path
+) -> None:
+    deployment = Deployment(
+        kafka,
+        tmp_path,
+        model__bundle=tiny_bundle,
+        topics__documents__partitions=2,
+        time__pane_seconds=300,
+        time__idle_timeout_seconds=2,
+    )
+    deployment.idempotent = True
+    worker = deployment.worker()
+    await until(deployment.has_topics, "the topics exist", worker=worker)
+    start = int(time.time() * 1000) - 5 * HOUR_MS
+    await deployment.publish_in_transaction(documents(300, seed=6, partitions=2, start_ms=start, step_ms=30_000))
+    expected, _ = await deployment.backtest()
+
+    async def same() -> bool:
+        return await deployment.latest("windows") == expected["windows"]
+
+    await until(same, "the last panes have closed", seconds=60, worker=worker)
+    assert worker.finish() == 0, worker.tail()
