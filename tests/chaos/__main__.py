@@ -9,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from streamer.kafka_client import quiet_clients
 from tests.chaos.crash import CrashRun, Report, spread
 from tests.models.tiny_bundle import write_tiny_bundle
 
@@ -22,6 +23,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--folder", type=Path, help="keep everything here")
     options = parser.parse_args()
+    quiet_clients()
     began = time.monotonic()
     reports: list[Report] = []
     while True:
