@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
+import aiohttp
 import pytest
 
 from streamer.worker.embedded import free_port
@@ -141,11 +142,18 @@ async def test_a_broker_that_refuses_records_for_a_while_costs_only_time(
 
 
 async def test_a_broker_that_hangs_for_good_ends_the_worker_with_a_clear_last_line(behind: Behind) -> None:
-    worker = behind.deployment.worker()
+    port = free_port()
+    worker = behind.deployment.worker("--set", "web.enabled=true", "--set", f"web.port={port}")
     await until(behind.deployment.has_topics, "the topics exist", worker=worker)
     await behind.publish(600, seed=1)
     await until(behind.works, "the worker works", worker=worker)
     behind.cluster.pause()
+
+    async def says_so() -> bool:
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/readyz") as answer:
+            return answer.status == 503 and "nothing was done for" in await answer.text()
+
+    await until(says_so, "the worker is not ready, and says why", worker=worker)
 
     async def ended() -> bool:
         return not worker.alive
