@@ -93,10 +93,10 @@ def speed(documents: int) -> bool:
 
 
 def flat(documents: int) -> bool:
-    """Memory after the first tenth against the end; by the first tenth the horizon and every window are full."""
+    """Memory after the first tenth against the end; the first tenth is three days, horizon and windows one."""
     watch = new_watch(WatchSettings())
     tenth = documents // 10
-    per_second = tenth / (27 * 3600)
+    per_second = tenth / (72 * 3600)
     marks = []
     for block in blocks(documents, tenth // 20, per_second, 500):
         watch.take_in(block)
