@@ -7,6 +7,7 @@ import math
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -16,6 +17,9 @@ from alerts.durations import DAY_MS, parse_duration_ms, parse_rate_per_day
 from alerts.numeric import NumericScores, NumericSettings, score_series
 from alerts.rule_tests import run_rule_tests
 from alerts.rules import RulesError, RuleSet
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @click.command()
@@ -32,6 +36,8 @@ def detect(series: Path, output: Path, plot: Path | None, two_sided: bool, max_f
         rest_days = parse_duration_ms(rest) / DAY_MS
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    if plot is not None:
+        _figure()
     stamps, times_ms, values = _read(series)
     settings = NumericSettings(two_sided=two_sided, alert_every_days=every, rest_days=rest_days)
     try:
@@ -77,13 +83,17 @@ def _cells(row: dict[str, str]) -> tuple[datetime, float]:
     return at if at.tzinfo else at.replace(tzinfo=UTC), value
 
 
-def _draw(path: Path, times_ms: NDArray[np.int64], values: NDArray[np.float64], scores: NumericScores) -> None:
+def _figure() -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise click.ClickException("--plot needs matplotlib: pip install matplotlib") from error
+        raise click.ClickException("--plot needs matplotlib: pip install 'bearwire[plot]'") from error
+    return Figure(figsize=(12, 6), layout="constrained")
+
+
+def _draw(path: Path, times_ms: NDArray[np.int64], values: NDArray[np.float64], scores: NumericScores) -> None:
     at = times_ms.astype("datetime64[ms]")
-    figure = Figure(figsize=(12, 6), layout="constrained")
+    figure = _figure()
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot(at, values, color="0.6", linewidth=0.6, label="value")
     upper.plot(at, scores.expected, color="tab:blue", linewidth=1.0, label="expected")

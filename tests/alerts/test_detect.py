@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +78,30 @@ def test_the_command_writes_a_row_per_row_and_names_a_bad_one(tmp_path: Path) ->
 def test_times_that_go_back_are_refused() -> None:
     with pytest.raises(ValueError, match="sort"):
         score_series(np.array([2, 1]), np.array([1.0, 1.0]))
+
+
+def counts_file(folder: Path) -> Path:
+    source = folder / "in.csv"
+    rows = "".join(f"2026-01-{day:02d} {hour:02d}:00:00,{hour % 7}\n" for day in range(1, 4) for hour in range(24))
+    source.write_text("timestamp,value\n" + rows)
+    return source
+
+
+def test_a_plot_is_drawn_where_matplotlib_is(tmp_path: Path) -> None:
+    picture = tmp_path / "out.png"
+    arguments = [str(counts_file(tmp_path)), "-o", str(tmp_path / "out.csv"), "--plot", str(picture)]
+    assert CliRunner().invoke(detect, arguments).exit_code == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_it_says_what_to_install_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    output = tmp_path / "out.csv"
+    result = CliRunner().invoke(
+        detect, [str(counts_file(tmp_path)), "-o", str(output), "--plot", str(tmp_path / "out.png")]
+    )
+    assert result.exit_code == 1
+    assert "bearwire[plot]" in result.output
+    assert not output.exists()
