@@ -2,8 +2,10 @@
 
 Linear layers become MatMulNBits (com.microsoft): 8-bit weights, one scale per 64 of them, activations quantised
 by the kernel per row and block, so that nothing is scaled by what other texts of the batch hold. (Dynamic int8
-scales activations per tensor, and moves a text's logits with its neighbours.) Embedding tables become int8 rows
-with one scale each, looked up first and scaled after.
+scales activations per tensor, and moves a text's logits with its neighbours.) The joined projections to query, key
+and value keep their activations in fp32 and a scale per 32 weights: attention multiplies their errors with each
+other, and most of what quantising changes in the answers came from there. Embedding tables become int8 rows with
+one scale each, looked up first and scaled after.
 """
 
 from __future__ import annotations
@@ -15,7 +17,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from models.onnx_fusion import JOINED
+
 BLOCK = 64
+FINE_BLOCK = 32
+INT8_ACTIVATIONS, FP32_ACTIVATIONS = 4, 1
 SMALLEST = 1 << 14
 CONTRIB = "com.microsoft"
 
@@ -51,10 +57,11 @@ def quantise(model: Any) -> Any:
     return copy
 
 
-def quantise_blocks(weight: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Weights float32[K, N] to uint8[N, K / 64, 64] around 128 and scales float32[N * K / 64]; K in whole blocks."""
+def quantise_blocks(weight: NDArray[np.float32], block: int = BLOCK) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Weights float32[K, N] to uint8[N, K / block, block] around 128 and scales float32[N * K / block]; K in whole
+    blocks."""
     inner, outer = weight.shape
-    blocks = np.ascontiguousarray(weight.T).reshape(outer, inner // BLOCK, BLOCK)
+    blocks = np.ascontiguousarray(weight.T).reshape(outer, inner // block, block)
     scales = np.maximum(np.abs(blocks).max(axis=2), 1e-12) / 127.0
     numbers = np.rint(blocks / scales[..., None]) + 128.0
     return np.clip(numbers, 1, 255).astype(np.uint8), scales.astype(np.float32).reshape(-1)
@@ -82,7 +89,9 @@ def _weight(node: Any, tables: dict[str, Any]) -> NDArray[np.float32] | None:
 
 def _linear(node: Any, weight: NDArray[np.float32], added: list[Any]) -> Any:
     name = node.input[1]
-    blocks, scales = quantise_blocks(weight)
+    fine = name.endswith(JOINED)
+    block = FINE_BLOCK if fine else BLOCK
+    blocks, scales = quantise_blocks(weight, block)
     added += [
         numpy_helper.from_array(blocks, f"{name}.q8"),
         numpy_helper.from_array(scales, f"{name}.scales"),
@@ -96,8 +105,8 @@ def _linear(node: Any, weight: NDArray[np.float32], added: list[Any]) -> Any:
         K=weight.shape[0],
         N=weight.shape[1],
         bits=8,
-        block_size=BLOCK,
-        accuracy_level=4,
+        block_size=block,
+        accuracy_level=FP32_ACTIVATIONS if fine else INT8_ACTIVATIONS,
     )
 
 

@@ -9,6 +9,7 @@ import msgspec
 import torch
 from tokenizers import Tokenizer
 
+from models.training.distillation import distil
 from models.training.loop import layout_of, load_data, train_member
 from models.training.network import WEIGHTS, load_classifier, save_classifier
 from models.training.recipe import Recipe, RecipeError
@@ -25,7 +26,7 @@ def train(
     threads: int = 0,
     say: Callable[[str], None] = print,
 ) -> list[Reported]:
-    """Train every member of `recipe` in `directory`, average them, measure the result.
+    """Train every member of `recipe` in `directory`, average them, distil where asked, measure the result.
 
     A run that was killed goes on where it was: started again with the same recipe, it gives the same weights
     (on the same machine and threads). Raises RecipeError where `directory` holds a run of another recipe.
@@ -42,6 +43,12 @@ def train(
         if not (member / WEIGHTS).is_file():
             train_member(recipe, read, member, member=number, say=say)
     average(members, directory, recipe)
+    if recipe.distillation is not None:
+        student = directory / "student"
+        teachers = [data / teacher for teacher in recipe.distillation.teachers] or members
+        if not (student / WEIGHTS).is_file():
+            distil(recipe, recipe.distillation, read, student, teachers=teachers, start=directory, say=say)
+        average([student], directory, recipe)
     classifier, tokenizer, _ = load_classifier(directory)
     return write_report(directory, recipe, classifier, Tokenizer.from_str(tokenizer), read_held_back(directory), say)
 

