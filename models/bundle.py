@@ -2,7 +2,6 @@
 
     finance-en/
         model.onnx       input_ids, attention_mask int64[batch, seq]; per task logits float32[batch, labels]
-                         and, where the graph can, what each token adds to them, float32[batch, seq, labels]
         tokenizer.json   of the `tokenizers` library, normaliser included: a text goes in as it came
         bundle.json      the `Manifest` below: tasks, limits, provenance, SHA-256 of every other file
         MODEL_CARD.md    made from bundle.json
@@ -47,11 +46,6 @@ class Task(Struct, frozen=True, forbid_unknown_fields=True):
     labels: Annotated[tuple[str, ...], Meta(min_length=2)]
     output: Annotated[str, Meta(min_length=1)]
     temperature: Annotated[float, Meta(gt=0.0, le=1000.0)] = 1.0
-
-
-def token_output(output: str) -> str:
-    """What an output is called that may lie beside `output`: what each token adds to its logits."""
-    return f"{output}_tokens"
 
 
 class ParentModel(Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.bundle import SENTIMENT_LABELS, DataSource, ParentModel, token_output
-from models.training.network import Classifier, base_directory, load_classifier
+from models.bundle import SENTIMENT_LABELS, DataSource, ParentModel
+from models.training.network import base_directory, load_classifier
 from models.training.recipe import Normalisation, Recipe, RecipeError
 from models.training.run import DATA, RECIPE, HeldBack, read_held_back
 from models.training.tokenisation import build_tokenizer
@@ -69,16 +69,16 @@ def open_source(source: str, task: str | None) -> Exportable:
 
 
 class _Tupled(nn.Module):
-    """The classifier with its logits as a tuple, which is what tracing takes; then what tokens add to them."""
+    """The classifier with its logits as a tuple, which is what tracing takes."""
 
-    def __init__(self, classifier: Classifier, names: list[str]) -> None:
+    def __init__(self, classifier: nn.Module, names: list[str]) -> None:
         super().__init__()
         self.classifier = classifier
         self.names = names
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        logits, parts = self.classifier.forward_by_token(input_ids, attention_mask)
-        return tuple(part[name] for part in (logits, parts) if part for name in self.names)
+        logits = self.classifier(input_ids, attention_mask)
+        return tuple(logits[name] for name in self.names)
 
 
 def _run(directory: Path) -> Exportable:
@@ -90,14 +90,13 @@ def _run(directory: Path) -> Exportable:
 
     def trace(file: Path) -> None:
         example = torch.ones((2, 8), dtype=torch.int64)
-        by_token = [token_output(name) for name in names] if layout.pooling == "mean" else []
-        axes = {name: {0: "batch", 1: "seq"} for name in ("input_ids", "attention_mask", *by_token)}
+        axes = {name: {0: "batch", 1: "seq"} for name in ("input_ids", "attention_mask")}
         torch.onnx.export(
             _Tupled(classifier, names).eval(),
             (example, example),
             str(file),
             input_names=["input_ids", "attention_mask"],
-            output_names=[*names, *by_token],
+            output_names=names,
             dynamic_axes={**axes, **{name: {0: "batch"} for name in names}},
             opset_version=OPSET,
             dynamo=False,

@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-JOINED = ".qkv"
 FUSED_AS = {"bert": "bert", "roberta": "bert", "xlm-roberta": "bert", "distilbert": "bert", "electra": "bert"}
 
 
@@ -58,7 +57,7 @@ def _join_projections(graph: Any, width: int) -> None:
         weights = [numpy_helper.to_array(tables[part.input[1]]) for part in products]
         if any(weight.shape != (width, width) for weight in weights):
             continue
-        name = f"{attention.name}{JOINED}"
+        name = f"{attention.name}.qkv"
         sizes = numpy_helper.from_array(np.array([width] * 3, dtype=np.int64), f"{name}.sizes")
         graph.initializer.extend([numpy_helper.from_array(np.concatenate(weights, axis=1), name), sizes])
         outputs = [part.output[0] for part in products]

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.batching import SHORTEST, Batch, length_buckets, plan_batches
-from models.bundle import MODEL, TOKENIZER, Bundle, BundleError, token_output
+from models.bundle import MODEL, TOKENIZER, Bundle, BundleError
 from models.cache import ScoreCache, text_key
 from models.encoding import Encoder, EncoderError, LongTexts, TokenRows
 from models.probabilities import softmax
@@ -120,34 +120,6 @@ class Predictor:
     def word_spans(self, text: str) -> list[tuple[int, int]]:
         """Where the words lie that the model sees: (start, end) in characters, punctuation left out."""
         return self._encoder.word_spans(text)
-
-    def words_with_tokens(self, text: str) -> list[tuple[int, int, list[int]]]:
-        """`word_spans`, and with each word the places of its tokens in the text's row (the first, of chunks)."""
-        return self._encoder.words(text)
-
-    def gives_tokens(self, task: str) -> bool:
-        """Whether the graph says what each token adds to the task's logits."""
-        return token_output(self.bundle.task(task).output) in self._session.outputs
-
-    def token_logits(self, texts: Sequence[str], task: str) -> list[NDArray[np.float32]]:
-        """What each token of each text adds to the task's logits, float32[tokens, labels] per text; added up, with
-        the head's bias, they are the logits. One pass. Raises ValueError where the graph does not give them."""
-        if not self.gives_tokens(task):
-            raise ValueError(f"{self.version_id} has no {token_output(self.bundle.task(task).output)!r} in its graph")
-        output = token_output(self.bundle.task(task).output)
-        rows = self._encoder.encode(texts)
-        firsts = np.flatnonzero(np.diff(rows.text_of, prepend=-1))
-        result: list[NDArray[np.float32]] = [np.empty((0, 0), np.float32)] * len(texts)
-        counts = rows.counts[firsts]
-
-        def run(batch: Batch) -> None:
-            ids, mask = rows.matrix(firsts[batch.rows], batch.length, self._encoder.pad_id)
-            (parts,) = self._session.run([output], ids, mask)
-            for at, part in zip(batch.rows, parts, strict=True):
-                result[at] = part[: counts[at]]
-
-        list(self._inference.map(run, plan_batches(counts, self._buckets, self.max_batch_tokens)))
-        return result
 
     def warm_up(self) -> None:
         """Run the model before the first text comes: on a GPU the largest batch of every length, since each new

@@ -39,43 +39,19 @@ class Classifier(nn.Module):
             nn.init.normal_(cast(nn.Linear, head).weight, std=0.02)
             nn.init.zeros_(cast(nn.Linear, head).bias)
 
-    def states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """One vector per token, float[batch, seq, width]."""
-        return cast(Tensor, self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state)
-
-    def pooled(self, states: Tensor, attention_mask: Tensor) -> Tensor:
+    def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """One vector per text, float[batch, width]."""
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         if self.pooling == "cls":
-            return states[:, 0]
+            return cast(Tensor, states[:, 0])
+        mask = attention_mask.to(states.dtype)
         # A product of matrices, not a sum over rows: onnxruntime sums in another order when the batch is one text.
-        return torch.matmul(_shares(states, attention_mask).unsqueeze(1), states).squeeze(1)
+        share = (mask / mask.sum(1, keepdim=True).clamp(min=1.0)).unsqueeze(1)
+        return cast(Tensor, torch.matmul(share, states).squeeze(1))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-        pooled = self.dropout(self.pooled(self.states(input_ids, attention_mask), attention_mask))
+        pooled = self.dropout(self.pooled(input_ids, attention_mask))
         return {name: head(pooled) for name, head in self.heads.items()}
-
-    def forward_by_token(
-        self, input_ids: Tensor, attention_mask: Tensor
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """`forward`, and what each token adds to the logits, float[batch, seq, labels] per task.
-
-        A linear head on a mean is a mean of linear answers: over tokens they add up to the logits less the bias.
-        Without tokens where the pooling is no mean.
-        """
-        states = self.states(input_ids, attention_mask)
-        pooled = self.pooled(states, attention_mask)
-        logits = {name: head(pooled) for name, head in self.heads.items()}
-        if self.pooling != "mean":
-            return logits, {}
-        shares = _shares(states, attention_mask).unsqueeze(2)
-        parts = {name: torch.matmul(states, head.weight.T) * shares for name, head in self.heads.items()}
-        return logits, parts
-
-
-def _shares(states: Tensor, attention_mask: Tensor) -> Tensor:
-    """The weight of every token in its text's mean, float[batch, seq]."""
-    mask = attention_mask.to(states.dtype)
-    return mask / mask.sum(1, keepdim=True).clamp(min=1.0)
 
 
 class HeadLayout(Struct, frozen=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.driving_words import driving_words
 from models.explain import WordWeight, explain, explain_many, strongest
 from models.predictor import Predictor
 
@@ -95,38 +94,3 @@ def test_removing_the_top_words_moves_the_shipped_model_more_than_random_words(
         random_drop.append(float((table[row, labels[row]] - left[1:]).mean()))
     assert np.mean(top_drop) > 2 * np.mean(random_drop) + 0.05
     assert np.mean(np.array(top_drop) > np.array(random_drop)) >= 0.75
-
-
-def test_driving_words_of_one_pass_move_the_shipped_model_more_than_random_words(
-    shipped_predictors: tuple[Predictor, Predictor],
-) -> None:
-    predictor = shipped_predictors[0]
-    assert predictor.gives_tokens("sentiment")
-    rng = np.random.default_rng(7)
-    bad = [text for text in NEWS if predictor.predict([text]).probabilities["sentiment"][0].argmax() == 0]
-    assert len(bad) >= 3
-    table = predictor.predict(bad).probabilities["sentiment"][:, 0]
-    top_drop, random_drop = [], []
-    for row, (text, top) in enumerate(zip(bad, driving_words(predictor, bad, "sentiment", "negative", 3), strict=True)):
-        spans = predictor.word_spans(text)
-        words = [WordWeight(text[start:end], start, end, 0.0) for start, end in spans]
-        picks = [[words[at] for at in rng.choice(len(words), 3, replace=False)] for _ in range(10)]
-        variants = [without(text, top), *(without(text, pick) for pick in picks)]
-        left = predictor.predict(variants).probabilities["sentiment"][:, 0]
-        top_drop.append(table[row] - left[0])
-        random_drop.append(float((table[row] - left[1:]).mean()))
-    assert np.mean(top_drop) > 2 * np.mean(random_drop) + 0.05
-
-
-def test_driving_words_are_the_same_bits_in_any_batch(shipped_predictors: tuple[Predictor, Predictor]) -> None:
-    wide, narrow = shipped_predictors
-    together = driving_words(wide, NEWS, "sentiment", "negative")
-    assert together == [driving_words(narrow, [text], "sentiment", "negative")[0] for text in NEWS]
-
-
-def test_a_graph_without_token_outputs_is_explained_by_erasure(predictor: Predictor) -> None:
-    (words,) = driving_words(predictor, [TEXT], "sentiment", "negative", 1)
-    assert not predictor.gives_tokens("sentiment")
-    assert [word.word for word in words] == ["fraud"]
-    with pytest.raises(ValueError, match="no label"):
-        driving_words(predictor, [TEXT], "sentiment", "angry")

@@ -15,7 +15,6 @@ needs_training()
 
 from models.export import export
 from models.predictor import Predictor
-from models.probabilities import softmax
 from models.train import train
 from models.training.distillation import ask
 from models.training.loop import layout_of, load_data, train_member
@@ -184,20 +183,6 @@ def test_a_finished_run_teaches_another_and_one_with_other_labels_does_not(base:
     missing = {"teachers": ["nowhere"], "epochs": 1}
     with pytest.raises(RecipeError, match="no finished model"):
         run(recipe_for(base, "intent", DESK, epochs=1, distillation=missing), base, tmp_path / "missing")
-
-
-def test_what_tokens_add_is_the_logits(base: Path, tmp_path: Path) -> None:
-    run(recipe_for(base, "intent", DESK, epochs=2), base, tmp_path / "run")
-    written = export(str(tmp_path / "run"), tmp_path / "bundle", precision="int8", say=lambda _: None)
-    predictor = Predictor(written.bundle, cache_entries=0)
-    texts = ["my card was charged twice this month", "where is my parcel", "x"]
-    parts = predictor.token_logits(texts, "intent")
-    sums = np.array([part.sum(axis=0) for part in parts])
-    bias = load_classifier(tmp_path / "run")[0].heads["intent"].bias.detach().numpy()
-    said = predictor.predict(texts).probabilities["intent"]
-    assert np.abs(softmax(sums + bias, written.bundle.tasks[0].temperature) - said).max() < 1e-3
-    alone = [predictor.token_logits([text], "intent")[0] for text in texts]
-    assert all(np.array_equal(a, b) for a, b in zip(alone, parts, strict=True))
 
 
 class Killed(Exception):
