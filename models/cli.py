@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from models.labelled import Labelled
     from models.predictor import Predictor
 
-LAZY = {"train": "models.train_cli", "search": "models.train_cli", "export": "models.train_cli"}
+LAZY = {"train": "models.train_cli", "export": "models.train_cli"}
 
 
 class ModelsGroup(click.Group):

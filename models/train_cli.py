@@ -1,4 +1,4 @@
-"""`bearwire models train`, `export` and `search`: the commands that need the extra [train]."""
+"""`bearwire models train` and `export`: the commands that need the extra [train]."""
 
 from __future__ import annotations
 
