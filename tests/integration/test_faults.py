@@ -100,7 +100,8 @@ async def test_connections_that_are_cut_at_any_moment_cost_nothing(behind: Behin
 async def test_a_network_that_swallows_for_longer_than_a_session_and_an_idle_timeout_costs_nothing(
     behind: Behind,
 ) -> None:
-    worker = behind.deployment.worker()
+    # Both silences together may be all that the worker sees in its first half minute: here that is no stall.
+    worker = behind.deployment.worker("--set", "worker.stall_timeout_seconds=120")
     await until(behind.deployment.has_topics, "the topics exist", worker=worker)
     count = await behind.publish(600, seed=1)
     for seconds in (8, IDLE_SECONDS + 4):
