@@ -8,18 +8,20 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import orjson
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from click.testing import Result
 
 import streamer.backtest_cli
+from streamer.config import KafkaSettings
 from streamer.dead_letters import REPLAYS, dead_letter_headers
+from streamer.kafka_client import KafkaSetupError
 from streamer.records import DeadLetter, SourceRecord
 from streamer.timestamps import format_rfc3339, parse_rfc3339
+from streamer.topic_reader import TopicRecord, open_consumer, partitions_of, read_to_end
 from tests.shell.commands import bearwire, process_arguments
 from tests.shell.words import WordScorer
 
@@ -50,24 +52,13 @@ class Deployment:
     def run(self, *arguments: str) -> Result:
         return bearwire(*arguments, *self.arguments)
 
-    async def records(self, topic: str) -> list[Any]:
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.servers)
-        await consumer.start()
-        try:
-            await consumer.topics()
-            parts = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
-            if not parts:
+    async def records(self, topic: str) -> list[TopicRecord]:
+        async with open_consumer(KafkaSettings(bootstrap_servers=self.servers)) as consumer:
+            try:
+                partitions = await partitions_of(consumer, topic)
+            except KafkaSetupError:
                 return []
-            consumer.assign(parts)
-            ends = await consumer.end_offsets(parts)
-            await consumer.seek_to_beginning(*parts)
-            found: list[Any] = []
-            while len(found) < sum(ends.values()):
-                for records in (await consumer.getmany(timeout_ms=1000)).values():
-                    found.extend(records)
-            return found
-        finally:
-            await consumer.stop()
+            return [record async for record in read_to_end(consumer, partitions)]
 
     async def die(self, *letters: DeadLetter) -> None:
         producer = AIOKafkaProducer(bootstrap_servers=self.servers)
