@@ -53,7 +53,7 @@ test-fast: $(DEV)/.ready ## unit and property tests only, no broker
 test-train: $(TRAIN)/.ready ## train, export and route small models (needs torch, which this sets up)
 	@$(TRAIN)/bin/python -m pytest -m train --no-skips $(ARGS)
 
-acceptance: $(DEV)/.ready ## crashes, network faults, a cluster and a year of real tweets on Apache Kafka; a quiet machine
+acceptance: $(DEV)/.ready ## long crash runs, thousands of examples per property and a year of real tweets on Apache Kafka
 	@$(DEV)/bin/pytest --acceptance -s $(ARGS)
 
 lint: $(DEV)/.ready ## ruff and mypy --strict
