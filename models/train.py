@@ -9,6 +9,7 @@ import msgspec
 import torch
 from tokenizers import Tokenizer
 
+from models.training.compute import choose_compute
 from models.training.distillation import distil
 from models.training.loop import layout_of, load_data, train_member
 from models.training.network import WEIGHTS, load_classifier, save_classifier
@@ -36,21 +37,33 @@ def train(
         raise RecipeError(f"{directory} holds a run of another recipe; choose another directory")
     if threads:
         torch.set_num_threads(threads)
+    compute = choose_compute(recipe)
+    say(f"computing in {compute.precision} on {compute.device.type}: {compute.why}")
     read = load_data(recipe, {"data": data, "recipe": recipe_directory}, say)
     write_run(directory, recipe, read.splits)
     members = [directory / f"member-{number}" for number in range(recipe.members)]
     for number, member in enumerate(members):
         if not (member / WEIGHTS).is_file():
-            train_member(recipe, read, member, member=number, say=say)
+            train_member(recipe, read, member, member=number, compute=compute, say=say)
     average(members, directory, recipe)
     if recipe.distillation is not None:
         student = directory / "student"
         teachers = [data / teacher for teacher in recipe.distillation.teachers] or members
         if not (student / WEIGHTS).is_file():
-            distil(recipe, recipe.distillation, read, student, teachers=teachers, start=directory, say=say)
+            distil(
+                recipe,
+                recipe.distillation,
+                read,
+                student,
+                teachers=teachers,
+                start=directory,
+                compute=compute,
+                say=say,
+            )
         average([student], directory, recipe)
     classifier, tokenizer, _ = load_classifier(directory)
-    return write_report(directory, recipe, classifier, Tokenizer.from_str(tokenizer), read_held_back(directory), say)
+    rows = read_held_back(directory)
+    return write_report(directory, recipe, classifier, Tokenizer.from_str(tokenizer), rows, compute, say)
 
 
 def average(members: list[Path], directory: Path, recipe: Recipe) -> None:

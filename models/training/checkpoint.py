@@ -62,7 +62,8 @@ def load_checkpoint(
     parameters = _parameters(optimiser)
     for name, value in tensors.items():
         number, key = name.split(".", 1)
-        optimiser.state[parameters[int(number)]][key] = value
+        parameter = parameters[int(number)]
+        optimiser.state[parameter][key] = value.to(parameter.device)
     losses.update(load_file(directory / "losses.safetensors"))
     content = json.loads((directory / "progress.json").read_text(encoding="utf-8"))
     return Progress(**content)

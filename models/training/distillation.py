@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from models.probabilities import softmax
+from models.training.compute import Compute
 from models.training.loop import Data, Say, fit
 from models.training.losses import DistilledLoss, LossFunction
 from models.training.measure import predict_logits
@@ -27,11 +28,13 @@ def distil(
     *,
     teachers: Sequence[Path],
     start: Path,
+    compute: Compute,
     say: Say,
 ) -> None:
     """Fit a student to `teachers` (directories of finished models) and leave it in `directory`."""
     say(f"asking {len(teachers)} teachers")
-    answers = ask(recipe, data, teachers, settings.temperature)
+    answers = ask(recipe, data, teachers, settings.temperature, compute)
+    answers = {name: probabilities.to(compute.device) for name, probabilities in answers.items()}
     if settings.start == "average":
         classifier, tokenizer, _ = load_classifier(start)
         classifier.dropout.p = recipe.head_dropout
@@ -42,10 +45,12 @@ def distil(
         recipe, epochs=settings.epochs, optimiser=msgspec.structs.replace(recipe.optimiser, **rates)
     )
     loss = DistilledLoss(LossFunction(recipe, data.splits), answers, settings)
-    fit(changed, data, directory, classifier, tokenizer, loss, recipe.members, say)
+    fit(changed, data, directory, classifier, tokenizer, loss, recipe.members, compute, say)
 
 
-def ask(recipe: Recipe, data: Data, teachers: Sequence[Path], temperature: float) -> dict[str, Tensor]:
+def ask(
+    recipe: Recipe, data: Data, teachers: Sequence[Path], temperature: float, compute: Compute
+) -> dict[str, Tensor]:
     """The teachers' joint probabilities, float32[texts, labels] per task: the softmax of their mean logits.
 
     Rows are the training texts in the order of tasks and examples. Raises RecipeError where a teacher is no
@@ -66,7 +71,7 @@ def ask(recipe: Recipe, data: Data, teachers: Sequence[Path], temperature: float
             Tokenizer.from_str(tokenizer),
             texts,
             max_tokens=recipe.train_tokens,
-            bf16=recipe.precision == "bf16",
+            compute=compute,
         )
         for name, logits in said.items():
             total[name] += logits

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +25,7 @@ from models.probabilities import softmax
 from models.training.batches import Batch, epoch_batches, pad_id
 from models.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from models.training.cleaning import Split, clean_and_split
+from models.training.compute import Compute
 from models.training.losses import LossFunction
 from models.training.measure import predict_logits, report_table
 from models.training.network import Classifier, HeadLayout, new_classifier, save_classifier
@@ -68,10 +68,13 @@ def load_data(recipe: Recipe, roots: dict[str, Path], say: Say) -> Data:
     return Data(splits)
 
 
-def train_member(recipe: Recipe, data: Data, directory: Path, *, member: int, say: Say, **options: Any) -> None:
+def train_member(
+    recipe: Recipe, data: Data, directory: Path, *, member: int, compute: Compute, say: Say, **options: Any
+) -> None:
     """Train one member on the labels and leave its model in `directory`; goes on from a checkpoint that lies there."""
     classifier, tokenizer = new_classifier(recipe)
-    fit(recipe, data, directory, classifier, tokenizer, LossFunction(recipe, data.splits), member, say, **options)
+    loss = LossFunction(recipe, data.splits)
+    fit(recipe, data, directory, classifier, tokenizer, loss, member, compute, say, **options)
 
 
 def fit(
@@ -82,6 +85,7 @@ def fit(
     tokenizer_json: str,
     loss_of: Loss,
     member: int,
+    compute: Compute,
     say: Say,
     *,
     checkpoint_steps: int = 200,
@@ -96,6 +100,7 @@ def fit(
     texts = sum(len(split.train) for split in data.splits.values())
     if recipe.lora is not None:
         add_lora(classifier, recipe.lora, texts * recipe.epochs // recipe.batch)
+    classifier.to(compute.device)
     optimiser = make_optimiser(classifier, recipe.optimiser)
     checkpoint = directory / "checkpoint"
     losses = {name: torch.full((texts,), torch.nan) for name in ("now", "before")}
@@ -111,7 +116,7 @@ def fit(
                 torch.manual_seed(hash((recipe.seed, member, epoch, step)) % (1 << 62))
                 done = (epoch + step / len(batches)) / recipe.epochs
                 set_rates(optimiser, rate_factor(done, recipe.optimiser))
-                each = _step(classifier, optimiser, batches[step], loss_of, recipe)
+                each = _step(classifier, optimiser, batches[step], loss_of, recipe, compute)
                 losses["now"][batches[step].text] = each
                 if step % 50 == 0:
                     mean = float(each.mean())
@@ -121,7 +126,7 @@ def fit(
                     save_checkpoint(checkpoint, classifier, optimiser, progress._replace(step=step + 1), losses)
             losses["before"] = losses["now"].clone()
             progress = Progress(epoch + 1, 0, progress.steps_before + len(batches), progress.best, progress.best_epoch)
-            mean = _validate(recipe, data, classifier, tokenizer, epoch, directory, board, say)
+            mean = _validate(recipe, data, classifier, tokenizer, epoch, directory, board, compute, say)
             if mean > progress.best:
                 progress = progress._replace(best=mean, best_epoch=epoch)
                 if recipe.patience:
@@ -171,18 +176,23 @@ def _epoch(
 
 
 def _step(
-    classifier: Classifier, optimiser: torch.optim.Optimizer, batch: Batch, loss_of: Loss, recipe: Recipe
+    classifier: Classifier,
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    loss_of: Loss,
+    recipe: Recipe,
+    compute: Compute,
 ) -> Tensor:
-    """One step; returns each text's loss, float32[n]."""
-    cast: Any = torch.autocast("cpu", dtype=torch.bfloat16) if recipe.precision == "bf16" else nullcontext()
-    with cast:
+    """One step; returns each text's loss, float32[n], on the CPU."""
+    batch = Batch(*(tensor.to(compute.device) for tensor in batch))
+    with compute.autocast():
         logits = classifier(batch.ids, batch.mask)
     each = loss_of(logits, batch)
     (each * batch.weight).mean().backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(classifier.parameters(), recipe.optimiser.clip)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
-    return each.detach()
+    return each.detach().cpu()
 
 
 def _validate(
@@ -193,6 +203,7 @@ def _validate(
     epoch: int,
     directory: Path,
     board: Any,
+    compute: Compute,
     say: Say,
 ) -> float:
     """Report every task's validation split; returns the mean accuracy over tasks."""
@@ -207,7 +218,7 @@ def _validate(
             tokenizer,
             [e.text for e in examples],
             max_tokens=recipe.train_tokens,
-            bf16=recipe.precision == "bf16",
+            compute=compute,
         )
         result = evaluate(
             softmax(logits[task.name]).astype(np.float32),

@@ -29,14 +29,14 @@ class LossFunction:
 
     def __call__(self, logits: dict[str, Tensor], batch: Batch) -> Tensor:
         """What each text adds to the batch's loss, float32[n]."""
-        losses = torch.zeros(len(batch.task))
+        losses = torch.zeros(len(batch.task), device=batch.task.device)
         for number, name in enumerate(self.names):
             mine = batch.task == number
             if not bool(mine.any()):
                 continue
             truth = batch.label[mine]
             each = cross_entropy(logits[name][mine].float(), truth, reduction="none", label_smoothing=self.smoothing)
-            losses = losses.index_put((mine.nonzero()[:, 0],), each * self.weights[number][truth])
+            losses = losses.index_put((mine.nonzero()[:, 0],), each * self.weights[number].to(truth.device)[truth])
         return losses
 
 

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from models.evaluate import Evaluation
 from models.training.batches import pad, pad_id, token_rows
+from models.training.compute import Compute
 from models.training.network import Classifier
 
 
@@ -22,22 +23,24 @@ def predict_logits(
     texts: Sequence[str],
     *,
     max_tokens: int,
-    bf16: bool = False,
+    compute: Compute | None = None,
     batch: int = 64,
 ) -> dict[str, NDArray[np.float32]]:
-    """Logits float32[n, labels] per task, in the order of `texts`, n >= 1."""
+    """Logits float32[n, labels] per task, in the order of `texts`, n >= 1; in fp32 on the CPU without `compute`."""
     rows = token_rows(tokenizer, texts, max_tokens)
     order = np.argsort([len(row) for row in rows], kind="stable")
     parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in classifier.heads}
     was_training = classifier.training
     classifier.eval()
     filler = pad_id(tokenizer)
-    cast: Any = torch.autocast("cpu", dtype=torch.bfloat16) if bf16 else nullcontext()
+    device = compute.device if compute else torch.device("cpu")
+    classifier.to(device)
+    cast: Any = compute.autocast() if compute else nullcontext()
     with torch.inference_mode(), cast:
         for at in range(0, len(order), batch):
             ids, mask = pad([rows[i] for i in order[at : at + batch]], filler)
-            for name, logits in classifier(ids, mask).items():
-                parts[name].append(logits.float().numpy())
+            for name, logits in classifier(ids.to(device), mask.to(device)).items():
+                parts[name].append(logits.float().cpu().numpy())
     classifier.train(was_training)
     back = np.argsort(order, kind="stable")
     return {name: np.concatenate(chunks)[back] for name, chunks in parts.items()}

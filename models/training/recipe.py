@@ -152,6 +152,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     soups", arXiv:2203.05482). `patience` stops a run after that many epochs without a better mean validation
     accuracy; 0 never does. `thinning` is the share of the texts with a loss below the mean that every epoch after
     the first skips, those that stay weighing the more for it (Qin et al. 2023, "InfoBatch", arXiv:2303.04947).
+    `device` "auto" is the first CUDA GPU, or else the processor; `precision` is that of the matrix products, "auto"
+    bf16 where the device multiplies bf16 itself and fp32 where it would only be emulated.
     """
 
     name: Name
@@ -184,7 +186,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     members: Count = 1
     distillation: Distillation | None = None
     patience: Annotated[int, Meta(ge=0)] = 0
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 1
 
 

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from models.calibration import fit_temperature
 from models.evaluate import Evaluation, evaluate
 from models.probabilities import softmax
+from models.training.compute import Compute, Computed, computed
 from models.training.measure import predict_logits, report_table
 from models.training.network import Classifier
 from models.training.recipe import Recipe
@@ -41,6 +42,13 @@ class Reported(Struct, frozen=True, kw_only=True):
     result: Evaluation
 
 
+class Report(Struct, frozen=True, kw_only=True):
+    """The content of report.json: what the run was computed with, and a result per task and data set."""
+
+    computed: Computed
+    results: tuple[Reported, ...]
+
+
 class Mistake(Struct, frozen=True, kw_only=True):
     """A text that the model is wrong about, and how sure it was."""
 
@@ -58,14 +66,18 @@ def write_report(
     classifier: Classifier,
     tokenizer: Tokenizer,
     rows: tuple[HeldBack, ...],
+    compute: Compute,
     say: Callable[[str], None],
 ) -> list[Reported]:
     """Measure the run's result on what it held back; writes report.json, mistakes.jsonl and a PNG per task."""
     groups: dict[tuple[str, str, str], list[HeldBack]] = defaultdict(list)
     for row in rows:
         groups[row.task, row.use, row.source].append(row)
+    exact = compute._replace(precision="fp32")
     logits = {
-        key: predict_logits(classifier, tokenizer, [r.text for r in group], max_tokens=recipe.max_tokens)[key[0]]
+        key: predict_logits(
+            classifier, tokenizer, [r.text for r in group], max_tokens=recipe.max_tokens, compute=exact
+        )[key[0]]
         for key, group in groups.items()
     }
     truth = {key: np.array([row.label for row in group], dtype=np.int64) for key, group in groups.items()}
@@ -89,7 +101,8 @@ def write_report(
             together = softmax(np.concatenate([logits[key] for key in fitted]), temperature)
             answers = np.concatenate([truth[key] for key in fitted])
             draw_task(directory / f"{task.name}.png", task.name, task.labels, together, answers)
-    (directory / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(reported), indent=1) + b"\n")
+    content = Report(computed=computed(compute), results=tuple(reported))
+    (directory / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
     mistakes.sort(key=lambda mistake: -mistake.probability)
     (directory / "mistakes.jsonl").write_bytes(
         b"".join(msgspec.json.encode(mistake) + b"\n" for mistake in mistakes[:MISTAKES])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from tests.models.training import needs_training
 
 needs_training()
 
+import torch
+
 from models.export import export
 from models.predictor import Predictor
 from models.train import train
+from models.training.compute import Compute, choose_compute, native_bf16
 from models.training.distillation import ask
 from models.training.loop import layout_of, load_data, train_member
 from models.training.network import load_classifier, new_classifier, save_classifier
@@ -23,6 +27,7 @@ from models.training.recipe import Recipe, RecipeError, parse_recipe
 from tests.models.tiny_model import write_encoder
 
 pytestmark = pytest.mark.train
+CPU = Compute(torch.device("cpu"), "fp32", "a test")
 
 DESK = {
     "billing": [
@@ -163,9 +168,9 @@ def test_a_student_learns_from_its_members_also_what_no_label_says(base: Path, t
     run(recipe, base, tmp_path / "run")
     data = load_data(recipe, {"data": base, "recipe": base}, lambda _: None)
     members = [tmp_path / "run" / f"member-{number}" for number in range(2)]
-    teacher = ask(recipe, data, members, 1.0)
-    student = ask(recipe, data, [tmp_path / "run"], 1.0)
-    untaught = ask(recipe, data, [_untrained(recipe, tmp_path / "untaught")], 1.0)
+    teacher = ask(recipe, data, members, 1.0, CPU)
+    student = ask(recipe, data, [tmp_path / "run"], 1.0, CPU)
+    untaught = ask(recipe, data, [_untrained(recipe, tmp_path / "untaught")], 1.0, CPU)
     unlabelled = slice(len(data.splits["intent"].train), None)
     for texts, task in ((slice(None), "complaint"), (unlabelled, "intent")):
         wanted = teacher[task][texts]
@@ -197,10 +202,13 @@ def test_a_killed_run_goes_on_to_the_same_weights(base: Path, tmp_path: Path) ->
         if "epoch 2 step 0" in line:
             raise Killed
 
-    train_member(recipe, data, tmp_path / "whole", member=0, say=lambda _: None, checkpoint_steps=1)
+    def member(directory: str, say: Callable[[str], None] = lambda _: None) -> None:
+        train_member(recipe, data, tmp_path / directory, member=0, compute=CPU, say=say, checkpoint_steps=1)
+
+    member("whole")
     with pytest.raises(Killed):
-        train_member(recipe, data, tmp_path / "parts", member=0, say=stop_in_the_second_epoch, checkpoint_steps=1)
-    train_member(recipe, data, tmp_path / "parts", member=0, say=lambda _: None, checkpoint_steps=1)
+        member("parts", stop_in_the_second_epoch)
+    member("parts")
     whole = load_classifier(tmp_path / "whole")[0].state_dict()
     parts = load_classifier(tmp_path / "parts")[0].state_dict()
     assert all(np.array_equal(whole[name], parts[name]) for name in whole)
@@ -234,6 +242,38 @@ def test_a_directory_with_another_run_is_left_alone(base: Path, tmp_path: Path) 
     run(recipe_for(base, "intent", DESK, epochs=1), base, tmp_path / "run")
     with pytest.raises(RecipeError, match="another recipe"):
         run(recipe_for(base, "intent", DESK, epochs=2), base, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "native"),
+    [
+        ({"architecture": "x86_64", "avx2": True, "avx512_bf16": False}, False),
+        ({"architecture": "x86_64", "avx512_f": True, "avx512_bf16": True}, True),
+        ({"architecture": "x86_64", "amx_tile": True, "amx_bf16": True}, True),
+        ({"architecture": "arm64", "neon": True}, False),
+        ({"architecture": "arm64", "neon": True, "bf16": True}, True),
+        ({}, False),
+    ],
+)
+def test_bf16_is_chosen_where_the_processor_has_it(capabilities: dict[str, object], native: bool) -> None:
+    assert native_bf16(capabilities) == native
+
+
+def test_a_run_says_and_records_what_it_computes_with(base: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(base, "intent", DESK, epochs=1, precision="auto", device="cpu")
+    said: list[str] = []
+    train(recipe, tmp_path / "run", data=base, recipe_directory=base, threads=1, say=said.append)
+    chosen = choose_compute(recipe)
+    assert said[0] == f"computing in {chosen.precision} on cpu: {chosen.why}"
+    report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    assert (report["computed"]["device"], report["computed"]["precision"]) == ("cpu", chosen.precision)
+    assert report["results"][0]["result"]["task"] == "intent"
+
+
+def test_a_gpu_that_is_not_there_is_an_error(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RecipeError, match="device: cuda"):
+        run(recipe_for(base, "intent", DESK, device="cuda"), base, tmp_path / "run")
 
 
 def _untrained(recipe: Recipe, directory: Path) -> Path:
