@@ -117,6 +117,11 @@ class PartitionScorer:
         self.position = position
         self.max_block_bytes = max_block_bytes
 
+    @property
+    def part(self) -> str:
+        """What the partition is called where the worker tells of itself."""
+        return f"{self.source}-{self.partition}"
+
     def prepare(self, records: Sequence[SourceRecord]) -> Prepared:
         """Parse, reject and judge `records` (at least one), which follow what was prepared before."""
         documents: list[Document] = []

@@ -55,6 +55,8 @@ class PartitionPipeline:
     _batches: asyncio.Queue[Sequence[SourceRecord] | None] = field(init=False)
     _predicting: asyncio.Queue[_Predicted | None] = field(init=False)
     _tasks: list[asyncio.Task[None]] = field(init=False)
+    is_predicting: bool = False
+    """Whether the oldest batch waits for the model, which serves the other partitions too."""
     _in_flight: int = 0
     _closing: bool = False
 
@@ -127,13 +129,16 @@ class PartitionPipeline:
     async def _finish(self) -> None:
         while (item := await self._predicting.get()) is not None:
             records, prepared, predicting = item
+            self.is_predicting = True
             answer = await predicting
+            self.is_predicting = False
             batch = await asyncio.to_thread(self.scorer.finish, prepared, answer)
             await self.produce(batch)
             self._count(records, prepared, batch)
             await self.commit(batch.next_offset, batch.clock)
             self.next_offset = batch.next_offset
             self.active_at = time.monotonic()
+            self.status.note_part(self.scorer.part)
             self._in_flight -= 1
 
     def _count(self, records: Sequence[SourceRecord], prepared: Prepared, batch: ScoredBatch) -> None:

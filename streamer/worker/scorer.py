@@ -76,12 +76,14 @@ class Scorer:
         self._failure: BaseException | None = None
         self._wake = asyncio.Event()
         self._stopping = False
+        self._rebalancing = False
         self._publisher: Publisher
         self._consumer: AIOKafkaConsumer
 
     async def run(self) -> None:
         """Join the group and score until `stop` is called. Raises KafkaError or PublishError; may be called again."""
         self._failure = None
+        self._rebalancing = True
         self._publisher = Publisher(self._options)
         self._consumer = self._new_consumer()
         started: list[Any] = []
@@ -90,11 +92,13 @@ class Scorer:
                 started.append(client)
                 await client.start()
             self._status.hold("scorer", "joining the consumer group")
+            self._status.note_part("scorer")
             self._consumer.subscribe([self._topic], listener=_Listener(self))
             await self._poll()
             await self._drain()
         finally:
             await self.revoke(list(self._pipelines))
+            self._status.drop_part("scorer")
             for client in reversed(started):
                 with contextlib.suppress(KafkaError):
                     await client.stop()
@@ -134,15 +138,25 @@ class Scorer:
             if position.next_offset is not None:
                 self._consumer.seek(partition, position.next_offset)
             self._pipelines[partition] = self._pipeline(partition, scorer, position.next_offset)
+            self._status.note_part(scorer.part)
+        self._rebalancing = False
         self._status.release("scorer")
         log.info("scoring partitions %s of %s", sorted(each.partition for each in partitions), self._topic)
         self._wake.set()
 
+    async def rebalance(self, revoked: Collection[TopicPartition]) -> None:
+        """Give up what this worker has before the group divides the partitions anew; not ready until that is done."""
+        self._rebalancing = True
+        self._status.hold("scorer", "the consumer group is being rebalanced")
+        self._status.note_part("scorer")
+        await self.revoke(revoked)
+
     async def revoke(self, partitions: Iterable[TopicPartition]) -> None:
         """End the pipelines of these partitions; what was not committed is left to their next owner."""
         leaving = [self._pipelines.pop(each) for each in partitions if each in self._pipelines]
-        for partition in list(self._status.partitions):
-            self._status.partitions.pop(partition)
+        self._status.partitions.clear()
+        for pipeline in leaving:
+            self._status.drop_part(pipeline.scorer.part)
         grace = min(5.0, self._config.worker.rebalance_timeout_seconds / 2)
         await asyncio.gather(*(pipeline.abandon(grace) for pipeline in leaving))
 
@@ -183,6 +197,8 @@ class Scorer:
         while not self._stopping:
             if self._failure is not None:
                 raise self._failure
+            if not self._rebalancing:
+                self._status.note_part("scorer")
             ready = [each for each, pipeline in self._pipelines.items() if pipeline.has_room]
             if ready:
                 await self._take(ready)
@@ -214,16 +230,25 @@ class Scorer:
             )
 
     async def _produce(self, batch: ScoredBatch) -> None:
-        """Hand over everything of a batch and wait until it is durable."""
+        """Hand over everything of a batch and wait until it is durable.
+
+        Blocks of one book go one after the other: if one is refused, none behind it may reach the log, because a
+        watcher takes what lies before a block that it has for taken in.
+        """
         topics, publisher = self._config.topics, self._publisher
         sent = []
         try:
             for topic, records in ((topics.scores.name, batch.scores), (topics.late.name, batch.late)):
                 if topic != topics.scores.name or topics.scores.enabled:
                     sent += [await publisher.send(topic, record.value, key=record.key) for record in records]
-            for book, blocks in batch.blocks.items():
-                partition = self._book_partition[book]
-                sent += [await publisher.send(topics.digests.name, block, partition=partition) for block in blocks]
+            for place in range(max(map(len, batch.blocks.values()), default=0)):
+                if place:
+                    await settle(sent)
+                    sent = []
+                for book, blocks in batch.blocks.items():
+                    if place < len(blocks):
+                        partition = self._book_partition[book]
+                        sent.append(await publisher.send(topics.digests.name, blocks[place], partition=partition))
             for letter in batch.dead:
                 await self._send_dead_letter(letter)
             await settle(sent)
@@ -274,7 +299,9 @@ class Scorer:
                 pipeline.next_offset = reached
             if highwater is None or reached is None or pipeline.next_offset is None:
                 continue
-            self._status.partitions[partition.partition] = max(0, highwater - reached)
+            lag = self._status.partitions[partition.partition] = max(0, highwater - reached)
+            if not lag or pipeline.is_predicting:
+                self._status.note_part(pipeline.scorer.part)
             waited = now - pipeline.active_at
             if (
                 pipeline.is_empty
@@ -333,7 +360,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Before a rebalance: give up what this worker has."""
-        await self._scorer.revoke(revoked)
+        await self._scorer.rebalance(revoked)
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """After a rebalance: start on what this worker got."""

@@ -108,6 +108,8 @@ class WorkerStatus:
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
     progress_at: float = field(default_factory=time.monotonic)
     beat_at: float = field(default_factory=time.monotonic)
+    parts: dict[str, float] = field(default_factory=dict)
+    """By part that can hang by itself: when it last got something done, or had nothing to do (monotonic)."""
     _holds: dict[str, str] = field(default_factory=dict)
     _fatal: list[str] = field(default_factory=list)
     _scored_at: deque[tuple[float, int]] = field(default_factory=deque)
@@ -150,6 +152,20 @@ class WorkerStatus:
     def note_beat(self) -> None:
         """Say that the event loop turns."""
         self.beat_at = time.monotonic()
+
+    def note_part(self, part: str) -> None:
+        """Say that a part (a loop, a source partition, a book) got something done, or has nothing to do."""
+        self.parts[part] = time.monotonic()
+
+    def drop_part(self, part: str) -> None:
+        """Say that a part is not here any more."""
+        self.parts.pop(part, None)
+
+    def note_resumed(self) -> None:
+        """Say that the process was paused and wakes up: no silence before this moment means anything."""
+        self.beat_at = self.progress_at = time.monotonic()
+        for part in list(self.parts):
+            self.note_part(part)
 
     @property
     def holds(self) -> dict[str, str]:

@@ -22,8 +22,9 @@ class Watchdog:
     """A thread of its own, so that it also sees an event loop that no longer turns.
 
     `stalled` is called (from that thread) with a sentence when nothing was durably done for `stall_seconds` though
-    there is lag or a part is not up. Where that does not end the process, or the loop itself is silent, the
-    stacks of all threads are written to standard error and the process ends with status 70.
+    there is lag or a part is not up, or when one part with work got nothing done for so long, whatever others did.
+    Where that does not end the process, or the loop itself is silent, the stacks of all threads are written to
+    standard error and the process ends with status 70.
     """
 
     def __init__(self, status: WorkerStatus, stall_seconds: float, stalled: Callable[[str], None]) -> None:
@@ -49,8 +50,7 @@ class Watchdog:
             now = time.monotonic()
             if now - last > 5 * _TICK_SECONDS:
                 # The whole process was paused (SIGSTOP, a suspended machine): give it time to catch up.
-                self._status.note_beat()
-                self._status.note_progress()
+                self._status.note_resumed()
             last = now
             calm_at = now if is_calm(self._status) else calm_at
             if said_at is not None and now - said_at > _LAST_WORDS_SECONDS:
@@ -82,12 +82,18 @@ def stall(status: WorkerStatus, stall_seconds: float, calm_at: float = 0.0) -> s
     `calm_at` (monotonic) is when it last had nothing to do: a worker that was idle all night has not stalled when the
     first record comes.
     """
-    silent = time.monotonic() - max(status.progress_at, calm_at)
+    now = time.monotonic()
+    silent = now - max(status.progress_at, calm_at)
     if silent < stall_seconds or is_calm(status):
-        return None
+        return _stalled_part(status, stall_seconds, now)
     waiting = _waiting(status)
     why = f"; {'; '.join(waiting)}" if waiting else ""
     return f"nothing was done for {silent:.0f} s though {status.lag} records wait{why}"
+
+
+def _stalled_part(status: WorkerStatus, stall_seconds: float, now: float) -> str | None:
+    silent, part = max(((now - at, part) for part, at in list(status.parts.items())), default=(0.0, ""))
+    return f"{part}: nothing was done for {silent:.0f} s though there is work" if silent >= stall_seconds else None
 
 
 def _waiting(status: WorkerStatus) -> list[str]:

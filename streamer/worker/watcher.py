@@ -62,6 +62,7 @@ class Watcher:
         self._lock = asyncio.Lock()
         self._taking: asyncio.Task[None] | None = None
         self._stopping = False
+        self._settled = False
         partitions = config.digest_partitions
         digests = app.topic(
             config.topics.digests.name,
@@ -101,12 +102,17 @@ class Watcher:
 
     async def keep_house(self) -> None:
         """Write snapshots, measure lag, seek where a book waits in vain; runs until the worker stops."""
+        self._status.note_part("watcher")
         while not self._stopping:
             await asyncio.sleep(_TICK_SECONDS)
             try:
                 async with self._lock:
-                    if not self._app.rebalancing and not self._stopping:
+                    if self._app.rebalancing:
+                        self._status.hold("watcher", "the consumer group is being rebalanced")
+                    elif self._settled and not self._stopping:
+                        self._status.release("watcher")
                         await self._keep_books()
+                        self._status.note_part("watcher")
             except Exception as error:
                 self._fail(error)
                 return
@@ -115,6 +121,7 @@ class Watcher:
         """Write every book's state down, acknowledge, commit, and stop producing."""
         self._stopping = True
         async with self._lock:
+            self._status.drop_part("watcher")
             for book in self._books.values():
                 await self._snapshot(book)
             if self._books:
@@ -140,12 +147,15 @@ class Watcher:
             book.forget_deliveries()
             if index not in assigned or not book.is_mine():
                 await self._close(index)
+            else:
+                self._status.note_part(f"book {book.book}")
             if index not in assigned:
                 self._table.forget(book.book)
         self._reopen_at = {}
         self._sought_at = {}
         for index in sorted(assigned - self._books.keys()):
             await self._open(index)
+        self._settled = True
         self._status.release("watcher")
         if not assigned:
             log.info("no book is assigned to this worker; it stands by")
@@ -161,12 +171,14 @@ class Watcher:
             self._try_again_later(index)
             return
         self._taken_at[index] = time.monotonic()
+        self._status.note_part(f"book {name}")
         self._status.release(f"book {name}")
 
     async def _close(self, index: int) -> None:
         book = self._books.pop(index)
         await book.close()
         self._status.books.pop(book.book, None)
+        self._status.drop_part(f"book {book.book}")
         self._status.release(f"book {book.book}")
 
     async def _take(self, event: Any) -> None:
@@ -188,6 +200,7 @@ class Watcher:
             await self._lose(index, error)
             return
         self._taken_at[index] = time.monotonic()
+        self._status.note_part(f"book {book.book}")
         self._status.note_progress()
 
     async def _first_kept(self, index: int, expected: int | None) -> int:
@@ -257,6 +270,8 @@ class Watcher:
             return
         status = self._status.book(book.book)
         status.lag = max(0, end - (book.next_offset or 0))
+        if not status.lag:
+            self._status.note_part(f"book {book.book}")
         if status.lag and now - self._taken_at[index] > _STALL_SECONDS:
             await self._seek(index, await self._first_kept(index, book.next_offset))
 

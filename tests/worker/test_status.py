@@ -69,6 +69,20 @@ def test_a_worker_that_was_idle_for_long_has_not_stalled_when_work_comes() -> No
     assert "joining" in (stall(status, 60, calm_at - 100) or "")
 
 
+def test_a_part_that_hangs_is_a_stall_though_the_others_get_on() -> None:
+    status = WorkerStatus("all")
+    status.note_part("documents-0")
+    status.parts["book main"] = time.monotonic() - 100
+    status.note_progress()
+    assert stall(status, 200) is None
+    assert (stall(status, 60) or "").startswith("book main: nothing was done for 100 s")
+    status.note_resumed()
+    assert stall(status, 60) is None
+    status.parts["book main"] = 0.0
+    status.drop_part("book main")
+    assert stall(status, 60) is None
+
+
 def test_metrics_tell_of_every_sink() -> None:
     status = WorkerStatus("sinks")
     status.sinks["desk"] = SinkStatus(
