@@ -1,4 +1,4 @@
-"""`bearwire models`: look at, check, measure and explain model bundles; train and export new ones."""
+"""`bearwire models`: look at, check, measure and explain model bundles; train, tune and export new ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from models.labelled import Labelled
     from models.predictor import Predictor
 
-LAZY = {"train": "models.train_cli", "export": "models.train_cli"}
+LAZY = {"train": "models.train_cli", "search": "models.train_cli", "export": "models.train_cli"}
 
 
 class ModelsGroup(click.Group):
@@ -47,7 +47,7 @@ def _missing(command: str, module: str) -> Any:
 
 @click.group("models", cls=ModelsGroup)
 def models() -> None:
-    """Look at, check, measure and explain model bundles; train and export new ones."""
+    """Look at, check, measure and explain model bundles; train, tune and export new ones."""
 
 
 BUNDLE = click.argument("bundle", required=False, type=click.Path(path_type=Path))

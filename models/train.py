@@ -32,6 +32,7 @@ def train(
     A run that was killed goes on where it was: started again with the same recipe, it gives the same weights
     (on the same machine and threads). Raises RecipeError where `directory` holds a run of another recipe.
     """
+    recipe = msgspec.structs.replace(recipe, search=None)
     started = directory / RECIPE
     if started.is_file() and msgspec.json.decode(started.read_bytes(), type=Recipe) != recipe:
         raise RecipeError(f"{directory} holds a run of another recipe; choose another directory")

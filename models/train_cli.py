@@ -1,4 +1,4 @@
-"""`bearwire models train` and `export`: the commands that need the extra [train]."""
+"""`bearwire models train`, `search` and `export`: the commands that need the extra [train]."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch  # noqa: F401  (its absence is what tells the group that the extra 
 
 from models.bundle import BundleError
 from models.labelled import LabelledError
-from models.training.recipe import RecipeError, load_recipe
+from models.training.recipe import RecipeError, load_recipe, read_recipe
 
 RECIPE = click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 DATA = click.option(
@@ -43,6 +43,41 @@ def train(recipe: Path, data: Path | None, output: Path, threads: int) -> None:
     except (RecipeError, LabelledError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"finished: {output}; export it with `bearwire models export {output} -o DIR`")
+
+
+@click.command()
+@RECIPE
+@DATA
+@click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="the study")
+@click.option("--trials", type=click.IntRange(min=1), help="end after so many, in place of the recipe's search.trials")
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="end after so long; default: search.hours")
+@THREADS
+def search(
+    recipe: Path, data: Path | None, output: Path, trials: int | None, hours: float | None, threads: int
+) -> None:
+    """Tune the hyper-parameters of RECIPE (YAML) over its `search.space`. Started again after a kill, it goes on."""
+    from models.search import BEST, table
+    from models.search import search as run
+
+    place = data or recipe.parent
+    try:
+        found = run(
+            read_recipe(recipe),
+            output,
+            data=place,
+            recipe_directory=recipe.parent,
+            where=str(recipe),
+            trials=trials,
+            hours=hours,
+            threads=threads,
+            say=click.echo,
+        )
+    except (RecipeError, LabelledError) as error:
+        raise click.ClickException(str(error)) from error
+    if not found:
+        raise click.ClickException("no trial was finished; start it again to go on, with more --hours")
+    click.echo(f"\n{table(found)}\n")
+    click.echo(f"train the best with `bearwire models train {output / BEST} --data {place} -o RUN`")
 
 
 @click.command()

@@ -40,6 +40,7 @@ from models.training.optimisation import (
 from models.training.recipe import Recipe
 from models.training.sources import read_source
 
+EPOCHS = "epochs.jsonl"
 Say = Callable[[str], None]
 Loss = Callable[[dict[str, Tensor], Batch], Tensor]
 
@@ -89,10 +90,12 @@ def fit(
     say: Say,
     *,
     checkpoint_steps: int = 200,
+    after_epoch: Callable[[int], None] | None = None,
 ) -> None:
     """Move `classifier` so that `loss_of` falls over the recipe's epochs and leave it in `directory`.
 
-    `member` tells apart the data orders of models that share a recipe.
+    `member` tells apart the data orders of models that share a recipe. `after_epoch` is told how many epochs are done
+    once each is validated and saved, and where a run goes on; what it raises ends the run, which can go on later.
     """
     layout = layout_of(recipe)
     tokenizer = Tokenizer.from_str(tokenizer_json)
@@ -107,6 +110,8 @@ def fit(
     progress = load_checkpoint(checkpoint, classifier, optimiser, losses) or Progress(0, 0, 0, -1.0, 0)
     if progress.epoch or progress.step:
         say(f"member {member}: going on in epoch {progress.epoch + 1} after step {progress.step}")
+    if progress.epoch and after_epoch is not None:
+        after_epoch(progress.epoch)
     classifier.train()
     with _board(directory) as board:
         while progress.epoch < recipe.epochs:
@@ -132,6 +137,8 @@ def fit(
                 if recipe.patience:
                     save_classifier(classifier, tokenizer_json, layout, directory / "best")
             save_checkpoint(checkpoint, classifier, optimiser, progress, losses)
+            if after_epoch is not None:
+                after_epoch(progress.epoch)
             if recipe.patience and epoch - progress.best_epoch >= recipe.patience:
                 say(f"member {member}: stopped early, epoch {progress.best_epoch + 1} was best")
                 break
@@ -231,7 +238,7 @@ def _validate(
         board.add_scalar(f"validation/{task.name}/macro_f1", result.macro_f1, epoch + 1)
         entry[task.name] = msgspec.to_builtins(result)
         accuracies.append(result.accuracy)
-    with (directory / "epochs.jsonl").open("a", encoding="utf-8") as stream:
+    with (directory / EPOCHS).open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(entry) + "\n")
     return float(np.mean(accuracies)) if accuracies else 0.0
 

@@ -141,6 +141,48 @@ class Distillation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     rate: Positive = 1.0
 
 
+class SearchRange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a searched key may be: from `low` to `high`, both included, or one of `choices`.
+
+    Whole numbers where the key takes whole numbers. `log` tries each power of ten as often as the next.
+    """
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    choices: tuple[int | float | str | bool, ...] = ()
+
+
+def default_space() -> dict[str, SearchRange]:
+    """What is searched where a recipe does not say."""
+    return {
+        "optimiser.rate": SearchRange(low=1e-5, high=5e-4, log=True),
+        "optimiser.head_rate": SearchRange(low=1e-4, high=5e-3, log=True),
+        "optimiser.weight_decay": SearchRange(low=1e-4, high=0.1, log=True),
+        "head_dropout": SearchRange(low=0.0, high=0.3),
+        "batch": SearchRange(choices=(16, 32, 64)),
+    }
+
+
+class Search(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How `bearwire models search` tunes a recipe; `train` does not look at it.
+
+    `space` maps keys of the recipe, sections joined by a dot (`optimiser.rate`, `tasks.NAME.weight`), to what they may
+    be. It ends after `trials` trials, or `hours` after it was started. Trials are drawn by TPE (Bergstra et al. 2011),
+    the first `startup` ones at random, and judged by `metric`, the mean over tasks on the validation texts; `seed`
+    decides what is drawn. `pruner` stops trials that fall behind: "median" those below the median of the earlier
+    ones at the same epoch, "hyperband" as in Li et al. 2018 (arXiv:1603.06560).
+    """
+
+    space: Annotated[dict[str, SearchRange], Meta(min_length=1)] = msgspec.field(default_factory=default_space)
+    trials: Count = 30
+    hours: Positive | None = None
+    metric: Literal["accuracy", "macro_f1"] = "accuracy"
+    pruner: Literal["median", "hyperband", "none"] = "median"
+    startup: Count = 8
+    seed: int = 1
+
+
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole training run.
 
@@ -189,17 +231,23 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 1
+    search: Search | None = None
 
 
 def load_recipe(path: Path) -> Recipe:
     """The recipe in a YAML file. Raises RecipeError where it cannot be read or does not make sense."""
+    return parse_recipe(read_recipe(path), str(path))
+
+
+def read_recipe(path: Path) -> object:
+    """What a YAML file says, not checked. Raises RecipeError where it cannot be read."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content: object = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not YAML: {error}") from error
-    return parse_recipe(content, str(path))
+    return content
 
 
 def parse_recipe(content: object, where: str = "recipe") -> Recipe:
@@ -246,4 +294,6 @@ _STRUCTS: tuple[type[Struct], ...] = (
     Lora,
     Freeze,
     Distillation,
+    Search,
+    SearchRange,
 )

@@ -29,7 +29,9 @@ NAMES = ("--label", "1=positive", "--label", "0=negative")
 
 def test_help_lists_every_command() -> None:
     text = run("--help").output
-    assert all(name in text for name in ("info", "verify", "evaluate", "compare", "explain", "train", "export"))
+    assert all(
+        name in text for name in ("info", "verify", "evaluate", "compare", "explain", "train", "search", "export")
+    )
 
 
 def test_info_shows_the_card_or_the_manifest(tiny: Bundle) -> None:
