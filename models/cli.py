@@ -108,6 +108,7 @@ def verify(bundle: Path | None, provider: str) -> None:
 @LABEL_COLUMN
 @LABEL_NAMES
 @PROVIDER
+@click.option("--robustness", is_flag=True, help="also under typos, upper case and missing punctuation")
 @JSON
 def evaluate(
     bundle: Path | None,
@@ -117,6 +118,7 @@ def evaluate(
     label_column: str,
     label_names: tuple[str, ...],
     provider: str,
+    robustness: bool,
     as_json: bool,
 ) -> None:
     """Accuracy, macro F1, calibration, and the confusion matrix of a bundle on labelled texts."""
@@ -127,10 +129,20 @@ def evaluate(
     rows = _labelled(predictor, data, task, text_column, label_column, label_names)
     labels = predictor.labels[task]
     result = measure(predictor.predict(rows.texts).probabilities[task], rows.truth, task=task, labels=labels)
+    noisy = {}
+    if robustness:
+        from models.robustness import robustness as under_noise
+        from models.robustness import robustness_table
+
+        noisy = under_noise(lambda texts: predictor.predict(texts).probabilities[task], rows, result)
     if as_json:
-        _print_json(result)
-    else:
-        click.echo(f"{predictor.version_id}, {task}, {data}\n\n{report(result)}")
+        import msgspec
+
+        _print_json({**msgspec.to_builtins(result), **({"robustness": noisy} if robustness else {})})
+        return
+    click.echo(f"{predictor.version_id}, {task}, {data}\n\n{report(result)}")
+    if robustness:
+        click.echo(f"\n{robustness_table(result, noisy)}")
 
 
 @models.command()
