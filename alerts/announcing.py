@@ -16,8 +16,8 @@ FULL_RECORDS = 20
 """Alerts of one notification that carry their texts and history; further ones come without."""
 
 _NAMES = 4
-_PLURALS = {"company": "companies", "topic": "topics"}
-_KINDS_ZH = {"company": "家公司", "topic": "个主题"}
+_PLURALS = {"company": "companies", "topic": "topics", "sector": "sectors"}
+_KINDS_ZH = {"company": "家公司", "topic": "个主题", "sector": "个行业"}
 
 
 def notification(

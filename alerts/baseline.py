@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alerts.durations import HOUR_MS
+from alerts.packing import StateError
 from alerts.season import Season, keep_over
-from alerts.series_keys import kind_of, parent_of
+from alerts.series_keys import kind_of, parents_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 BLOCK_MS = 6 * HOUR_MS
-KINDS = ("all", "topic", "company", "company|topic")
+KINDS = ("all", "topic", "company", "company|topic", "sector")
 ACTIVITY_CLASSES = 9
 
 _RATE_SHAPE = 0.7
@@ -56,9 +57,14 @@ INT_COLUMNS = ("block", "kind", "parent", "activity")
 
 
 class Baselines:
-    """Arrays by series id. `rate` (documents per season day) and `share` are valid once a series was touched."""
+    """Arrays by series id. `rate` (documents per season day) and `share` are valid once a series was touched.
 
-    def __init__(self, season: Season, memory_ms: int) -> None:
+    `sectors` maps companies to their sectors; a new company leans on its sector.
+    """
+
+    def __init__(self, season: Season, memory_ms: int, sectors: Mapping[str, str] | None = None) -> None:
+        self.sectors = sectors or {}
+        self.kinds = KINDS if self.sectors else KINDS[:-1]
         self.season = season
         self.memory_ms = memory_ms
         self.keep_block = keep_over(memory_ms, BLOCK_MS)
@@ -66,10 +72,10 @@ class Baselines:
         self.first_block = -1
         self.exposure_days = 0.0
         self.day_spread = 0.5
-        self.kind_documents = np.zeros(len(KINDS))
-        self.kind_negative = np.zeros(len(KINDS))
-        self.kind_positive = np.zeros(len(KINDS))
-        self.kind_series = np.zeros(len(KINDS))
+        self.kind_documents = np.zeros(len(self.kinds))
+        self.kind_negative = np.zeros(len(self.kinds))
+        self.kind_positive = np.zeros(len(self.kinds))
+        self.kind_series = np.zeros(len(self.kinds))
         self.spread_sums = np.zeros(2)
         self.correlation_sums = np.zeros(2)
         self.columns: dict[str, NDArray[np.float64] | NDArray[np.int64]] = {}
@@ -146,9 +152,10 @@ class Baselines:
             self._ids[keys[series]] = series
         for series in new.tolist():
             key = keys[series]
-            self.kind[series] = KINDS.index(kind_of(key))
-            self.parent[series] = self._ids.get(parent_of(key), -1)
-        self.kind_series += np.bincount(self.kind[new], minlength=len(KINDS))
+            self.kind[series] = self.kinds.index(kind_of(key))
+            parents = (self._ids.get(parent, -1) for parent in parents_of(key, self.sectors))
+            self.parent[series] = next((parent for parent in parents if parent >= 0), -1)
+        self.kind_series += np.bincount(self.kind[new], minlength=len(self.kinds))
         self.block_of[new] = self.block
         for name in FLOAT_COLUMNS:
             self.columns[name][new] = 0.0
@@ -179,9 +186,9 @@ class Baselines:
         self.negative[ids] = (self.negative[ids] + kept_negative) * keep
         self.positive[ids] = (self.positive[ids] + kept_positive) * keep
         kinds = self.kind[ids]
-        self.kind_positive += np.bincount(kinds, weights=kept_positive * keep, minlength=len(KINDS))
-        self.kind_documents += np.bincount(kinds, weights=kept * keep, minlength=len(KINDS))
-        self.kind_negative += np.bincount(kinds, weights=kept_negative * keep, minlength=len(KINDS))
+        self.kind_positive += np.bincount(kinds, weights=kept_positive * keep, minlength=len(self.kinds))
+        self.kind_documents += np.bincount(kinds, weights=kept * keep, minlength=len(self.kinds))
+        self.kind_negative += np.bincount(kinds, weights=kept_negative * keep, minlength=len(self.kinds))
         self.block_documents[ids] = 0.0
         self.block_negative[ids] = 0.0
         self.block_positive[ids] = 0.0
@@ -269,7 +276,7 @@ class Baselines:
         """Forget these series."""
         ids = ids[ids < self.size]
         ids = ids[self.block_of[ids] >= 0]
-        self.kind_series -= np.bincount(self.kind[ids], minlength=len(KINDS))
+        self.kind_series -= np.bincount(self.kind[ids], minlength=len(self.kinds))
         gone = set(ids.tolist())
         self._ids = {key: series for key, series in self._ids.items() if series not in gone}
         self.parent[np.isin(self.parent, ids)] = -1
@@ -297,9 +304,11 @@ class Baselines:
         }
 
     def load(self, state: Mapping[str, object], columns: Mapping[str, NDArray[np.float64] | NDArray[np.int64]]) -> None:
-        """Take over a state from `dump` and the columns."""
+        """Take over a state from `dump` and the columns. Raises StateError."""
         numbers = state["numbers"]
         assert isinstance(numbers, list)
+        if len(np.array(state["kind_series"])) != len(self.kinds):
+            raise StateError("alert state: it was learned with sectors, or without, and the book is now the other way")
         self.block, self.first_block = int(numbers[0]), int(numbers[1])
         self.exposure_days, self.day_spread = float(numbers[2]), float(numbers[3])
         for name in (

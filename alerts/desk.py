@@ -20,12 +20,17 @@ _CHUNK = "alerts/desk"
 
 
 class Desk:
-    """The alerts of a book under one rule set. Raises RulesError where a rule does not fit the book."""
+    """The alerts of a book under one rule set. Raises RulesError where a rule does not fit the book.
+
+    `sectors` maps companies to their sectors.
+    """
 
     def __init__(
-        self, rules: RuleSet, *, book: str, pane_ms: int, windows_ms: tuple[int, ...], silences: Iterable[Silence] = ()
-    ) -> None:
+        self, rules: RuleSet, *, book: str, pane_ms: int, windows_ms: tuple[int, ...],
+        silences: Iterable[Silence] = (), sectors: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.book, self.pane_ms, self.windows_ms = book, pane_ms, windows_ms
+        self.sectors = sectors or {}
         self.rules = rules
         self.engine = self._engine(rules)
         self.dispatch = Dispatch(rules, silences)
@@ -61,7 +66,9 @@ class Desk:
         return ended
 
     def _engine(self, rules: RuleSet) -> AlertEngine:
-        return AlertEngine(rules, book=self.book, pane_ms=self.pane_ms, windows_ms=self.windows_ms)
+        return AlertEngine(
+            rules, book=self.book, pane_ms=self.pane_ms, windows_ms=self.windows_ms, sectors=self.sectors
+        )
 
     def is_live(self) -> bool:
         """Whether quiet panes must be observed too, because something may change with time alone."""

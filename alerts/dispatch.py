@@ -23,7 +23,7 @@ from alerts.series_keys import kind_of
 from alerts.silences import Silence, taken_in
 from alerts.wording import line, paragraph
 
-_BROAD = ("all", "topic")
+_BROAD = ("all", "topic", "sector")
 
 
 class Told(NamedTuple):

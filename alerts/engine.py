@@ -26,6 +26,7 @@ from alerts.panes import DOCUMENTS, NEGATIVE, POSITIVE, ClosedPane, EvidenceOf
 from alerts.records import AlertRecord, AlertText, Change, LinkedCount, alert_id
 from alerts.rules import Rule, RulesError, RuleSet
 from alerts.season import Season
+from alerts.series_keys import sector_of
 from alerts.wording import line, paragraph, resolves_when
 
 SHARD = 4096
@@ -37,16 +38,21 @@ class AlertEngine:
     """Watches every series of a book by its rules.
 
     `windows_ms` are the lengths of `ClosedPane.windows`, in its order. Raises RulesError where a rule names a window
-    that the book does not have.
+    that the book does not have. `sectors` maps companies to sectors: what a company leans on, and a label of its
+    alerts.
     """
 
-    def __init__(self, rules: RuleSet, *, book: str, pane_ms: int, windows_ms: tuple[int, ...]) -> None:
+    def __init__(
+        self, rules: RuleSet, *, book: str, pane_ms: int, windows_ms: tuple[int, ...],
+        sectors: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.rules, self.book, self.pane_ms, self.windows_ms = rules, book, pane_ms, windows_ms
+        self.sectors = sectors or {}
         self.version = rules.version_id
         memory_ms = parse_duration_ms(rules.learning.memory)
         self.warm_up_ms = parse_duration_ms(rules.learning.warm_up)
         self.season = Season(memory_ms)
-        self.base = Baselines(self.season, memory_ms)
+        self.base = Baselines(self.season, memory_ms, self.sectors)
         self.history = History()
         self._tighten(1.0)
         self.detectors = [self._detector(rule) for rule in rules.rules]
@@ -230,7 +236,7 @@ class AlertEngine:
                 id=life.id, sequence=life.sequence, state=life.state, change=change,
                 severity=timings.severities[life.severity], peak_severity=timings.severities[life.peak_severity],
                 kind="deterioration" if life.channel >= len(detector.windows_ms) else "surge",
-                book=self.book, rule=rule.name, series=life.key, labels=dict(rule.labels),
+                book=self.book, rule=rule.name, series=life.key, labels=self._labels(rule, life.key),
                 since_ms=life.since_ms, at_ms=pane.end_ms,
                 fired_at_ms=life.fired_ms if life.fired_ms >= 0 else None,
                 resolved_at_ms=life.resolved_ms if life.resolved_ms >= 0 else None,
@@ -249,6 +255,10 @@ class AlertEngine:
                 self._close(life, change, pane.end_ms)
                 break
         return records
+
+    def _labels(self, rule: Rule, key: str) -> dict[str, str]:
+        sector = sector_of(key, self.sectors)
+        return dict(rule.labels) if sector is None else {**rule.labels, "sector": sector}
 
     def _close(self, life: Life, change: Change, now_ms: int) -> None:
         del self.lives[life.rule, life.series]

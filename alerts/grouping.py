@@ -4,8 +4,8 @@
     group ─wait─► first notification ─interval─► next, if something changed ─repeat─► again, if nothing did
 
 Two alerts rest on the same stories where enough of the newest negative stories of one are among those of the other. An
-alert on a company brings what it rests on now; what is broad (`all`, topics) only what it fired on, so that it does not
-draw into its group whatever comes later.
+alert on a company brings what it rests on now; what is broad (`all`, topics, sectors) only what it fired on, so that it
+does not draw into its group whatever comes later.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 inhibit:
   - {name: market-wide, source: {series: all}, target: {series: "company:*", severity: warning}}
   - {name: topic-over-parts, source: {series: "topic:*"}, target: {series: "company:*|topic:*"}, equal: [topic]}
+  - {name: members, source: {series: "sector:*"}, target: {series: "company:*", severity: warning}, equal: [sector]}
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What routes, silences and inhibition see of an alert: labels, and matchers on them.
 
 A matcher is a label's name and shell patterns, one of which must fit; patterns that begin with `!` must not fit. The
-labels of an alert are those of its rule, and `book`, `rule`, `series`, `severity`, `kind`, `company`, `topic`, `group`.
+labels of an alert are those of its rule, and `book`, `rule`, `series`, `severity`, `kind`, `company`, `topic`, `group`,
+and `sector` where its book knows the sector.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from alerts.durations import DAY_MS, parse_duration_ms
 from alerts.labels import Patterns, matchers_of
 from alerts.panes import FIELDS, ClosedPane, Evidence
 from alerts.rules import RuleSet
+from alerts.series_keys import sector_of
 from alerts.silences import Silence
 
 EPOCH_MS = 1_704_067_200_000
@@ -25,13 +26,19 @@ _STORIES = 128
 
 
 class Quiet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The ordinary days of a test."""
+    """The ordinary days of a test. A text about a company is in its sector as well; `sectors` lists their companies."""
 
     days: float = 4.0
     texts_per_day: int = 60
     negative_share: float = 0.2
     companies: int = 5
     topics: int = 3
+    sectors: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def sector_of(self) -> dict[str, str]:
+        """Company to sector."""
+        return {company: sector for sector, companies in self.sectors.items() for company in companies}
 
 
 class Burst(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,10 +74,11 @@ class _Texts:
         names: tuple[str, ...]
         for _ in range(round(quiet.days * quiet.texts_per_day)):
             names = ("all", f"company:C{rng.integers(quiet.companies)}", f"topic:T{rng.integers(quiet.topics)}")
+            names = _with_sectors(names, quiet)
             rows.append((int(rng.random() * quiet.days * DAY_MS), bool(rng.random() < quiet.negative_share), names))
         for burst in bursts:
             start, length = parse_duration_ms(burst.after), parse_duration_ms(burst.length)
-            names = tuple(dict.fromkeys(("all", burst.series, *burst.also)))
+            names = _with_sectors(("all", burst.series, *burst.also), quiet)
             rows += [
                 (start + int(rng.random() * length), bool(rng.random() < burst.negative), names)
                 for _ in range(burst.texts)
@@ -99,7 +107,10 @@ def replay(
     """What these rules make of such days. Raises ValueError where a duration or a window is none."""
     windows_ms = tuple(parse_duration_ms(window) for window in windows)
     texts = _Texts(quiet, bursts)
-    desk = Desk(rules, book="test", pane_ms=_PANE_MS, windows_ms=windows_ms, silences=_silences(silences))
+    desk = Desk(
+        rules, book="test", pane_ms=_PANE_MS, windows_ms=windows_ms,
+        silences=_silences(silences), sectors=quiet.sector_of,
+    )  # fmt: skip
     told = Told([], [])
     nothing = np.zeros((len(texts.keys), len(FIELDS)), np.int64)
     sums: NDArray[Any] = np.zeros((len(windows_ms), len(texts.keys), len(FIELDS)), np.int64)
@@ -115,6 +126,12 @@ def replay(
             told.alerts.extend(said.alerts)
             told.notifications.extend(said.notifications)
     return told
+
+
+def _with_sectors(names: tuple[str, ...], quiet: Quiet) -> tuple[str, ...]:
+    """These series, each once, and the sectors of the companies among them."""
+    sectors = (sector_of(name, quiet.sector_of) for name in names)
+    return tuple(dict.fromkeys((*names, *(f"sector:{sector}" for sector in sectors if sector is not None))))
 
 
 def _silences(written: Sequence[TestSilence]) -> list[Silence]:

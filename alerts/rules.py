@@ -227,7 +227,7 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 raise RulesError(f"{where}: no calendar is called {name!r}{hint}")
 
     def _check_label(self, name: str, where: str) -> None:
-        known = list(dict.fromkeys((*BUILT_IN, *(label for rule in self.rules for label in rule.labels))))
+        known = list(dict.fromkeys((*BUILT_IN, "sector", *(label for rule in self.rules for label in rule.labels))))
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
             raise RulesError(

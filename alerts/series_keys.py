@@ -1,9 +1,11 @@
-"""What a series key says: `all`, `topic:Earnings`, `company:XOM`, or `company:XOM|topic:Legal | Regulation`.
+"""What a series key says: `all`, `topic:Earnings`, `sector:Energy`, `company:XOM` or `company:XOM|topic:Oil | Gas`.
 
 Topic labels may hold bars themselves, so a key is cut at `|topic:` only.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 _TOPIC_OF_COMPANY = "|topic:"
 
@@ -16,13 +18,26 @@ def parts_of(key: str) -> list[tuple[str, str]]:
 
 
 def kind_of(key: str) -> str:
-    """`all`, `topic`, `company` or `company|topic`."""
+    """`all`, `topic`, `sector`, `company` or `company|topic`."""
     return "|".join(kind for kind, _ in parts_of(key)) or "all"
 
 
-def parent_of(key: str) -> str:
-    """The series whose past a new one leans on: its company for a company's topic, else `all`; "" for `all`."""
+def sector_of(key: str, sectors: Mapping[str, str]) -> str | None:
+    """The sector of a company's series, or of a topic of it, where `sectors` (company to sector) has one."""
+    company, _, _ = key.partition(_TOPIC_OF_COMPANY)
+    kind, _, name = company.partition(":")
+    return sectors.get(name) if kind == "company" else None
+
+
+def parents_of(key: str, sectors: Mapping[str, str]) -> tuple[str, ...]:
+    """The series whose past a new one leans on, the nearest first; the first of them that there is counts.
+
+    A company's topic leans on its company, a company on its sector, everything else on `all`.
+    """
     company, bar, _ = key.partition(_TOPIC_OF_COMPANY)
     if bar:
-        return company
-    return "" if key == "all" else "all"
+        return (company,)
+    if key == "all":
+        return ()
+    sector = sector_of(key, sectors)
+    return ("all",) if sector is None else (f"sector:{sector}", "all")

@@ -11,8 +11,8 @@ from alerts.series_keys import parts_of
 
 _SEVERITY_ZH = {"warning": "警告", "high": "严重", "critical": "危急"}
 _STATE_ZH = {"pending": "待定", "firing": "告警", "resolved": "已解除"}
-_KIND_EN = {"company": "company ", "topic": "topic "}
-_KIND_ZH = {"company": "公司", "topic": "主题"}
+_KIND_EN = {"company": "company ", "topic": "topic ", "sector": "sector "}
+_KIND_ZH = {"company": "公司", "topic": "主题", "sector": "行业"}
 
 
 def line(record: AlertRecord, language: str = "en") -> str:

@@ -54,6 +54,7 @@ def new_watch(config: Config, book: BookSettings, silences: Sequence[Silence] = 
         pane_ms=settings.pane_ms,
         windows_ms=settings.windows_ms,
         silences=for_book(silences, book.name).values(),
+        sectors=settings.sectors,
     )
     return Watch(settings, desk)
 

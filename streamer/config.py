@@ -266,6 +266,13 @@ class BookSettings(Section, frozen=True, kw_only=True):
     ] = (900.0, 3600.0, 86_400.0)
     company_topics: Annotated[bool, Meta(description="Whether each company is also followed per topic.")] = False
     companies: Annotated[Names, Meta(description="Tickers to follow; empty follows every one that is seen.")] = ()
+    sectors: Annotated[
+        dict[Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^|]*$")], Names],
+        Meta(
+            description="Sector to the tickers in it. A sector is a series of all texts about any of them, whether "
+            "or not `companies` lists them; a new company leans on its sector, and its alerts carry the label `sector`."
+        ),
+    ] = field(default_factory=dict)
     max_series: Annotated[
         int,
         Meta(
@@ -287,6 +294,11 @@ class BookSettings(Section, frozen=True, kw_only=True):
     def windows_ms(self) -> tuple[int, ...]:
         """Window lengths in milliseconds, ascending."""
         return tuple(sorted(milliseconds(window) for window in self.windows))
+
+    @property
+    def sector_of(self) -> dict[str, str]:
+        """Ticker to sector, in order of ticker."""
+        return dict(sorted((symbol, sector) for sector, symbols in self.sectors.items() for symbol in symbols))
 
 
 class WebSettings(Section, frozen=True, kw_only=True):

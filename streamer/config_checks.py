@@ -137,7 +137,15 @@ def _book(book: BookSettings, key: str, pane_ms: int) -> Iterator[tuple[str, str
     for one, other in pairwise(book.windows_ms):
         if one == other:
             yield f"{key}.windows", f"{format_duration(one / 1000)} is listed twice"
-    for field, symbols in (("companies", book.companies), ("select.symbols", book.select.symbols)):
+    listed = Counter(symbol for symbols in book.sectors.values() for symbol in symbols)
+    for symbol, count in listed.items():
+        if count > 1:
+            yield f"{key}.sectors", f"{symbol!r} is listed {count} times; a company has one sector"
+    for field, symbols in (
+        ("companies", book.companies),
+        ("select.symbols", book.select.symbols),
+        *((f"sectors.{sector}", symbols) for sector, symbols in book.sectors.items()),
+    ):
         for symbol in symbols:
             normal = normal_symbol(symbol)
             if normal is None:

@@ -89,40 +89,65 @@ def reduce_batch(
     )
 
 
+class _Sectors:
+    """The sectors of the companies of a batch: their `names`, in order, and each company's place among them or -1."""
+
+    def __init__(self, batch: Batch, settings: WatchSettings) -> None:
+        found = [settings.sectors.get(company) for company in batch.companies] if settings.sectors else []
+        self.names = sorted({sector for sector in found if sector is not None})
+        place = {name: number for number, name in enumerate(self.names)}
+        self._of_company = np.array([-1 if sector is None else place[sector] for sector in found], dtype=np.int64)
+
+    def rows_of(
+        self, symbol_row: NDArray[np.int64], company: NDArray[np.int64], kept: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(document, sector) of kept documents, each pair once; of each named company: its document and its number."""
+        sector = self._of_company[company]
+        there = kept[symbol_row] & (sector >= 0)
+        pairs = np.unique(symbol_row[there] * len(self.names) + sector[there])
+        return pairs // len(self.names), pairs % len(self.names)
+
+
 def memberships(
     batch: Batch, keep: NDArray[np.int64], index: SeriesIndex, settings: WatchSettings
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
     """(document, series number) for every series that a kept document counts in, and how many found no number.
 
     New series are numbered as far as the index has room. While at it a series is a code: 0 for `all`, then one per
-    topic, per company, and per pair of them.
+    topic, per sector, per company, and per pair of company and topic. A document counts once in a sector, however many
+    companies of it it names.
     """
     kept = np.zeros(len(batch.pane), dtype=np.bool_)
     kept[keep] = True
-    topics, companies = len(batch.topics), len(batch.companies)
+    sectors = _Sectors(batch, settings)
+    broad, topics, companies = len(batch.topics) + len(sectors.names), len(batch.topics), len(batch.companies)
     followed = np.array([not settings.companies or name in settings.companies for name in batch.companies], np.bool_)
     topical = keep[batch.topic[keep] >= 0]
     symbol_row = np.repeat(np.arange(len(kept)), batch.symbols.lengths)
     chosen = kept[symbol_row] & followed[batch.symbols.values]
     company_row, company = symbol_row[chosen], batch.symbols.values[chosen]
     rows = [keep, topical, company_row]
-    codes = [np.zeros(len(keep), dtype=np.int64), 1 + batch.topic[topical], 1 + topics + company]
+    codes = [np.zeros(len(keep), dtype=np.int64), 1 + batch.topic[topical], 1 + broad + company]
+    if sectors.names:
+        sector_row, sector = sectors.rows_of(symbol_row, batch.symbols.values, kept)
+        rows.append(sector_row)
+        codes.append(1 + topics + sector)
     if settings.company_topics:
         paired = batch.topic[company_row] >= 0
         rows.append(company_row[paired])
-        codes.append(1 + topics + companies + company[paired] * topics + batch.topic[rows[-1]])
+        codes.append(1 + broad + companies + company[paired] * topics + batch.topic[rows[-1]])
     row, code = np.concatenate(rows), np.concatenate(codes)
 
-    present, place = _distinct(code, 1 + topics + companies + companies * topics)
-    hashes = _code_hashes(present, batch)
+    present, place = _distinct(code, 1 + broad + companies + companies * topics)
+    hashes = _code_hashes(present, batch, sectors.names)
     numbers = index.find(hashes)
-    addable = (numbers < 0) & ((present <= topics) | (index.room_for_companies > 0))
+    addable = (numbers < 0) & ((present <= broad) | (index.room_for_companies > 0))
     if addable.any():
         first = np.full(len(present), len(kept), dtype=np.int64)
         unknown = numbers[place] < 0
         np.minimum.at(first, place[unknown], row[unknown])
         missing = np.flatnonzero(addable).tolist()
-        keys = [_code_key(int(present[number]), batch) for number in missing]
+        keys = [_code_key(int(present[number]), batch, sectors.names) for number in missing]
         panes = batch.pane[first[missing]].tolist()
         index.add({int(hashes[m]): (pane, key) for m, pane, key in zip(missing, panes, keys, strict=True)})
         numbers = index.find(hashes)
@@ -133,25 +158,29 @@ def memberships(
     return row[followed], series[followed], int(len(row) - followed.sum())
 
 
-def _code_hashes(codes: NDArray[np.int64], batch: Batch) -> NDArray[np.uint64]:
+def _code_hashes(codes: NDArray[np.int64], batch: Batch, sectors: list[str]) -> NDArray[np.uint64]:
     topic_hash = np.array([series_hash(f"topic:{label}") for label in batch.topics], dtype=np.uint64)
     company_hash = np.array([series_hash(f"company:{name}") for name in batch.companies], dtype=np.uint64)
-    plain = np.concatenate((np.array([ALL], dtype=np.uint64), topic_hash, company_hash))
+    sector_hash = np.array([series_hash(f"sector:{name}") for name in sectors], dtype=np.uint64)
+    plain = np.concatenate((np.array([ALL], dtype=np.uint64), topic_hash, sector_hash, company_hash))
     pair = codes[codes >= len(plain)] - len(plain)
     topics = max(1, len(batch.topics))
     hashes = pair_hash(company_hash[pair // topics], topic_hash[pair % topics])
     return np.concatenate((plain[codes[codes < len(plain)]], hashes))
 
 
-def _code_key(code: int, batch: Batch) -> str:
+def _code_key(code: int, batch: Batch, sectors: list[str]) -> str:
     topics, companies = len(batch.topics), len(batch.companies)
+    broad = topics + len(sectors)
     if code == 0:
         return "all"
     if code <= topics:
         return f"topic:{batch.topics[code - 1]}"
-    if code <= topics + companies:
-        return f"company:{batch.companies[code - 1 - topics]}"
-    company, topic = divmod(code - 1 - topics - companies, topics)
+    if code <= broad:
+        return f"sector:{sectors[code - 1 - topics]}"
+    if code <= broad + companies:
+        return f"company:{batch.companies[code - 1 - broad]}"
+    company, topic = divmod(code - 1 - broad - companies, topics)
     return f"company:{batch.companies[company]}|topic:{batch.topics[topic]}"
 
 

@@ -1,10 +1,11 @@
 """The series of a book: which there are, under which numbers, and when one is forgotten.
 
-Keys are `all`, `topic:Earnings`, `company:XOM`, `company:XOM|topic:Earnings`. A series gets the smallest free number
-when it first has a document, in order of pane and then of key, so that numbers too depend on the documents alone.
+Keys are `all`, `topic:Earnings`, `sector:Energy`, `company:XOM`, `company:XOM|topic:Earnings`. A series gets the
+smallest free number when it first has a document, in order of pane and then of key, so that numbers too depend on the
+documents alone.
 
 There are never more than `most` at once: symbols come from outside, and memory must not. The last `RESERVED` of
-them are kept free of companies, so that however many symbols there are, `all` and the topics have theirs. What
+them are kept free of companies, so that however many symbols there are, `all`, topics and sectors have theirs. What
 finds no number is not followed until others are forgotten.
 """
 
@@ -23,7 +24,7 @@ from streamer.state_chunks import StateError, pack, unpack
 
 MAX_SERIES: Final = 1 << 20
 RESERVED: Final = 1 << 12
-"""Numbers that only `all` and topics may take; half of all where there are few."""
+"""Numbers that only `all`, topics and sectors may take; half of all where there are few."""
 
 NEVER: Final = np.iinfo(np.int64).min
 
@@ -32,7 +33,7 @@ _PAIR_FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
 
 @lru_cache(maxsize=1 << 18)
 def series_hash(key: str) -> int:
-    """The 64-bit hash of a plain key: `all`, `topic:...` or `company:...`."""
+    """The 64-bit hash of a plain key: `all`, `topic:...`, `sector:...` or `company:...`."""
     return hash64(key.encode("utf-8", "replace"))
 
 

@@ -16,9 +16,10 @@ DAY_MS = 86_400_000
 class WatchSettings:
     """One book. Durations are milliseconds; `windows_ms` are whole panes, ascending.
 
-    `companies` are the symbols that have a series, every one seen where empty; `company_topics` gives each of them
-    a series per topic as well. `source_weights` multiply a document's weight. A series that has had no document
-    for `series_retention_ms` is forgotten; there are never more than `max_series` at once.
+    `companies` are the symbols that have a series, every one seen where empty; `company_topics` gives each of them a
+    series per topic as well. `sectors` maps symbols to their sectors, each a series too. `source_weights` multiply a
+    document's weight. A series that has had no document for `series_retention_ms` is forgotten; there are never more
+    than `max_series` at once.
     """
 
     book: str = "main"
@@ -26,6 +27,7 @@ class WatchSettings:
     windows_ms: tuple[int, ...] = (900_000, 3_600_000, DAY_MS)
     company_topics: bool = False
     companies: frozenset[str] = frozenset()
+    sectors: Mapping[str, str] = field(default_factory=dict)
     horizon_ms: int = DAY_MS
     similarity: float = 0.6
     source_weights: Mapping[str, float] = field(default_factory=dict)
@@ -50,6 +52,7 @@ class WatchSettings:
             windows_ms=book.windows_ms,
             company_topics=book.company_topics,
             companies=frozenset(symbol.removeprefix("$").upper() for symbol in book.companies),
+            sectors=book.sector_of,
             horizon_ms=config.novelty.horizon_ms,
             similarity=config.novelty.similarity,
             source_weights=book.source_weights,

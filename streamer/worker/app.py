@@ -97,6 +97,8 @@ def settings_fingerprint(settings: WatchSettings) -> str:
     plain: Any = msgspec.to_builtins(settings, str_keys=True)
     del plain["max_series"]
     plain["companies"] = sorted(plain["companies"])
+    if not plain["sectors"]:
+        del plain["sectors"]  # so that a book without any keeps the state that it had before there were sectors
     return hashlib.blake2b(msgspec.json.encode(plain, order="sorted"), digest_size=8).hexdigest()
 
 

@@ -200,7 +200,7 @@ class BookWatcher:
             if restored is None:
                 raise StateError(f"no stored state can be used: {problems[0]}")
             if restored.manifest.settings != self._settings:
-                raise StateError("it was watched with other panes, windows, companies or novelty settings")
+                raise StateError("it was watched with other panes, windows, companies, sectors or novelty settings")
             return self._restore_watch(restored.chunks), restored.manifest.next_offset
         except StateError as error:
             if not self._rebuild:

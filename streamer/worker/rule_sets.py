@@ -66,7 +66,13 @@ class RuleSets:
         return rules
 
     def _desk(self, book: BookSettings, rules: RuleSet) -> Desk:
-        return Desk(rules, book=book.name, pane_ms=self._config.time.pane_ms, windows_ms=book.windows_ms)
+        return Desk(
+            rules,
+            book=book.name,
+            pane_ms=self._config.time.pane_ms,
+            windows_ms=book.windows_ms,
+            sectors=book.sector_of,
+        )
 
 
 def _stamp(book: BookSettings) -> tuple[int, int] | None:

@@ -121,3 +121,31 @@ def test_rule_tests_judge_who_is_told_with_what_and_what_is_muted(tmp_path: Path
     assert second.startswith("FAIL this one fails")
     for said in ("told desk, pager, expected mail", "no notification lists it with company:C1", "muted by nothing"):
         assert said in second
+
+
+SECTOR_TEST = """
+rules:
+  rules: [{name: surge, max_false_alarms: 1 per 90d}]
+  inhibit:
+    - {name: members, source: {series: "sector:*"}, target: {series: "company:*", severity: [%s]}, equal: [sector]}
+tests:
+  - name: a sector that fires mutes its members and no other company
+    quiet: {days: 4, texts_per_day: 90, companies: 6, sectors: {Energy: [C0, C1], Metals: [C2]}}
+    bursts:
+      - {series: "company:C0", also: ["company:C1", "company:C4"], after: 3d10h, length: 30m, texts: 40}
+    expect:
+      - {series: "sector:Energy", within: 40m, of: 3d10h, muted: false}
+      - {series: "company:C0", within: 40m, of: 3d10h, muted: true}
+      - {series: "company:C1", within: 40m, of: 3d10h, muted: true}
+      - {series: "company:C4", within: 40m, of: 3d10h, muted: false}
+      - {series: "sector:Metals", fires: false, within: 40m, of: 3d10h}
+"""
+
+
+def test_a_sector_mutes_its_members_below_a_severity(tmp_path: Path) -> None:
+    (tmp_path / "tests.yaml").write_text(SECTOR_TEST % "warning, high, critical", encoding="utf-8")
+    result = CliRunner().invoke(rules_command, ["test", str(tmp_path / "tests.yaml")])
+    assert result.exit_code == 0, result.output
+    (tmp_path / "tests.yaml").write_text(SECTOR_TEST % "no-such-severity", encoding="utf-8")
+    result = CliRunner().invoke(rules_command, ["test", str(tmp_path / "tests.yaml")])
+    assert result.exit_code == 1 and "company:C0 within 40m of 3d10h: muted by nothing" in result.output
