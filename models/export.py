@@ -108,6 +108,8 @@ def _write_graph(model: Exportable, file: Path, precision: Precision) -> None:
     elif precision == "fp16":
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
+        if all(entry.domain != "com.microsoft" for entry in graph.opset_import):
+            graph.opset_import.append(helper.make_opsetid("com.microsoft", 1))
         graph = convert_float_to_float16(graph, keep_io_types=True)
     onnx.save(graph, str(file))
 

@@ -297,7 +297,7 @@ def _write_best(file: Path, best: dict[str, Any], found: Tried, settings: Search
     """Write the recipe so that it works from where it lies: sources beside the old recipe are named from here."""
     for task in best["tasks"]:
         for source in task["sources"]:
-            if source.get("root") == "recipe" and not Path(source["path"]).is_absolute():
+            if source.get("path") and source.get("root") == "recipe" and not Path(source["path"]).is_absolute():
                 source["path"] = os.path.relpath(recipe_directory / source["path"], file.parent)
     head = f"# Trial {found.number} of `bearwire models search`: {settings.metric} {found.score:.4f} in validation.\n"
     body = yaml.safe_dump(best, sort_keys=False, allow_unicode=True, width=120)

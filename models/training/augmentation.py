@@ -6,8 +6,10 @@ import re
 
 from numpy.random import Generator
 
+from models.training.entities import Entities, swap_entities
 from models.training.recipe import Augmentation
 
+NOBODY = Entities()
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _NEIGHBOURS = {
     letter: (row[at - 1] if at else "") + row[at + 1 : at + 2] for row in _ROWS for at, letter in enumerate(row)
@@ -16,9 +18,14 @@ _PUNCTUATION = re.compile(r"[^\w\s$%]")
 _DIGIT = re.compile(r"\d")
 
 
-def augment(text: str, settings: Augmentation, rng: Generator) -> str:
-    """The text with noise as `settings` ask, or unchanged. The same state of `rng` gives the same text."""
+def augment(text: str, settings: Augmentation, rng: Generator, pool: Entities = NOBODY) -> str:
+    """The text with noise as `settings` ask, or unchanged. The same state of `rng` gives the same text.
+
+    `pool` holds who may stand in for the companies and people of a text.
+    """
     typos, punctuation, case, numbers = rng.random(4)
+    if settings.entities and rng.random() < settings.entities:
+        text = swap_entities(text, pool, rng)
     if typos < settings.typos:
         text = misspell(text, settings.typo_words, rng)
     if punctuation < settings.punctuation:

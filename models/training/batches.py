@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from models.training.augmentation import augment
+from models.training.augmentation import NOBODY, augment
+from models.training.entities import find_entities
 from models.training.recipe import Augmentation
 from models.training.sources import Example
 
@@ -64,14 +65,15 @@ def epoch_batches(
     labels: list[tuple[int, int, int]] = []
     weights: list[float] = []
     easy = losses < np.nanmean(losses) if thinning and not np.isnan(losses).all() else np.zeros(len(losses), bool)
+    pool = find_entities(e.text for examples in tasks for e in examples) if noise.entities else NOBODY
     first = 0
     for number, (examples, wanted) in enumerate(zip(tasks, draws_per_task(sizes, exponent), strict=True)):
-        pool = [at for at, e in enumerate(examples) for _ in range(e.source.repeat)]
-        for position in draw(len(pool), wanted, rng):
-            at = pool[position]
+        places = [at for at, e in enumerate(examples) for _ in range(e.source.repeat)]
+        for position in draw(len(places), wanted, rng):
+            at = places[position]
             if easy[first + at] and rng.random() < thinning:
                 continue
-            texts.append(augment(examples[at].text, noise, rng))
+            texts.append(augment(examples[at].text, noise, rng, pool))
             labels.append((number, examples[at].label, first + at))
             weights.append(1.0 / (1.0 - thinning) if easy[first + at] else 1.0)
         first += len(examples)

@@ -18,18 +18,26 @@ from msgspec import Struct
 
 from models.training.recipe import Task
 from models.training.sources import Example
-from models.training.tokenisation import WEB_ADDRESS
+from models.training.tokenisation import CASHTAG, WEB_ADDRESS
 
 _URL = re.compile(WEB_ADDRESS)
+_TICKER = re.compile(CASHTAG)
 _NOT_LETTERS = re.compile(r"[\W\d_]+")
 _SPACE = re.compile(r"\s+")
 
 
 class CleaningReport(Struct, frozen=True, kw_only=True):
-    """Counts of rows of one task: what came in, what was dropped and why, what is left per split and label."""
+    """Counts of rows of one task: what came in, what was dropped and why, what is left per split and label.
+
+    Rows with HTML entities, web addresses and cashtags are kept; the recipe's `normalisation` says what of these
+    the model sees.
+    """
 
     task: str
     rows: int
+    html_entities: int
+    urls: int
+    cashtags: int
     empty: int
     duplicates: int
     conflicting: int
@@ -72,7 +80,7 @@ def clean_and_split(
     measured: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
         if example.source.use == "measure":
-            measured[example.source.name or example.source.path].append(example)
+            measured[example.source.name or example.source.path or example.source.dataset].append(example)
     kept, duplicates, conflicting = _resolve(learn)
     held_back = {near_key(e.text) for e in given}
     clean = [e for e in kept if near_key(e.text) not in held_back]
@@ -84,6 +92,9 @@ def clean_and_split(
     report = CleaningReport(
         task=task.name,
         rows=len(examples),
+        html_entities=sum(html.unescape(e.text) != e.text for e in examples),
+        urls=sum(_URL.search(e.text) is not None for e in examples),
+        cashtags=sum(_TICKER.search(e.text) is not None for e in examples),
         empty=sum(not e.text.strip() for e in examples),
         duplicates=duplicates,
         conflicting=conflicting,

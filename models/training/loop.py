@@ -30,11 +30,15 @@ from models.training.losses import LossFunction
 from models.training.measure import predict_logits, report_table
 from models.training.network import Classifier, HeadLayout, new_classifier, save_classifier
 from models.training.optimisation import (
+    adapter_state,
     add_lora,
+    allocate_ranks,
     freeze,
     make_optimiser,
     merge_lora,
+    orthogonality,
     rate_factor,
+    restore_adapter,
     set_rates,
 )
 from models.training.recipe import Recipe
@@ -62,7 +66,10 @@ def load_data(recipe: Recipe, roots: dict[str, Path], say: Say) -> Data:
         found = splits[task.name].report
         say(
             f"{task.name}: {found.rows} rows, {found.duplicates} duplicates and {found.conflicting} contradictory "
-            f"rows dropped, {found.empty} empty, {found.leaked} leaks into validation dropped, "
+            f"rows dropped, {found.empty} empty, "
+            f"{found.html_entities} with HTML entities, {found.urls} with web addresses, "
+            f"{found.cashtags} with cashtags, "
+            f"{found.leaked} leaks into validation dropped, "
             f"{found.measured_overlap} measured rows also in training; "
             f"{sum(found.train.values())} to train, {sum(found.validation.values())} to validate"
         )
@@ -108,10 +115,15 @@ def fit(
     checkpoint = directory / "checkpoint"
     losses = {name: torch.full((texts,), torch.nan) for name in ("now", "before")}
     progress = load_checkpoint(checkpoint, classifier, optimiser, losses) or Progress(0, 0, 0, -1.0, 0)
+    restore_adapter(classifier, losses)
     if progress.epoch or progress.step:
         say(f"member {member}: going on in epoch {progress.epoch + 1} after step {progress.step}")
     if progress.epoch and after_epoch is not None:
         after_epoch(progress.epoch)
+
+    def saved() -> dict[str, Tensor]:
+        return {**losses, **adapter_state(classifier)}
+
     classifier.train()
     with _board(directory) as board:
         while progress.epoch < recipe.epochs:
@@ -121,14 +133,16 @@ def fit(
                 torch.manual_seed(hash((recipe.seed, member, epoch, step)) % (1 << 62))
                 done = (epoch + step / len(batches)) / recipe.epochs
                 set_rates(optimiser, rate_factor(done, recipe.optimiser))
-                each = _step(classifier, optimiser, batches[step], loss_of, recipe, compute)
+                each = _step(
+                    classifier, optimiser, batches[step], loss_of, recipe, compute, progress.steps_before + step
+                )
                 losses["now"][batches[step].text] = each
                 if step % 50 == 0:
                     mean = float(each.mean())
                     board.add_scalar("train/loss", mean, progress.steps_before + step)
                     say(f"member {member} epoch {epoch + 1} step {step}/{len(batches)} loss {mean:.4f}")
                 if (step + 1) % checkpoint_steps == 0:
-                    save_checkpoint(checkpoint, classifier, optimiser, progress._replace(step=step + 1), losses)
+                    save_checkpoint(checkpoint, classifier, optimiser, progress._replace(step=step + 1), saved())
             losses["before"] = losses["now"].clone()
             progress = Progress(epoch + 1, 0, progress.steps_before + len(batches), progress.best, progress.best_epoch)
             mean = _validate(recipe, data, classifier, tokenizer, epoch, directory, board, compute, say)
@@ -136,7 +150,7 @@ def fit(
                 progress = progress._replace(best=mean, best_epoch=epoch)
                 if recipe.patience:
                     save_classifier(classifier, tokenizer_json, layout, directory / "best")
-            save_checkpoint(checkpoint, classifier, optimiser, progress, losses)
+            save_checkpoint(checkpoint, classifier, optimiser, progress, saved())
             if after_epoch is not None:
                 after_epoch(progress.epoch)
             if recipe.patience and epoch - progress.best_epoch >= recipe.patience:
@@ -189,15 +203,17 @@ def _step(
     loss_of: Loss,
     recipe: Recipe,
     compute: Compute,
+    number: int,
 ) -> Tensor:
-    """One step; returns each text's loss, float32[n], on the CPU."""
+    """Step `number` of a run, from 0; returns each text's loss, float32[n], on the CPU."""
     batch = Batch(*(tensor.to(compute.device) for tensor in batch))
     with compute.autocast():
         logits = classifier(batch.ids, batch.mask)
     each = loss_of(logits, batch)
-    (each * batch.weight).mean().backward()  # type: ignore[no-untyped-call]
+    ((each * batch.weight).mean() + orthogonality(classifier)).backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(classifier.parameters(), recipe.optimiser.clip)
     optimiser.step()
+    allocate_ranks(classifier, number)
     optimiser.zero_grad(set_to_none=True)
     return each.detach().cpu()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -93,7 +94,7 @@ def new_classifier(recipe: Recipe) -> tuple[Classifier, str]:
     directory = base_directory(recipe.base)
     tokenizer = build_tokenizer(directory, recipe.normalisation)
     torch.manual_seed(recipe.seed)
-    config = AutoConfig.from_pretrained(directory)
+    config = _loaded(recipe, lambda: AutoConfig.from_pretrained(directory, trust_remote_code=False))
     for names, value in (
         (("hidden_dropout_prob", "dropout"), recipe.dropout),
         (("attention_probs_dropout_prob", "attention_dropout"), recipe.attention_dropout),
@@ -101,8 +102,11 @@ def new_classifier(recipe: Recipe) -> tuple[Classifier, str]:
         for name in names:
             if hasattr(config, name):
                 setattr(config, name, value)
-    encoder: Any = AutoModel.from_pretrained(
-        directory, config=config, attn_implementation="eager", use_safetensors=True
+    encoder = _loaded(
+        recipe,
+        lambda: AutoModel.from_pretrained(
+            directory, config=config, attn_implementation="eager", use_safetensors=True, trust_remote_code=False
+        ),
     )
     if tokenizer.rows is not None:
         table = encoder.get_input_embeddings()
@@ -112,6 +116,16 @@ def new_classifier(recipe: Recipe) -> tuple[Classifier, str]:
         encoder.config.vocab_size = len(tokenizer.rows)
     tasks = {task.name: len(task.labels) for task in recipe.tasks}
     return Classifier(encoder, tasks, pooling=recipe.pooling, dropout=recipe.head_dropout), tokenizer.json
+
+
+def _loaded(recipe: Recipe, load: Callable[[], Any]) -> Any:
+    """What `load` gives. RecipeError where the base model is of no known kind, pickled, or wants to run code."""
+    try:
+        return load()
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"base {recipe.base} cannot be loaded (no pickle and no code of its own is): {error}"
+        ) from error
 
 
 def save_classifier(classifier: Classifier, tokenizer: str, layout: HeadLayout, directory: Path) -> None:

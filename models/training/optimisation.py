@@ -7,12 +7,15 @@ import re
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from models.training.network import Classifier
 from models.training.recipe import Freeze, Lora, Optimiser, RecipeError
 
 _LAYER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
+_ADALORA = "adalora."
+_AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 _NO_DECAY = re.compile(r"bias$|norm", re.IGNORECASE)
 
 
@@ -36,6 +39,8 @@ def add_lora(classifier: Classifier, settings: Lora, steps: int) -> None:
         "lora_dropout": settings.dropout,
         "target_modules": list(settings.targets),
     }
+    if any("pooler" in name for name, _ in classifier.encoder.named_modules()):
+        shared["exclude_modules"] = ["pooler.dense"]
     config: Any
     if settings.kind == "adalora":
         config = AdaLoraConfig(
@@ -49,6 +54,63 @@ def add_lora(classifier: Classifier, settings: Lora, steps: int) -> None:
     else:
         config = LoraConfig(r=settings.rank, **shared)
     classifier.encoder = get_peft_model(classifier.encoder, config)
+
+
+def orthogonality(classifier: Classifier) -> Tensor | float:
+    """What AdaLoRA adds to the loss to keep its factors orthogonal (Zhang et al. 2023, equation 4); 0 without it."""
+    adapted = _adalora(classifier)
+    if adapted is None:
+        return 0.0
+    distances = []
+    for name, factor in adapted.named_parameters():
+        if "lora_A" in name or "lora_B" in name:
+            product = factor @ factor.T if "lora_A" in name else factor.T @ factor
+            distances.append(torch.norm(product - torch.eye(len(product), device=product.device)))
+    weight = float(adapted.peft_config[adapted.trainable_adapter_name].orth_reg_weight)
+    return weight * torch.stack(distances).mean()
+
+
+def allocate_ranks(classifier: Classifier, step: int) -> None:
+    """Let AdaLoRA take rank from where it helps least; between the optimiser's step and clearing gradients."""
+    adapted = _adalora(classifier)
+    if adapted is not None:
+        adapted.update_and_allocate(step)
+
+
+def adapter_state(classifier: Classifier) -> dict[str, Tensor]:
+    """What AdaLoRA remembers between steps, beside its weights, for a checkpoint; empty without it."""
+    adapted = _adalora(classifier)
+    if adapted is None:
+        return {}
+    kept = {
+        f"{_ADALORA}{field}:{name}": value.clone()
+        for field in _AVERAGES
+        for name, value in getattr(adapted.rankallocator, field).items()
+    }
+    pattern = adapted.peft_config[adapted.trainable_adapter_name].rank_pattern or {}
+    return kept | {f"{_ADALORA}rank_pattern:{name}": torch.tensor(ranks) for name, ranks in pattern.items()}
+
+
+def restore_adapter(classifier: Classifier, saved: dict[str, Tensor]) -> None:
+    """Take what `adapter_state` gave out of `saved` and back to AdaLoRA."""
+    adapted = _adalora(classifier)
+    pattern: dict[str, list[bool]] = {}
+    for key in [key for key in saved if key.startswith(_ADALORA)]:
+        field, name = key.removeprefix(_ADALORA).split(":", 1)
+        value = saved.pop(key)
+        if adapted is not None and field == "rank_pattern":
+            pattern[name] = value.tolist()
+        elif adapted is not None:
+            device = next(adapted.parameters()).device
+            getattr(adapted.rankallocator, field)[name] = value.to(device)
+    if adapted is not None and pattern:
+        adapted.peft_config[adapted.trainable_adapter_name].rank_pattern = pattern
+
+
+def _adalora(classifier: Classifier) -> Any:
+    """peft's AdaLoRA model inside the classifier, or None."""
+    found: Any = getattr(classifier.encoder, "base_model", None)
+    return found if hasattr(found, "rankallocator") else None
 
 
 def merge_lora(classifier: Classifier) -> None:

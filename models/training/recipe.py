@@ -28,7 +28,9 @@ class RecipeError(ValueError):
 
 
 class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One labelled data set: CSV, JSONL or Parquet, told apart by its file name (`.gz` too).
+    """One labelled data set: a file, CSV, JSONL or Parquet, told apart by its name (`.gz` too); or `dataset`, the id
+    of one on the Hugging Face hub, whose Parquet conversion (`revision`) of `config` and `split` is downloaded. No code
+    of a data set is run.
 
     `path` may hold `*`. `labels` maps what is written in the file to the task's labels; a value that maps to
     nothing is an error. `use` is what the rows may do: "train" (a validation part is split off), "validation"
@@ -36,7 +38,11 @@ class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `root` "recipe" looks for the file beside the recipe, "data" in the data directory.
     """
 
-    path: str
+    path: str = ""
+    dataset: str = ""
+    config: str = "default"
+    split: str = "train"
+    revision: str = "refs/convert/parquet"
     name: str = ""
     text: str = "text"
     label: str = "label"
@@ -79,7 +85,8 @@ class Normalisation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Augmentation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Noise put on training texts anew in every epoch: the share of texts that get each kind.
 
-    `typo_words` is the share of the words of such a text that get a typo.
+    `typo_words` is the share of the words of such a text that get a typo. `case` makes a text upper or lower case,
+    `numbers` puts other digits for its own, `entities` other companies, people and cashtags of the training texts.
     """
 
     typos: Fraction = 0.0
@@ -87,6 +94,7 @@ class Augmentation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     punctuation: Fraction = 0.0
     case: Fraction = 0.0
     numbers: Fraction = 0.0
+    entities: Fraction = 0.0
 
 
 class Lora(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -265,11 +273,13 @@ def parse_recipe(content: object, where: str = "recipe") -> Recipe:
         if not any(source.use == "train" for source in task.sources):
             raise RecipeError(f"{where}: task {task.name!r} has no source to train on (use: train)")
         for source in task.sources:
+            if bool(source.path) == bool(source.dataset):
+                raise RecipeError(f"{where}: a source of {task.name!r} needs either `path` or `dataset`")
             for label in source.labels.values():
                 if label not in task.labels:
                     raise RecipeError(
-                        f"{where}: {source.path} maps to {label!r}, which is not a label of {task.name!r}: "
-                        + ", ".join(task.labels)
+                        f"{where}: {source.path or source.dataset} maps to {label!r}, "
+                        f"which is not a label of {task.name!r}: " + ", ".join(task.labels)
                     )
     return recipe
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from models.bundle import DataSource
 from models.training.cleaning import Split
-from models.training.recipe import Recipe, Task
+from models.training.recipe import Recipe, Source, Task
 from models.training.sources import Example
 
 RECIPE = "recipe.json"
@@ -46,7 +46,12 @@ def read_held_back(directory: Path) -> tuple[HeldBack, ...]:
 
 def source_name(example: Example) -> str:
     """What people call the data set of an example."""
-    return example.source.name or example.source.path
+    return name_of(example.source)
+
+
+def name_of(source: Source) -> str:
+    """What people call a data set."""
+    return source.name or source.path or source.dataset
 
 
 def _held_back(task: Task, split: Split) -> list[HeldBack]:
@@ -66,7 +71,7 @@ def _data(task: Task, split: Split) -> list[DataSource]:
         for use, rows in counts.items():
             if rows:
                 entry = {
-                    "name": source.name or source.path,
+                    "name": name_of(source),
                     "licence": source.licence,
                     "rows": rows,
                     "use": use,

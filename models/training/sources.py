@@ -23,13 +23,34 @@ def read_source(task: Task, source: Source, roots: dict[str, Path]) -> list[Exam
     A source that is only measured on may be missing: it then has no texts. Raises RecipeError where any other
     is, and LabelledError, naming file and row, where a column is missing or a label unknown.
     """
+    if source.dataset:
+        return [e for file in hub_files(source) for e in _read(file, task, source)]
     root = roots[source.root]
     files = sorted(root.glob(source.path)) if "*" in source.path else [root / source.path]
     files = [file for file in files if file.is_file()]
     if not files and source.use != "measure":
         raise RecipeError(f"{root / source.path} does not exist; give the data directory with --data")
-    examples: list[Example] = []
-    for file in files:
-        read = read_labelled(file, task.labels, text=source.text, label=source.label, names=source.labels)
-        examples += [Example(text, int(label), source) for text, label in zip(read.texts, read.truth, strict=True)]
-    return examples
+    return [example for file in files for example in _read(file, task, source)]
+
+
+def hub_files(source: Source) -> list[Path]:
+    """The Parquet files of a Hugging Face data set, downloaded or from the hub's cache. Raises RecipeError."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = f"{source.config}/{source.split}/*.parquet"
+    try:
+        found = snapshot_download(
+            source.dataset, repo_type="dataset", revision=source.revision, allow_patterns=[wanted]
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise RecipeError(f"dataset {source.dataset} cannot be had from the Hugging Face hub: {error}") from error
+    files = sorted(Path(found).glob(wanted))
+    if not files:
+        raise RecipeError(f"dataset {source.dataset} has no {wanted} in {source.revision}; set `config` and `split`")
+    return files
+
+
+def _read(file: Path, task: Task, source: Source) -> list[Example]:
+    read = read_labelled(file, task.labels, text=source.text, label=source.label, names=source.labels)
+    return [Example(text, int(label), source) for text, label in zip(read.texts, read.truth, strict=True)]

@@ -28,7 +28,9 @@ _ENTITIES = (
 WEB_ADDRESS = rf"(?:https?://|www\.)[^\s{UNSPACED}]+"
 """A web address; Chinese goes on right behind one, without a space."""
 
-_CASHTAG = rf"\$[A-Za-z][A-Za-z._-]{{0,9}}(?:\b|(?=[{UNSPACED}]))"
+CASHTAG = rf"\$[A-Za-z][A-Za-z._-]{{0,9}}(?:\b|(?=[{UNSPACED}]))"
+"""A ticker as tweets write it."""
+
 _CASHTAG_WORD = "$ stock"
 _WESTERN = ((0x20, 0x7E), (0xA0, 0xFF), (0x2010, 0x20CF), (0x2122, 0x2122))
 
@@ -70,7 +72,7 @@ def _steps(rules: Normalisation) -> list[dict[str, Any]]:
     if rules.urls == "remove":
         replacements.append((WEB_ADDRESS, " "))
     if rules.cashtags == "generic":
-        replacements.append((_CASHTAG, _CASHTAG_WORD))
+        replacements.append((CASHTAG, _CASHTAG_WORD))
     return [{"type": "Replace", "pattern": {"Regex": p}, "content": c} for p, c in replacements]
 
 

@@ -39,7 +39,7 @@ def finbert(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     return directory, write_classifier(directory, TEXTS, ["positive", "negative", "neutral"])
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_a_finbert_keeps_its_answers_and_gets_our_order_of_labels(
     finbert: tuple[Path, Any], precision: Any, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ from models.training.compute import Compute, choose_compute, native_bf16
 from models.training.distillation import ask
 from models.training.loop import layout_of, load_data, train_member
 from models.training.network import load_classifier, new_classifier, save_classifier
+from models.training.optimisation import add_lora, allocate_ranks, make_optimiser, orthogonality
 from models.training.recipe import Recipe, RecipeError, parse_recipe
 from tests.models.tiny_model import write_encoder
 
@@ -194,8 +195,9 @@ class Killed(Exception):
     pass
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(base: Path, tmp_path: Path) -> None:
-    recipe = recipe_for(base, "intent", DESK, epochs=3, thinning=0.3, augmentation={"typos": 0.5})
+@pytest.mark.parametrize("changes", [{}, {"lora": {"kind": "adalora", "rank": 2}}], ids=["whole", "adalora"])
+def test_a_killed_run_goes_on_to_the_same_weights(changes: dict[str, object], base: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(base, "intent", DESK, epochs=3, thinning=0.3, augmentation={"typos": 0.5}, **changes)
     data = load_data(recipe, {"data": base, "recipe": base}, lambda _: None)
 
     def stop_in_the_second_epoch(line: str) -> None:
@@ -227,6 +229,41 @@ def test_every_way_to_train_gives_a_model(changes: dict[str, object], base: Path
     report = run(recipe_for(base, "intent", DESK, epochs=2, **changes), base, tmp_path / "run")
     assert report[0].result.rows > 0
     load_classifier(tmp_path / "run")
+
+
+def test_adalora_ends_with_the_rank_that_was_asked_for(base: Path) -> None:
+    recipe = recipe_for(base, "intent", DESK, lora={"kind": "adalora", "rank": 2})
+    assert recipe.lora is not None
+    classifier, _ = new_classifier(recipe)
+    add_lora(classifier, recipe.lora, steps=20)
+    optimiser = make_optimiser(classifier, recipe.optimiser)
+    ids = torch.randint(4, 60, (8, 12), generator=torch.Generator().manual_seed(1))
+    truth = torch.arange(8) % 3
+    for step in range(20):
+        logits = classifier(ids, torch.ones_like(ids))["intent"]
+        loss = torch.nn.functional.cross_entropy(logits, truth) + orthogonality(classifier)
+        loss.backward()
+        optimiser.step()
+        allocate_ranks(classifier, step)
+        optimiser.zero_grad(set_to_none=True)
+    values = [value for name, value in classifier.named_parameters() if "lora_E" in name]
+    assert sum(len(value) for value in values) == 4 * len(values)
+    assert 0 < sum(int((value != 0).sum()) for value in values) <= 2 * len(values)
+
+
+def test_a_base_that_would_run_code_or_unpickle_is_refused(base: Path, tmp_path: Path) -> None:
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    for name in ("tokenizer.json", "config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((base / name).read_bytes())
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04")
+    with pytest.raises(RecipeError, match="cannot be loaded"):
+        new_classifier(recipe_for(tmp_path, "intent", DESK))
+    (tmp_path / "evil.py").write_text("raise SystemExit('code of a model ran')", encoding="utf-8")
+    strange = {**config, "model_type": "strange", "auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M"}}
+    (tmp_path / "config.json").write_text(json.dumps(strange), encoding="utf-8")
+    with pytest.raises(RecipeError, match="cannot be loaded"):
+        new_classifier(recipe_for(tmp_path, "intent", DESK))
 
 
 def test_frozen_parts_do_not_move(base: Path, tmp_path: Path) -> None:

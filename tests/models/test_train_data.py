@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import models
 from models.calibration import fit_temperature, negative_log_likelihood
 from models.training.augmentation import augment, misspell
 from models.training.cleaning import clean_and_split, near_key
+from models.training.entities import Entities, find_entities, swap_entities
 from models.training.recipe import (
     Augmentation,
     Normalisation,
@@ -139,6 +141,62 @@ def test_noise_is_decided_by_the_generator_alone() -> None:
 @given(st.text(max_size=80), st.integers(0, 1000))
 def test_misspelling_keeps_the_number_of_words(text: str, seed: int) -> None:
     assert len(misspell(text, 1.0, np.random.default_rng(seed)).split(" ")) == len(text.split(" "))
+
+
+SPOKEN = [
+    "shares of Halvorsen Marine fell after $HLVM cut its forecast and $HLVM shareholders sold",
+    "orders at Castellan Pumps rose by a third, said Ida Castellan of $CSTL",
+]
+
+
+@given(st.lists(st.sampled_from(SPOKEN), min_size=1), st.integers(0, 1000))
+def test_swapped_entities_are_those_of_other_texts_and_nothing_else_changes(texts: list[str], seed: int) -> None:
+    pool = find_entities(texts)
+    for text in texts:
+        swapped = swap_entities(text, pool, np.random.default_rng(seed))
+        own = find_entities([text])
+        found = find_entities([swapped])
+        assert set(found.cashtags) <= set(pool.cashtags) and set(found.names) <= set(pool.names)
+        rest = [
+            re.sub("|".join(map(re.escape, [*e.cashtags, *e.names])), "_", t)
+            for e, t in ((own, text), (found, swapped))
+        ]
+        assert rest[0] == rest[1]
+
+
+def test_one_entity_becomes_one_other_and_headlines_in_title_case_keep_their_words() -> None:
+    pool = Entities(("$NEWT",), ("Orrin Solar",))
+    rng = np.random.default_rng(0)
+    assert swap_entities(SPOKEN[0], pool, rng) == (
+        "shares of Orrin Solar fell after $NEWT cut its forecast and $NEWT shareholders sold"
+    )
+    assert swap_entities("Halvorsen Marine Cuts Its Forecast $HLVM", pool, rng) == (
+        "Halvorsen Marine Cuts Its Forecast $NEWT"
+    )
+
+
+def test_entities_are_swapped_where_the_recipe_asks() -> None:
+    pool = find_entities(SPOKEN)
+    noisy = {augment(SPOKEN[0], Augmentation(entities=1.0), np.random.default_rng(seed), pool) for seed in range(9)}
+    assert len(noisy) > 1
+    assert augment(SPOKEN[0], Augmentation(), np.random.default_rng(0), pool) == SPOKEN[0]
+
+
+def test_what_texts_carry_beside_words_is_counted() -> None:
+    rows = [
+        example("Card &amp; cash charged https://a.example/1", 0),
+        example("where is $TLYB &lt;now&gt;", 1),
+        example("plain words & no more", 0),
+    ]
+    report = clean_and_split(TASK, rows, validation=0.01, seed=1).report
+    assert (report.rows, report.html_entities, report.urls, report.cashtags) == (3, 2, 1, 1)
+
+
+def test_a_source_is_a_file_or_a_data_set_and_not_both() -> None:
+    for source in ({}, {"path": "a.csv", "dataset": "desk/intents"}):
+        task = {"name": "intent", "labels": ["billing", "login"], "sources": [source]}
+        with pytest.raises(RecipeError, match="either `path` or `dataset`"):
+            parse_recipe(minimal(tasks=[task]))
 
 
 def test_text_rules_live_in_the_tokenizer_file(tmp_path: Path) -> None:

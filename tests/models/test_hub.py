@@ -1,0 +1,100 @@
+"""Models and data sets by their Hugging Face ids, from the hub's own cache, as after a download."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import yaml
+from pyarrow import parquet
+
+from tests.models.training import needs_training
+
+needs_training()
+
+from tests.models.test_train import DESK
+from tests.models.tiny_model import write_classifier, write_encoder
+from tests.shell.commands import process_arguments
+
+pytestmark = pytest.mark.train
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with the encoder desk/encoder, the classifier desk/finbert and the data set desk/intents."""
+    home = tmp_path_factory.mktemp("hub")
+    texts = [text for group in DESK.values() for text in group]
+    write_encoder(_snapshot(home, "models--desk--encoder", "main"), texts)
+    write_classifier(_snapshot(home, "models--desk--finbert", "main"), texts, ["positive", "negative", "neutral"])
+    rows = [(text, number) for number, group in enumerate(DESK.values()) for text in group]
+    folder = _snapshot(home, "datasets--desk--intents", "refs/convert/parquet") / "default" / "train"
+    folder.mkdir(parents=True)
+    for part, half in enumerate((rows[::2], rows[1::2])):
+        columns = {"text": [text for text, _ in half], "label": [number for _, number in half]}
+        parquet.write_table(pa.table(columns), folder / f"{part:04}.parquet")
+    return home
+
+
+def _snapshot(home: Path, repository: str, revision: str) -> Path:
+    reference = home / "hub" / repository / "refs" / revision
+    reference.parent.mkdir(parents=True)
+    reference.write_text(COMMIT, encoding="utf-8")
+    folder = home / "hub" / repository / "snapshots" / COMMIT
+    folder.mkdir(parents=True)
+    return folder
+
+
+def offline(home: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    environment.pop("HF_HUB_CACHE", None)
+    return subprocess.run(
+        process_arguments("models", *map(str, arguments)), env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def write_recipe(directory: Path, **source: object) -> Path:
+    recipe = {
+        "name": "desk",
+        "base": "desk/encoder",
+        "tasks": [{"name": "intent", "labels": list(DESK), "sources": [source]}],
+        "epochs": 1,
+        "max_tokens": 32,
+        "train_tokens": 32,
+    }
+    (directory / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return directory / "recipe.yaml"
+
+
+def test_a_recipe_trains_from_a_model_and_a_data_set_named_by_id(home: Path, tmp_path: Path) -> None:
+    codes = {str(number): label for number, label in enumerate(DESK)}
+    recipe = write_recipe(tmp_path, dataset="desk/intents", labels=codes, licence="Apache-2.0")
+    done = offline(home, "train", recipe, "-o", tmp_path / "run", "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    data = json.loads((tmp_path / "run" / "data.json").read_text(encoding="utf-8"))
+    assert {entry["name"] for entry in data} == {"desk/intents"}
+    assert sum(entry["rows"] for entry in data) == sum(map(len, DESK.values()))
+
+
+def test_a_data_set_or_split_that_is_not_there_is_an_error_that_names_it(home: Path, tmp_path: Path) -> None:
+    for source, message in (
+        ({"dataset": "desk/intents", "split": "test"}, "default/test/*.parquet"),
+        ({"dataset": "desk/none"}, "dataset desk/none cannot be had"),
+    ):
+        done = offline(home, "train", write_recipe(tmp_path, **source), "-o", tmp_path / "run")
+        assert done.returncode == 1
+        assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_classifier_is_exported_by_its_id(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("\n".join(text for group in DESK.values() for text in group), encoding="utf-8")
+    asked = ("export", "desk/finbert", "-o", tmp_path / "bundle", "--precision", "fp32")
+    done = offline(home, *asked, "--texts", tmp_path / "texts.txt")
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((tmp_path / "bundle" / "bundle.json").read_text(encoding="utf-8"))
+    assert manifest["parent"]["source"] == "desk/finbert"
+    assert manifest["tasks"][0]["name"] == "sentiment"
