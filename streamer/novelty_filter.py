@@ -9,41 +9,57 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.novelty_segments import Segment
+from streamer.runs import run_starts
 
-_LEAST: Final = 1 << 14
+_LEAST: Final = 14
 _ROOM: Final = 8
+_BUCKET_BITS: Final = 32
 _SHIFT: Final = np.uint64(32)
 
 
 class BucketFilter:
-    """A Bloom filter of one hash function over the buckets of all segments, with `_ROOM` flags or more per entry.
+    """A Bloom filter of one hash function over the buckets of all segments, with `_ROOM` bits or more per entry.
 
-    Derived from the segments, hence no part of a snapshot.
+    A bucket's bit is given by its own highest bits: buckets are asked and noted in ascending order, so memory is walked
+    through in order too. Derived from the segments, hence no part of a snapshot.
     """
 
     def __init__(self) -> None:
-        self._flags: NDArray[np.bool_] = np.zeros(_LEAST, dtype=np.bool_)
         self._entries = 0
+        self._size(_LEAST)
 
     def may_hold(self, buckets: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The places of those of `buckets` uint64[q] that may hold a story; the others hold none."""
-        return np.flatnonzero(self._flags[self._slots(buckets)])
+        places = buckets >> self._drop
+        return np.flatnonzero(self._bits[places >> np.uint64(3)] & _bit(places))
 
     def add(self, segment: Segment, segments: Sequence[Segment]) -> None:
         """Note a new segment, the last of `segments`."""
         self._entries += len(segment.buckets)
-        if self._entries * _ROOM > len(self._flags):
+        if self._entries * _ROOM > 8 * len(self._bits):
             self.rebuild(segments)
         else:
-            self._flags[self._slots(segment.buckets >> _SHIFT)] = True
+            self._note(segment)
 
     def rebuild(self, segments: Sequence[Segment]) -> None:
         """Note `segments` and nothing else."""
         self._entries = sum(len(segment.buckets) for segment in segments)
-        size = max(_LEAST, 1 << (2 * _ROOM * self._entries).bit_length())
-        self._flags = np.zeros(size, dtype=np.bool_)
+        self._size(max(_LEAST, min(_BUCKET_BITS, (2 * _ROOM * self._entries).bit_length())))
         for segment in segments:
-            self._flags[self._slots(segment.buckets >> _SHIFT)] = True
+            self._note(segment)
 
-    def _slots(self, buckets: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        return buckets & np.uint64(len(self._flags) - 1)
+    def _size(self, bits: int) -> None:
+        self._bits: NDArray[np.uint8] = np.zeros(1 << bits >> 3, dtype=np.uint8)
+        self._drop = np.uint64(_BUCKET_BITS - bits)
+
+    def _note(self, segment: Segment) -> None:
+        places = segment.buckets >> _SHIFT >> self._drop
+        byte = places >> np.uint64(3)
+        begins = run_starts(byte)
+        if len(begins):
+            self._bits[byte[begins]] |= np.bitwise_or.reduceat(_bit(places), begins)
+
+
+def _bit(places: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """uint8[n]: the bit of each place in its byte."""
+    return np.left_shift(np.uint8(1), (places & np.uint64(7)).astype(np.uint8))

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.novelty import FINGERPRINT_SIZE, fingerprint
+from streamer.novelty_filter import BucketFilter
 from streamer.novelty_index import CANDIDATES, SLOTS, Folded, NoveltyIndex
-from streamer.novelty_segments import bucket_keys
+from streamer.novelty_segments import Segment, bucket_keys
 from streamer.records import hash64
 from tests.core.worlds import examples
 
@@ -144,6 +145,24 @@ def test_an_index_continues_from_its_chunks(documents: list[tuple[int, int, int,
     for one, other in zip(expected, [*before, *after], strict=True):
         assert all((a == b).all() for a, b in zip(one, other, strict=True))
     assert second.chunks() == whole.chunks() if documents[cut:] else True
+
+
+@given(st.lists(st.integers(0, 4000), min_size=1, max_size=6), st.integers(0, 2**32))
+def test_the_filter_holds_back_no_bucket_that_has_a_story(sizes: list[int], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    filtering, segments, first = BucketFilter(), [], 0
+    for size in sizes:
+        minima = random.integers(0, 1 << 16, (size, FINGERPRINT_SIZE)).astype(np.uint16)
+        keys = bucket_keys(minima, random.integers(0, 1 << 63, size).astype(np.uint64))
+        places = np.arange(size, dtype=np.uint64)[:, None]
+        buckets = np.sort(((keys << np.uint64(32)) | places).ravel())
+        segments.append(Segment.of(first, 0, minima, buckets, np.arange(1, dtype=np.uint64)))
+        filtering.add(segments[-1], segments)
+        first += size
+    held = np.sort(np.concatenate([segment.buckets >> np.uint64(32) for segment in segments]))
+    assert len(filtering.may_hold(held)) == len(held)
+    others = np.sort(random.integers(0, 1 << 32, 20_000).astype(np.uint64))
+    assert len(filtering.may_hold(others)) < 0.2 * len(others)
 
 
 def test_copies_are_counted_on_their_story() -> None:
