@@ -25,6 +25,7 @@ from streamer.controls import Control, decode_control, is_control
 from streamer.escaping import escaped
 from streamer.state_chunks import StateError
 from streamer.watch import Watch, WatchOutput
+from streamer.worker.memory import give_back
 from streamer.worker.publishing import FencedPublisher, Publisher, settle
 from streamer.worker.snapshots import SnapshotWriter, highest_epoch, newest_state
 from streamer.worker.state_table import StateTable
@@ -182,6 +183,7 @@ class BookWatcher:
         await self._table.put(self.partition, [writes.manifest])
         self._writer.done()
         await self._table.remove(self.partition, writes.removals)
+        await asyncio.to_thread(give_back)
         self._taken_since_snapshot = 0
         self._snapshot_at = time.monotonic()
         status = self._status
