@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ HERE = Path(__file__).parent
 HOST = "127.0.0.1"
 CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
 _JAVA = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xms64m", "-Xmx512m")
+_FULL_BYTES = 16 * 1024
 _LOG_LEVEL = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 
 
@@ -154,6 +156,17 @@ class KafkaCluster:
         process = self._nodes[node_id - 1].process
         assert process is not None
         process.send_signal(signal.SIGCONT)
+
+    def fill_disk(self, node_id: int = 1) -> None:
+        """Let no file of one node grow any more, as on a full disk; the next `start` finds room again."""
+        process = self._nodes[node_id - 1].process
+        assert process is not None
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (_FULL_BYTES, _FULL_BYTES))
+
+    def has_ended(self, node_id: int = 1) -> bool:
+        """Whether one node has ended by itself."""
+        process = self._nodes[node_id - 1].process
+        return process is not None and process.poll() is not None
 
     def __enter__(self) -> KafkaCluster:
         try:

@@ -1,14 +1,23 @@
-"""A TCP proxy that cuts, freezes and delays, to stand between clients and a broker."""
+"""A TCP proxy that cuts, freezes and delays, to stand between clients and a broker.
+
+It can also wait for a request of a kind (a join, a fetch, a commit) and cut the connection just there: before the
+broker has the request, or once the broker has it and before the client has an answer.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import struct
+from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 
 from tests.brokers.kraft import HOST
 
 _CHUNK = 64 * 1024
+_HEAD = struct.Struct(">ihhih")
+"""Length, API key, API version, correlation id, length of the client's id: how every Kafka request begins."""
 
 
 class FaultyProxy:
@@ -21,6 +30,10 @@ class FaultyProxy:
         self.port = port
         self.delay_seconds = 0.0
         self.cuts = 0
+        self.traps: Counter[tuple[int, bool]] = Counter()
+        """How many connections to cut at requests of an API key; True: at the answer instead. Counts down to 0."""
+        self.trapped: Callable[[str], bool] = lambda client: True
+        """Which clients (by the id that they give) walk into traps."""
         self._target_port = target_port
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -61,10 +74,11 @@ class FaultyProxy:
         try:
             await self._flowing.wait()
             target_reader, target = await asyncio.open_connection(HOST, self._target_port)
+            answers_lost = asyncio.Event()
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(reader, target))
-                group.create_task(self._pump(target_reader, writer))
-        except* (OSError, asyncio.CancelledError):
+                group.create_task(self._pump_requests(reader, target, answers_lost))
+                group.create_task(self._pump(target_reader, writer, answers_lost))
+        except* (OSError, asyncio.CancelledError, asyncio.IncompleteReadError):
             pass
         finally:
             self._pairs.discard(task)
@@ -72,12 +86,42 @@ class FaultyProxy:
                 if side is not None:
                     side.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers_lost: asyncio.Event
+    ) -> None:
         while data := await reader.read(_CHUNK):
-            if self.delay_seconds:
-                await asyncio.sleep(self.delay_seconds)
-            await self._flowing.wait()
-            writer.write(data)
-            await writer.drain()
+            if answers_lost.is_set():
+                raise ConnectionResetError
+            await self._pass_on(data, writer)
         with contextlib.suppress(OSError):
             writer.write_eof()
+
+    async def _pump_requests(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers_lost: asyncio.Event
+    ) -> None:
+        while head := await reader.read(1):
+            head += await reader.readexactly(_HEAD.size - 1)
+            length, key, _, _, named = _HEAD.unpack(head)
+            body = await reader.readexactly(length + 4 - _HEAD.size)
+            client = body[: max(0, named)].decode(errors="replace")
+            if self._springs(key, False, client):
+                raise ConnectionResetError
+            if self._springs(key, True, client):
+                answers_lost.set()
+            await self._pass_on(head + body, writer)
+        with contextlib.suppress(OSError):
+            writer.write_eof()
+
+    async def _pass_on(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        if self.delay_seconds:
+            await asyncio.sleep(self.delay_seconds)
+        await self._flowing.wait()
+        writer.write(data)
+        await writer.drain()
+
+    def _springs(self, key: int, at_answer: bool, client: str) -> bool:
+        if self.traps[key, at_answer] < 1 or not self.trapped(client):
+            return False
+        self.traps[key, at_answer] -= 1
+        self.cuts += 1
+        return True

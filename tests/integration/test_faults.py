@@ -83,7 +83,7 @@ def _deployment(servers: str, folder: Path, bundle: str) -> Deployment:
 
 
 async def test_connections_that_are_cut_at_any_moment_cost_nothing(behind: Behind) -> None:
-    worker = behind.deployment.worker()
+    worker = behind.deployment.worker("--set", "worker.stall_timeout_seconds=60")
     rng = random.Random(11)
     cutting = asyncio.create_task(_cut(behind.proxy, rng))
     try:
@@ -94,6 +94,35 @@ async def test_connections_that_are_cut_at_any_moment_cost_nothing(behind: Behin
         cutting.cancel()
     await behind.agrees(count, worker)
     assert behind.proxy.cuts > 20
+    assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
+
+
+async def test_a_connection_lost_in_any_phase_costs_nothing(behind: Behind) -> None:
+    """Each kind of request loses its connection once on its way to the broker, and once on the answer's way back."""
+    phases = {
+        "produce": 0, "fetch": 1, "metadata": 3, "commit": 8, "fetch offsets": 9, "find coordinator": 10, "join": 11,
+        "heartbeat": 12, "sync": 14, "connect": 18, "begin to produce": 22, "add to a transaction": 24,
+        "end a transaction": 26,
+    }  # fmt: skip
+    group = behind.deployment.config.kafka.group_prefix
+    behind.proxy.trapped = lambda client: "score" in client or "watch" in client or group in client
+    behind.proxy.traps.update({(key, at_answer): 1 for key in phases.values() for at_answer in (False, True)})
+    worker = behind.deployment.worker("--set", "worker.stall_timeout_seconds=120")
+    await until(behind.deployment.has_topics, "the topics exist", worker=worker)
+    count = 0
+
+    async def all_sprung() -> bool:
+        nonlocal count
+        count += await behind.publish(50, seed=count + 1, after=count)
+        return not +behind.proxy.traps
+
+    try:
+        await until(all_sprung, "every trap has sprung", worker=worker)
+    except AssertionError as error:
+        names = {key: name for name, key in phases.items()}
+        left = [(names[key], at_answer) for key, at_answer in +behind.proxy.traps]
+        raise AssertionError(f"not sprung: {left}") from error
+    await behind.agrees(count, worker)
     assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
 
 
@@ -139,6 +168,25 @@ async def test_a_broker_that_refuses_records_for_a_while_costs_only_time(
     for topic in ("digests", "windows"):
         await behind.deployment.configure(topic)
     await behind.agrees(count, worker)
+    assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
+
+
+async def test_a_broker_whose_disk_is_full_costs_only_time(behind: Behind) -> None:
+    """Kafka ends where it can write to no disk; it is started again once there is room."""
+    worker = behind.deployment.worker("--set", "worker.stall_timeout_seconds=120")
+    await until(behind.deployment.has_topics, "the topics exist", worker=worker)
+    count = await behind.publish(600, seed=1)
+    await until(behind.works, "the worker works", worker=worker)
+    behind.cluster.fill_disk()
+    publishing = asyncio.create_task(behind.publish(600, seed=2, after=count))
+
+    async def ended() -> bool:
+        return behind.cluster.has_ended()
+
+    await until(ended, "the broker gives up", worker=worker)
+    behind.cluster.kill()
+    await asyncio.to_thread(behind.cluster.start)
+    await behind.agrees(count + await publishing, worker)
     assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
 
 
