@@ -189,7 +189,11 @@ class Watcher:
             return
         expected = book.next_offset
         if expected is None or offset > expected:
-            expected = await self._first_kept(index, expected)
+            try:
+                expected = await self._first_kept(index, expected)
+            except KafkaError as error:
+                self._put_off(book, error)
+                return
             if offset > expected:
                 await self._seek(index, expected)
                 return
@@ -222,6 +226,16 @@ class Watcher:
             return first
         return expected
 
+    async def _seek_kept(self, index: int, book: BookWatcher) -> None:
+        try:
+            await self._seek(index, await self._first_kept(index, book.next_offset))
+        except KafkaError as error:
+            self._put_off(book, error)
+
+    def _put_off(self, book: BookWatcher, error: KafkaError) -> None:
+        """While there is lag and nothing comes, `keep_house` seeks again."""
+        log.warning("book %s: the broker does not say where its digests begin: %s", book.book, error)
+
     async def _seek(self, index: int, offset: int) -> None:
         now = time.monotonic()
         if now - self._sought_at.get(index, -_SEEK_PATIENCE_SECONDS) < _SEEK_PATIENCE_SECONDS:
@@ -242,7 +256,7 @@ class Watcher:
                 del self._reopen_at[index]
                 await self._open(index)
                 if index in self._books:
-                    await self._seek(index, await self._first_kept(index, self._books[index].next_offset))
+                    await self._seek_kept(index, self._books[index])
         for index, book in list(self._books.items()):
             if book.is_snapshot_due(self._config.worker.snapshot_seconds):
                 await self._snapshot(book)
@@ -273,7 +287,7 @@ class Watcher:
         if not status.lag:
             self._status.note_part(f"book {book.book}")
         if status.lag and now - self._taken_at[index] > _STALL_SECONDS:
-            await self._seek(index, await self._first_kept(index, book.next_offset))
+            await self._seek_kept(index, book)
 
     async def _lose(self, index: int, error: Exception) -> None:
         name = self._books[index].book
