@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from alerts.baseline import FLOAT_COLUMNS, INT_COLUMNS, Baselines, Floats, Ints
 from alerts.detect import Detector, Scores
 from alerts.durations import DAY_MS, format_duration, parse_duration_ms
-from alerts.explain import calm_below, readings
+from alerts.explain import calm_below, readings, shared_words
 from alerts.history import History
 from alerts.life import Life, Timings
 from alerts.packing import StateError, pack, unpack
@@ -229,6 +229,7 @@ class AlertEngine:
                     linked=tuple(
                         LinkedCount(span=each.span, copies=each.copies, sources=each.sources) for each in text.linked
                     ),
+                    words=text.words,
                 )
                 for text in said.texts
             )  # fmt: skip
@@ -243,7 +244,7 @@ class AlertEngine:
                 observed=lead, peak=life.peak, windows=seen,
                 false_alarms_per_day=math.pow(10.0, -life.peak_rarity if life.state == "resolved" else -rarity),
                 budget_per_day=rule.budget_per_day * self.tightness,
-                sources=said.sources, copies=said.copies, texts=texts,
+                sources=said.sources, copies=said.copies, texts=texts, words=shared_words(texts),
                 history=self.history.points(life.series, pane.start_ms),
                 resolves_when=ends, line="", paragraph="", model=model, rules=self.version,
             )  # fmt: skip

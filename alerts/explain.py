@@ -1,6 +1,10 @@
-"""The numbers behind an alert: what every window holds against what was expected, and what would make it calm."""
+"""The numbers behind an alert: what every window holds against what was expected, what would make it calm; and the
+words behind its texts."""
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,8 +12,10 @@ from alerts.baseline import Baselines
 from alerts.detect import Detector, Scores
 from alerts.durations import format_duration
 from alerts.panes import DOCUMENTS, NEGATIVE, ClosedPane
-from alerts.records import Reading
+from alerts.records import AlertText, Reading
 from alerts.surprise import count_surprise
+
+WORDS = 5
 
 
 def readings(
@@ -55,3 +61,14 @@ def calm_below(
     surprise[counts < detector.min_negative] = 0.0
     rare = -detector.tails[number].log_rate(np.full(len(counts), activity), surprise) >= calm
     return max(int(counts[rare.argmax()]) if rare.any() else most, detector.min_negative)
+
+
+def shared_words(texts: Sequence[AlertText]) -> tuple[str, ...]:
+    """The words that drove most of the texts, at most five; of those that drove as many, the first to come."""
+    written: dict[str, str] = {}
+    for text in texts:
+        for word in text.words:
+            written.setdefault(word.casefold(), word)
+    often = Counter(word for text in texts for word in {word.casefold() for word in text.words})
+    order = {word: place for place, word in enumerate(written)}
+    return tuple(written[word] for word in sorted(written, key=lambda word: (-often[word], order[word]))[:WORDS])

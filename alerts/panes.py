@@ -60,7 +60,8 @@ class Linked:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceText:
-    """One negative text: its first characters, where it came from, and how many copies of it were folded in."""
+    """One negative text: its first characters, where it came from, how many copies of it were folded in, and the words
+    that made it negative, heaviest first."""
 
     id: str
     text: str
@@ -70,6 +71,7 @@ class EvidenceText:
     negative: float
     copies: int
     linked: tuple[Linked, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class LinkedCount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AlertText(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the strongest negative texts, after novelty."""
+    """One of the strongest negative texts, after novelty; `words` of it made it negative, heaviest first."""
 
     id: str
     text: str
@@ -54,6 +54,7 @@ class AlertText(msgspec.Struct, frozen=True, kw_only=True):
     source: str | None = None
     url: str | None = None
     linked: tuple[LinkedCount, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 class HistoryPoint(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -67,7 +68,8 @@ class HistoryPoint(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The state of one alert after one change. Times are event times in milliseconds UTC.
 
-    `reason` says why it ended where it did not become calm: `rules_changed`.
+    `words` are those that drove most of `texts`. `reason` says why it ended where it did not become calm:
+    `rules_changed`.
     """
 
     id: str
@@ -93,6 +95,7 @@ class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
     sources: int
     copies: int
     texts: tuple[AlertText, ...]
+    words: tuple[str, ...] = ()
     history: tuple[HistoryPoint, ...]
     resolves_when: str
     line: str

@@ -45,6 +45,7 @@ def paragraph(record: AlertRecord, language: str = "en") -> str:
             f"独立来源 {record.sources} 个，转载 {record.copies} 篇。"
         )
         text += f"最强文本：“{strongest}”。" if strongest else ""
+        text += f"关键词：{'、'.join(record.words)}。" if record.words else ""
         return text + _ending_zh(record)
     chance, often = _chance(seen.tail_probability), _every_en(record.false_alarms_per_day)
     text = (
@@ -55,6 +56,7 @@ def paragraph(record: AlertRecord, language: str = "en") -> str:
         f"about once in {often}. {_sources_en(record.sources, record.copies)}"
     )
     text += f' Strongest text: "{strongest}".' if strongest else ""
+    text += f" Words that drove it: {', '.join(record.words)}." if record.words else ""
     return text + " " + _ending_en(record)
 
 

@@ -174,8 +174,10 @@ def _alert(document: dict[str, Any]) -> AlertRecord:
                     LinkedCount(span="12h", copies=4, sources=3),
                     LinkedCount(span="24h", copies=4, sources=3),
                 ),
+                words=("admits", "never"),
             ),
         ),
+        words=("admits", "never"),
         history=tuple(
             HistoryPoint(start_ms=hour * _HOUR_MS, documents=float(count), negative=float(bad))
             for hour, count, bad in zip(hours, (1, 2, 9), (0, 1, 7), strict=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from models.labelled import Labelled
     from models.predictor import Predictor
 
-LAZY = {"train": "models.train_cli", "search": "models.train_cli", "export": "models.train_cli"}
+LAZY = dict.fromkeys(("train", "search", "export", "add-words"), "models.train_cli")
 
 
 class ModelsGroup(click.Group):
@@ -32,7 +32,7 @@ class ModelsGroup(click.Group):
             missing.callback = _missing(cmd_name, error.name or "")
             missing.ignore_unknown_options = missing.allow_extra_args = True
             return missing
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
 

@@ -54,8 +54,8 @@ def explain_many(
     variants: list[str] = []
     for text, words in zip(texts, spans, strict=True):
         variants.append(text)
-        variants.extend(_without(text, [word]) for word in words)
-        variants.extend(_without(text, pair) for pair in pairwise(words))
+        variants.extend(erased(text, [word]) for word in words)
+        variants.extend(erased(text, pair) for pair in pairwise(words))
     table = predictor.predict(variants, cached=False).probabilities[task]
     results = []
     at = 0
@@ -79,7 +79,8 @@ def strongest(weights: Sequence[WordWeight], count: int = 5) -> list[WordWeight]
     return sorted((word for word in weights if word.weight > 0), key=lambda word: (-word.weight, word.start))[:count]
 
 
-def _without(text: str, spans: Sequence[tuple[int, int]]) -> str:
+def erased(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    """`text` without the characters of `spans`, (start, end) in ascending order."""
     kept = []
     at = 0
     for start, end in spans:

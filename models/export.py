@@ -5,7 +5,6 @@ Nothing is left at the destination unless the graph says what torch says and tre
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections import defaultdict
@@ -18,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from models.bundle import MANIFEST, MODEL, TOKENIZER, Bundle, Manifest, Metric, Task, write_manifest
+from models.bundle import MANIFEST, MODEL, SENTIMENT_LABELS, TOKENIZER, Bundle, Manifest, Metric, Task, write_manifest
 from models.calibration import fit_temperature
 from models.evaluate import evaluate
 from models.export_parity import Parity, check_parity
@@ -28,6 +27,7 @@ from models.predictor import Predictor
 from models.probabilities import softmax
 from models.quantise import quantise
 from models.training.run import HeldBack
+from models.word_scores_fit import add_word_scores, word_texts
 
 Precision = Literal["fp32", "fp16", "int8"]
 AGREEMENT = {"fp32": 1.0, "fp16": 0.995, "int8": 0.995}
@@ -77,6 +77,10 @@ def export(
         manifest = _manifest(model, precision, version, created)
         write_manifest(draft, manifest)
         bundle = write_manifest(draft, _calibrated(manifest, draft, model))
+        if SENTIMENT_LABELS[0] in model.tasks.get("sentiment", ()):
+            learnable = [row.text for row in model.held_back if row.use == "validation"]
+            learnable += word_texts() if "en" in bundle.languages else []
+            bundle = add_word_scores(bundle, learnable, task="sentiment", label=SENTIMENT_LABELS[0], say=say)
         for metric in bundle.manifest.metrics:
             say(f"{metric.task} on {metric.data}: accuracy {metric.accuracy:.4f}, macro F1 {metric.macro_f1:.4f}")
         _replace(destination, draft)
@@ -88,9 +92,7 @@ def export(
 def parity_texts(model: Exportable) -> list[str]:
     """Real texts to compare on, evenly from what there is."""
     texts = [row.text for row in model.held_back]
-    if not texts:
-        for file in sorted((Path(__file__).parent / "data").glob("own-*.jsonl")):
-            texts += [json.loads(line)["text"] for line in file.read_text(encoding="utf-8").splitlines()]
+    texts = texts or word_texts()
     if not texts:
         raise ExportError("there are no texts to compare the export on; give some with --texts FILE")
     return texts[:: max(1, len(texts) // PARITY_TEXTS)][:PARITY_TEXTS]

@@ -16,13 +16,21 @@ from numpy.typing import NDArray
 
 from models.bundle import BundleError
 from models.predictor import Predictor, PredictorStats
+from models.word_scores import Words
 
 
 class Answer(NamedTuple):
-    """`probabilities`: task to float32[n_texts, n_labels]; `versions`: the id of the model of each route."""
+    """`probabilities`: task to float32[n_texts, n_labels]; `versions`: the id of the model of each route; `words`: per
+    text those that made it negative, heaviest first, where its model scores words."""
 
     probabilities: dict[str, NDArray[np.float32]]
     versions: tuple[str, ...]
+    words: Sequence[Words]
+
+    def part(self, start: int, end: int) -> Answer:
+        """The answer for the texts from `start` up to, not including, `end`."""
+        rows = {task: table[start:end] for task, table in self.probabilities.items()}
+        return Answer(rows, self.versions, self.words[start:end])
 
     @property
     def version_id(self) -> str:
@@ -87,16 +95,20 @@ class ModelSet:
     def predict(self, texts: Sequence[str], routes: NDArray[np.int32] | None = None) -> Answer:
         """Probabilities of any number of texts; `routes` int32[n_texts], all 0 where not given."""
         if len(self.predictors) == 1:
-            return Answer(self.predictors[0].predict(texts).probabilities, self.versions)
+            predictions = self.predictors[0].predict(texts)
+            return Answer(predictions.probabilities, self.versions, predictions.words)
         ways = np.zeros(len(texts), np.int32) if routes is None else routes
         whole = {task: np.zeros((len(texts), len(labels)), np.float32) for task, labels in self.labels.items()}
+        words: list[Words] = [()] * len(texts)
         for route, predictor in enumerate(self.predictors):
             rows = np.flatnonzero(ways == route)
             if len(rows):
-                part = predictor.predict([texts[row] for row in rows.tolist()]).probabilities
+                part = predictor.predict([texts[row] for row in rows.tolist()])
                 for task, columns in self._columns[route].items():
-                    whole[task][np.ix_(rows, columns)] = part[task]
-        return Answer(whole, self.versions)
+                    whole[task][np.ix_(rows, columns)] = part.probabilities[task]
+                for row, of_text in zip(rows.tolist(), part.words, strict=True):
+                    words[row] = of_text
+        return Answer(whole, self.versions, words)
 
 
 def _tasks(predictor: Predictor) -> str:

@@ -1,6 +1,7 @@
 """Texts in, calibrated probabilities out: the one way every part of Bearwire scores text.
 
     texts ─► cache ─► tokens ─► batches by length ─► ONNX Runtime ─► softmax(logits / temperature) ─► rows in order
+                                                                  └► scores of the tokens ─► words behind a label
 
 A text's probabilities depend on the text and the bundle alone. It is padded to the bucket of its own length,
 the model treats rows of a batch apart, and the softmax works row by row; so a text scores bit-identically
@@ -29,6 +30,7 @@ from models.encoding import Encoder, EncoderError, LongTexts, TokenRows
 from models.probabilities import softmax
 from models.providers import GraphError, ModelSession
 from models.threads import usable_cores
+from models.word_scores import Words, heaviest_words
 
 DEFAULT_BATCH_TOKENS = 1024
 DEFAULT_CACHE_ENTRIES = 65_536
@@ -37,9 +39,28 @@ GPU_STREAMS = 2
 
 
 class Predictions(NamedTuple):
-    """`probabilities`: task name to float32[n_texts, n_labels], calibrated, rows in input order."""
+    """`probabilities`: task name to float32[n_texts, n_labels], calibrated, rows in input order.
+
+    `words`: per text those that speak most for the label of the bundle's word scores, heaviest first; none where the
+    text has another label, or the bundle no word scores.
+    """
 
     probabilities: dict[str, NDArray[np.float32]]
+    words: list[Words]
+
+
+class _Scored(NamedTuple):
+    """Of n texts: float32[n, labels of all tasks side by side], and their words."""
+
+    rows: NDArray[np.float32]
+    words: list[Words]
+
+
+class _RowScores(NamedTuple):
+    """Of token rows: float64[rows, labels of all tasks], and float32[rows, length] a score per token, if any."""
+
+    probabilities: NDArray[np.float64]
+    tokens: NDArray[np.float32] | None
 
 
 @dataclass(slots=True)
@@ -86,6 +107,12 @@ class Predictor:
         _check_graph(bundle, self._session)
         self._buckets = length_buckets(bundle.max_tokens)
         self._outputs = [task.output for task in bundle.tasks]
+        self._worded: tuple[int, int] | None = None
+        scored = bundle.manifest.word_scores
+        if scored is not None:
+            task = [task.name for task in bundle.tasks].index(scored.task)
+            self._worded = task, bundle.tasks[task].labels.index(scored.label)
+            self._outputs.append(scored.output)
         self._columns = np.cumsum([0, *(len(task.labels) for task in bundle.tasks)])
         self._cache = ScoreCache(cache_entries, int(self._columns[-1])) if cache_entries > 0 else None
         self._lock = threading.Lock()
@@ -101,21 +128,22 @@ class Predictor:
             return self._split(self._score(texts))
         keys = [text_key(text) for text in texts]
         with self._lock:
-            rows, found = self._cache.look_up(keys)
+            rows, words, found = self._cache.look_up(keys)
         first: dict[bytes, int] = {}
         for index in np.flatnonzero(~found):
             first.setdefault(keys[index], int(index))
         if first:
             fresh = self._score([texts[index] for index in first.values()])
             position = {key: at for at, key in enumerate(first)}
-            missing = np.flatnonzero(~found)
-            rows[missing] = fresh[[position[keys[index]] for index in missing]]
+            for missing in np.flatnonzero(~found).tolist():
+                rows[missing] = fresh.rows[position[keys[missing]]]
+                words[missing] = fresh.words[position[keys[missing]]]
             with self._lock:
-                self._cache.store(list(first), fresh)
+                self._cache.store(list(first), fresh.rows, fresh.words)
         with self._lock:
             self.stats.cache_misses += len(first)
             self.stats.cache_hits += len(texts) - len(first)
-        return self._split(rows)
+        return self._split(_Scored(rows, words))
 
     def word_spans(self, text: str) -> list[tuple[int, int]]:
         """Where the words lie that the model sees: (start, end) in characters, punctuation left out."""
@@ -130,25 +158,42 @@ class Predictor:
             ids = np.full((count, length), self._encoder.pad_id, dtype=np.int64)
             self._session.run(self._outputs, ids, np.ones_like(ids))
 
-    def _split(self, rows: NDArray[np.float32]) -> Predictions:
+    def _split(self, scored: _Scored) -> Predictions:
         edges = self._columns
         return Predictions(
             {
-                task.name: np.ascontiguousarray(rows[:, edges[at] : edges[at + 1]])
+                task.name: np.ascontiguousarray(scored.rows[:, edges[at] : edges[at + 1]])
                 for at, task in enumerate(self.bundle.tasks)
-            }
+            },
+            scored.words,
         )
 
-    def _score(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """float32[n_texts, labels of all tasks side by side]; the next slab is tokenised while one is run."""
+    def _score(self, texts: Sequence[str]) -> _Scored:
+        """The scores of the texts; the next slab is tokenised while one is run."""
         result = np.empty((len(texts), int(self._columns[-1])), dtype=np.float32)
-        at = 0
+        words: list[Words] = []
         for rows in self._tokenised(texts):
-            scores = self._score_rows(rows)
-            count = int(rows.text_of[-1]) + 1
+            scores, tokens = self._score_rows(rows)
+            at, count = len(words), int(rows.text_of[-1]) + 1
             result[at : at + count] = _combine_chunks(scores, rows)
-            at += count
-        return result
+            words += self._words(texts[at : at + count], result[at : at + count], rows, tokens)
+        return _Scored(result, words)
+
+    def _words(
+        self, texts: Sequence[str], scores: NDArray[np.float32], rows: TokenRows, tokens: NDArray[np.float32] | None
+    ) -> list[Words]:
+        """The words of every text; `tokens` float32[total] are the token scores of all rows, one after another."""
+        words: list[Words] = [()] * len(texts)
+        if tokens is None or self._worded is None:
+            return words
+        first = np.searchsorted(rows.text_of, np.arange(len(texts)))
+        task, label = self._worded
+        of_task = scores[:, self._columns[task] : self._columns[task + 1]]
+        for text in np.flatnonzero(of_task.argmax(axis=1) == label).tolist():
+            begin = int(rows.starts[first[text]])
+            part = tokens[begin : begin + int(rows.counts[first[text]])]
+            words[text] = heaviest_words(texts[text], self._encoder.words(texts[text]), part)
+        return words
 
     def _tokenised(self, texts: Sequence[str]) -> Iterator[TokenRows]:
         slabs = [texts[at : at + SLAB_TEXTS] for at in range(0, len(texts), SLAB_TEXTS)]
@@ -161,27 +206,35 @@ class Predictor:
             rows = coming.result()
         yield rows
 
-    def _score_rows(self, rows: TokenRows) -> NDArray[np.float64]:
-        """float64[rows, labels of all tasks]: the calibrated probabilities of every token row."""
+    def _score_rows(self, rows: TokenRows) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
+        """float64[rows, labels of all tasks]: the calibrated probabilities of every token row; and float32[total] the
+        scores of their tokens, where the bundle has word scores."""
         result = np.empty((len(rows.counts), int(self._columns[-1])), dtype=np.float64)
+        tokens = None if self._worded is None else np.empty(len(rows.ids), dtype=np.float32)
         fair_share = -(-int(rows.counts.sum()) // self.threads)
         batches = plan_batches(rows.counts, self._buckets, min(self.max_batch_tokens, fair_share))
         running = [self._inference.submit(self._score_batch, rows, batch) for batch in batches]
-        for batch, scores in zip(batches, running, strict=True):
-            result[batch.rows] = scores.result()
+        for batch, scored in zip(batches, running, strict=True):
+            scores = scored.result()
+            result[batch.rows] = scores.probabilities
+            if tokens is not None and scores.tokens is not None:
+                for row, of_row in zip(batch.rows.tolist(), scores.tokens, strict=True):
+                    begin, count = int(rows.starts[row]), int(rows.counts[row])
+                    tokens[begin : begin + count] = of_row[:count]
         with self._lock:
             self.stats.batches += len(batches)
             self.stats.tokens += int(rows.counts.sum())
             self.stats.padded_tokens += sum(len(batch.rows) * batch.length for batch in batches)
-        return result
+        return result, tokens
 
-    def _score_batch(self, rows: TokenRows, batch: Batch) -> NDArray[np.float64]:
+    def _score_batch(self, rows: TokenRows, batch: Batch) -> _RowScores:
         ids, mask = rows.matrix(batch.rows, batch.length, self._encoder.pad_id)
-        logits = self._session.run(self._outputs, ids, mask)
-        return np.concatenate(
-            [softmax(part, task.temperature) for part, task in zip(logits, self.bundle.tasks, strict=True)],
+        outputs = self._session.run(self._outputs, ids, mask)
+        probabilities = np.concatenate(
+            [softmax(part, task.temperature) for part, task in zip(outputs, self.bundle.tasks, strict=False)],
             axis=1,
         )
+        return _RowScores(probabilities, None if self._worded is None else outputs[-1])
 
 
 def _combine_chunks(scores: NDArray[np.float64], rows: TokenRows) -> NDArray[np.float64]:
@@ -227,3 +280,6 @@ def _check_graph(bundle: Bundle, session: ModelSession) -> None:
                 f"{file} gives {task.output!r} the shape {shape}, but task {task.name!r} has "
                 f"{len(task.labels)} labels; export the model again"
             )
+    scored = bundle.manifest.word_scores
+    if scored is not None and len(session.outputs.get(scored.output, [])) != 2:
+        raise BundleError(f"{file} has no output {scored.output!r} of two dimensions; export the model again")

@@ -112,3 +112,31 @@ def export(source: str, output: Path, precision: str, version: str, task: str | 
     except (ExportError, BundleError, RecipeError) as error:
         raise click.ClickException(f"no bundle was written: {error}") from error
     click.echo(f"{written.bundle.version_id} in {output}")
+
+
+@click.command("add-words")
+@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="the new bundle")
+@click.option(
+    "--texts",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="one text per line to learn from, without labels; else the texts that ship with Bearwire (English)",
+)
+@click.option("--version", help="version of the new bundle; else the old one's")
+def add_words(bundle: Path, output: Path, texts: Path | None, version: str | None) -> None:
+    """Write BUNDLE anew so that it also scores the words that make a text negative, in the same pass.
+
+    `export` does this by itself; this is for bundles exported before, or with texts that are more like yours.
+    """
+    from models.bundle import SENTIMENT_LABELS, Bundle
+    from models.word_scores_fit import add_word_scores, copy_bundle, word_texts
+
+    lines = [line for line in texts.read_text(encoding="utf-8").splitlines() if line] if texts else word_texts()
+    try:
+        copied = copy_bundle(Bundle.load(bundle), output, version)
+        written = add_word_scores(copied, lines, task="sentiment", label=SENTIMENT_LABELS[0], say=click.echo)
+    except (BundleError, FileExistsError) as error:
+        raise click.ClickException(f"no bundle was written: {error}") from error
+    if written.manifest.word_scores is None:
+        raise click.ClickException(f"{output} is a copy of {bundle} and scores no words")
+    click.echo(f"{written.version_id} in {output}")

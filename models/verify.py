@@ -24,9 +24,10 @@ def verify_predictor(predictor: Predictor) -> list[str]:
     On the CPU a text must get the same bits in every batch; on a GPU probabilities may differ by 0.005.
     """
     texts = probe_texts()
-    together = predictor.predict(texts, cached=False).probabilities
-    backwards = predictor.predict(texts[::-1], cached=False).probabilities
-    alone = [predictor.predict([text], cached=False).probabilities for text in texts]
+    together, words = predictor.predict(texts, cached=False)
+    backwards, words_backwards = predictor.predict(texts[::-1], cached=False)
+    each = [predictor.predict([text], cached=False) for text in texts]
+    alone = [said.probabilities for said in each]
     tolerance = 0.0 if predictor.provider_in_use == "cpu" else GPU_TOLERANCE
     problems = []
     for task, table in together.items():
@@ -40,4 +41,6 @@ def verify_predictor(predictor: Predictor) -> list[str]:
                 f"task {task!r} scores a text differently in another batch (by up to {gap:.2g}); export with a "
                 "precision and a pooling that do not look across texts"
             )
+    if tolerance == 0.0 and (words != words_backwards[::-1] or words != [said.words[0] for said in each]):
+        problems.append("it names other words of a text in another batch; export without word scores")
     return problems

@@ -21,7 +21,7 @@ from streamer.ragged import Ragged
 from streamer.records import Counts
 
 MAGIC: Final = b"BWDB"
-VERSION: Final = 1
+VERSION: Final = 2
 
 SELECTED, SCORED, LATE, DEAD = range(4)
 """What became of a record: a row of this block; scored but not of this book; too late; a dead letter."""
@@ -49,7 +49,8 @@ class DigestBlock:
     Records: `record_offsets` int64[m] ascending, `fates` uint8[m], `late_at_ms` int64[late]: the watermark that
     each late record missed.
 
-    Rows, in offset order: `time_ms` int64[n]; `id`, `excerpt`, `url` text; `sentiment` float32[n, 3] (negative,
+    Rows, in offset order: `time_ms` int64[n]; `id`, `excerpt`, `url` text; `words` text, the words of the excerpt that
+    made it negative, heaviest first, one to a line; `sentiment` float32[n, 3] (negative,
     neutral, positive); `topic` int32[n] into `topics`, -1 for none; `topic_p` float32[n]; `symbols` int32 rows into
     `symbol_table`; `source_index`, `lang_index` int32[n] into `sources`, `langs`, -1 for none; `weight` float64[n];
     `fingerprint` uint16[n, K]; `id_hash`, `text_hash`, `content_hash` uint64[n].
@@ -85,6 +86,7 @@ class DigestBlock:
     id: Ragged
     excerpt: Ragged
     url: Ragged
+    words: Ragged
     symbols: Ragged
 
     def __len__(self) -> int:
@@ -192,7 +194,7 @@ _ROW_DTYPES: Final = {
     "content_hash": "<u8",
 }
 _COLUMN_DTYPES: Final = _RECORD_DTYPES | _ROW_DTYPES
-_RAGGED_DTYPES: Final = {"id": "<u1", "excerpt": "<u1", "url": "<u1", "symbols": "<i4"}
+_RAGGED_DTYPES: Final = {"id": "<u1", "excerpt": "<u1", "url": "<u1", "words": "<u1", "symbols": "<i4"}
 
 
 def _bytes(column: NDArray[Any], dtype: str) -> bytes:

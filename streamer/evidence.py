@@ -23,7 +23,7 @@ STORIES = 128
 """Stories by which alerts are told to rest on the same ones."""
 
 _LIKELY = 0.5
-_COLUMNS = ("id", "excerpt", "url", "source")
+_COLUMNS = ("id", "excerpt", "url", "source", "words")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class EvidencePage:
     """Entries of some closed panes, and the t texts that they name.
 
     `pane`, `text` int64[e], `series` int64[e]; texts in canonical order: `negative` float32[t], `time_ms`, `story`
-    int64[t], and the text columns `id`, `excerpt`, `url`, `source` ("" for none).
+    int64[t], and the text columns `id`, `excerpt`, `url`, `source`, `words` ("" for none).
     """
 
     pane: NDArray[np.int64]
@@ -79,16 +79,17 @@ class EvidencePage:
 
     def evidence_text(self, text: int, copies: int, linked: tuple[Linked, ...]) -> EvidenceText:
         """Text number `text` as alerts show it."""
-        words = {name: self.columns[name].text(text) for name in _COLUMNS}
+        said = {name: self.columns[name].text(text) for name in _COLUMNS}
         return EvidenceText(
-            id=words["id"],
-            text=words["excerpt"],
-            source=words["source"] or None,
-            url=words["url"] or None,
+            id=said["id"],
+            text=said["excerpt"],
+            source=said["source"] or None,
+            url=said["url"] or None,
             published_at_ms=int(self.time_ms[text]),
             negative=float(self.negative[text]),
             copies=copies,
             linked=linked,
+            words=tuple(said["words"].split("\n")) if said["words"] else (),
         )
 
     def chunk(self) -> bytes:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.model_set import Answer
+from models.word_scores import MAX_WORDS_BYTES, Words
 from streamer.blocks import DEAD, LATE, SCORED, SELECTED, DigestBlock
 from streamer.documents import Document, DocumentLimits, Rejection, parse_document
 from streamer.languages import NO_MODEL, LanguageRules, unserved
@@ -179,7 +180,7 @@ class PartitionScorer:
             scores,
             late,
             prepared.dead,
-            self._blocks(prepared, scored),
+            self._blocks(prepared, scored, answer.words),
             Counts(received, documents - len(late), len(late), dead, received - documents - dead),
             prepared.to_offset,
             prepared.clock,
@@ -204,11 +205,11 @@ class PartitionScorer:
         prints = fingerprint([])
         part = slice(0, 0)
         return {
-            book.name: self._block(book, prepared, scored, prints, nothing, part, (next_offset, next_offset), True)
+            book.name: self._block(book, prepared, scored, (), prints, nothing, part, (next_offset, next_offset), True)
             for book in self.books
         }
 
-    def _blocks(self, prepared: Prepared, scored: Scored) -> dict[str, list[bytes]]:
+    def _blocks(self, prepared: Prepared, scored: Scored, words: Sequence[Words]) -> dict[str, list[bytes]]:
         on_time = ~prepared.late
         labels = scored.topic_labels()
         chosen = {
@@ -236,7 +237,7 @@ class PartitionScorer:
             edges = [prepared.from_offset, *(int(prepared.record_offsets[part.start]) for part in parts[1:])]
             edges.append(prepared.to_offset)
             blocks[book.name] = [
-                self._block(book, prepared, scored, prints, selected, part, (edges[i], edges[i + 1]), False)
+                self._block(book, prepared, scored, words, prints, selected, part, (edges[i], edges[i + 1]), False)
                 for i, part in enumerate(parts)
             ]
         return blocks
@@ -248,7 +249,7 @@ class PartitionScorer:
             document = prepared.documents[row]
             strings = 4 * (min(len(document.text), EXCERPT_CHARACTERS) + len(document.url or "") + len(document.id))
             tables = 4 * (len(document.source or "") + sum(map(len, document.symbols)) + 4 * len(document.symbols))
-            sizes[prepared.document_rows[row]] += strings + tables + 2 * FINGERPRINT_SIZE + 80
+            sizes[prepared.document_rows[row]] += strings + tables + 2 * FINGERPRINT_SIZE + 80 + MAX_WORDS_BYTES
         part = np.cumsum(sizes) // self.max_block_bytes
         starts = np.flatnonzero(np.diff(part, prepend=-1)).tolist()
         return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(sizes)], strict=True)]
@@ -258,6 +259,7 @@ class PartitionScorer:
         book: BookSelection,
         prepared: Prepared,
         scored: Scored,
+        words: Sequence[Words],
         prints: Fingerprints,
         selected: NDArray[np.int64],
         part: slice,
@@ -279,6 +281,7 @@ class PartitionScorer:
         symbols, symbol_table = _symbol_rows(documents)
         source_index, sources = _indexed([document.source for document in documents])
         lang_index, langs = _indexed([document.lang for document in documents])
+        excerpts = [self.redactor.excerpt(document.scored_text, EXCERPT_CHARACTERS) for document in documents]
         return DigestBlock(
             book=book.name,
             source=self.source,
@@ -310,8 +313,12 @@ class PartitionScorer:
             text_hash=prints.text_hash[rows],
             content_hash=np.fromiter(map(content_hash, documents), dtype=np.uint64, count=len(documents)),
             id=Ragged.of_texts(d.id for d in documents),
-            excerpt=Ragged.of_texts(self.redactor.excerpt(d.scored_text, EXCERPT_CHARACTERS) for d in documents),
+            excerpt=Ragged.of_texts(excerpts),
             url=Ragged.of_texts(self.redactor.link(d.url or "") for d in documents),
+            words=Ragged.of_texts(
+                "\n".join(word for word in words[row] if word in excerpt)
+                for row, excerpt in zip(rows.tolist(), excerpts, strict=True)
+            ),
             symbols=symbols,
         ).encode()
 

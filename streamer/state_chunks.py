@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAGIC: Final = b"BWSC"
-VERSION: Final = 1
+VERSION: Final = 2
 
 _HEAD: Final = struct.Struct("<4sBI")
 _DTYPES: Final = frozenset(("|b1", "|u1", "|i1", "<u2", "<i2", "<i4", "<u4", "<i8", "<u8", "<f4", "<f8"))

@@ -77,8 +77,7 @@ class InferenceQueue:
             for request in together:
                 end = start + len(request.texts)
                 if not request.answer.done():
-                    part = {task: rows[start:end] for task, rows in result.probabilities.items()}
-                    request.answer.set_result(Answer(part, result.versions))
+                    request.answer.set_result(result.part(start, end))
                 start = end
         finally:
             self._free += 1

@@ -91,6 +91,7 @@ def blocks(
             id=Ragged(np.frombuffer(ids.tobytes(), np.uint8), np.arange(n + 1) * ID_BYTES),
             excerpt=Ragged(np.full(n * EXCERPT_BYTES, ord("x"), np.uint8), np.arange(n + 1) * EXCERPT_BYTES),
             url=Ragged(np.empty(0, np.uint8), np.zeros(n + 1, np.int64)),
+            words=Ragged(np.empty(0, np.uint8), np.zeros(n + 1, np.int64)),
             symbols=Ragged(
                 (companies * random.random(symbol_offsets[-1]) ** favourites).astype(np.int32), symbol_offsets
             ),

@@ -186,7 +186,7 @@ def test_damaged_or_incomplete_snapshots_are_refused() -> None:
         with pytest.raises(StateError):
             Watch.restore(BOOK, ChattyDesk(BOOK), chunks | {name: damaged})
     newer = chunks["series"][:4] + b"\x09" + chunks["series"][5:]
-    with pytest.raises(StateError, match="version 9, this bearwire reads version 1"):
+    with pytest.raises(StateError, match="version 9, this bearwire reads version 2"):
         Watch.restore(BOOK, ChattyDesk(BOOK), chunks | {"series": newer})
     without = {name: data for name, data in chunks.items() if name != "series"}
     with pytest.raises(StateError, match="incomplete"):

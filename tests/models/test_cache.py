@@ -21,17 +21,21 @@ def test_it_behaves_like_a_bounded_dictionary(entries: int, steps: list[tuple[bo
         names = [word.encode() for word in words]
         if storing:
             rows = np.array([[number, at] for at in range(len(names))], dtype=np.float32).reshape(-1, 2)
-            cache.store(names, rows)
+            said = [(f"{number}-{at}",) if at % 2 else () for at in range(len(names))]
+            cache.store(names, rows, said)
             for at, name in enumerate(names):
                 model.pop(name, None)
                 model[name] = float(number) + at / 100
                 while len(model) > entries:
                     model.popitem(last=False)
         else:
-            rows, found = cache.look_up(names)
+            rows, told, found = cache.look_up(names)
             assert found.tolist() == [name in model for name in names]
-            for row, name in zip(rows[found], [name for name in names if name in model], strict=True):
+            for row, of_text, name in zip(rows, told, names, strict=True):
+                if name not in model:
+                    continue
                 assert row[0] + row[1] / 100 == np.float32(model[name])
+                assert of_text == ((f"{int(row[0])}-{int(row[1])}",) if row[1] % 2 else ())
                 model.move_to_end(name)
         assert len(cache) == len(model)
 

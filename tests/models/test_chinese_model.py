@@ -88,6 +88,21 @@ def test_the_bundles_are_in_order_and_know_texts_that_they_never_saw(made: Made,
         assert right > least, f"{task}: {right:.2f}; chance is {1 / len(labels):.2f}"
 
 
+def test_it_learns_to_name_the_words_behind_a_negative_text(made: Made, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join(row.text for row in learned()), encoding="utf-8")
+    told = commanded("models", "add-words", made.bundles["int8"], "-o", tmp_path / "new", "--texts", texts)
+    assert "texts kept out" in told
+    assert "batch invariance in order" in commanded("models", "verify", tmp_path / "new")
+    before = Predictor(Bundle.load(made.bundles["int8"]), threads=1).predict([row.text for row in held_out()])
+    after = Predictor(Bundle.load(tmp_path / "new"), threads=1).predict([row.text for row in held_out()])
+    assert np.array_equal(before.probabilities["sentiment"], after.probabilities["sentiment"])
+    negative = after.probabilities["sentiment"].argmax(axis=1) == 0
+    assert sum(map(bool, after.words)) > 0.8 * negative.sum() > 0
+    for row, words in zip(held_out(), after.words, strict=True):
+        assert all(word in row.text for word in words)
+
+
 def test_what_evaluate_reports_is_in_chinese_too(made: Made, tmp_path: Path) -> None:
     file = tmp_path / "held-out.csv"
     file.write_text("\n".join(["标题,主题", *(f"{row.text},{row.topic}" for row in held_out())]), encoding="utf-8")

@@ -25,11 +25,16 @@ batches = st.lists(sentences, max_size=30)
 
 
 def same(one: Predictions, other: Predictions) -> bool:
-    return all(np.array_equal(one.probabilities[task], other.probabilities[task]) for task in one.probabilities)
+    return one.words == other.words and all(
+        np.array_equal(one.probabilities[task], other.probabilities[task]) for task in one.probabilities
+    )
 
 
 def rows_of(predictions: Predictions, rows: list[int]) -> Predictions:
-    return Predictions({task: table[rows] for task, table in predictions.probabilities.items()})
+    return Predictions(
+        {task: table[rows] for task, table in predictions.probabilities.items()},
+        [predictions.words[row] for row in rows],
+    )
 
 
 @cache

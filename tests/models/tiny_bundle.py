@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from models.bundle import SENTIMENT_LABELS, Bundle, DataSource, Manifest, Task, write_manifest
+from models.bundle import SENTIMENT_LABELS, Bundle, DataSource, Manifest, Task, WordScores, write_manifest
 
 HIDDEN = 32
 NEGATIVE = ("loss", "lawsuit", "fraud", "plunges", "bankrupt")
@@ -28,6 +28,9 @@ TOPICS = ("Earnings", "Legal", "Other")
 TASKS = (
     Task(name="sentiment", labels=SENTIMENT_LABELS, output="sentiment", temperature=1.25),
     Task(name="topic", labels=TOPICS, output="topic", temperature=0.8),
+)
+WORD_SCORES = WordScores(
+    task="sentiment", label="negative", output="negative_words", drop=0.5, drop_others=0.1, texts=40
 )
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
@@ -60,6 +63,9 @@ def write_tiny_bundle(
             languages=languages,
             precision="fp32",
             data=(DataSource(name="words of the tests", licence="Apache-2.0", rows=40),),
+            word_scores=WORD_SCORES
+            if any(task.name == "sentiment" and "negative" in task.labels for task in tasks)
+            else None,
         ),
     )
 
@@ -84,6 +90,8 @@ def tiny_model(seed: int = 0) -> onnx.ModelProto:
         helper.make_node("Div", ["mask_row", "count"], ["share"]),
         helper.make_node("MatMul", ["share", "hidden"], ["pooled_row"]),
         helper.make_node("Squeeze", ["pooled_row", "axis_1"], ["pooled"]),
+        helper.make_node("MatMul", ["hidden", "grimness"], ["token_scores"]),
+        helper.make_node("Squeeze", ["token_scores", "axis_2"], ["negative_words"]),
         helper.make_node("MatMul", ["pooled", "sentiment_head"], ["sentiment"]),
         helper.make_node("MatMul", ["pooled", "topic_head"], ["topic"]),
     ]
@@ -104,6 +112,7 @@ def tiny_model(seed: int = 0) -> onnx.ModelProto:
         [
             helper.make_tensor_value_info("sentiment", TensorProto.FLOAT, ["batch", 3]),
             helper.make_tensor_value_info("topic", TensorProto.FLOAT, ["batch", len(TOPICS)]),
+            helper.make_tensor_value_info("negative_words", TensorProto.FLOAT, ["batch", "seq"]),
         ],
         [numpy_helper.from_array(array, name) for name, array in tensors.items()],
     )
@@ -129,6 +138,7 @@ def _weights(seed: int) -> dict[str, NDArray[np.float32]]:
         "key": rng.normal(0, 0.3, (HIDDEN, HIDDEN)),
         "sentiment_head": sentiment,
         "topic_head": topic,
+        "grimness": sentiment[:, :1] - sentiment[:, 2:],
     }
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 

@@ -25,4 +25,4 @@ class WordScorer:
         for row, text in enumerate(texts):
             sentiment[row, 0 if "bad" in text else 2 if "good" in text else 1] = 0.9
             topic[row, len(text) % 2] = 0.75
-        return Answer({"sentiment": sentiment, "topic": topic}, (self.version_id,))
+        return Answer({"sentiment": sentiment, "topic": topic}, (self.version_id,), [()] * len(texts))

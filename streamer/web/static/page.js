@@ -82,6 +82,20 @@ function showSeries() {
   byId("texts").textContent = overall.length ? overall[0].documents.toLocaleString("en") : "–";
 }
 
+/** The beginning of a text, with the words that made it negative marked. */
+function marked(text) {
+  const item = element("li");
+  const places = (text.words ?? []).map((word) => [text.text.indexOf(word), word]).filter(([start]) => start >= 0);
+  let at = 0;
+  for (const [start, word] of places.sort((a, b) => a[0] - b[0])) {
+    if (start < at) continue;
+    item.append(text.text.slice(at, start), element("mark", "", word));
+    at = start + word.length;
+  }
+  item.append(text.text.slice(at));
+  return item;
+}
+
 function alertCard(alert) {
   const made = element("article", `alert ${alert.state} ${alert.severity}`);
   const head = element("header");
@@ -96,7 +110,7 @@ function alertCard(alert) {
     `since ${clock(alert.since_ms)}${alert.muted_by?.length ? ` · muted by ${alert.muted_by.join(", ")}` : ""}`));
   const list = element("ul");
   for (const text of alert.texts.slice(0, 3)) {
-    const item = element("li", "", text.text);
+    const item = marked(text);
     const copies = text.copies ? `${text.copies} ${text.copies === 1 ? "copy" : "copies"}` : "";
     item.append(element("br"), element("span", "",
       [text.source, clock(text.published_at_ms), copies].filter(Boolean).join(" · ")));
