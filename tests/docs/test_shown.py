@@ -22,6 +22,8 @@ from streamer.metrics import METRICS
 from tests.docs.pages import PAGES, ROOT, Command, blocks, commands, inline, make_targets
 from tests.docs.test_reference import scraped_names
 
+RECIPE = ROOT / "models" / "recipes" / "finance-en.yaml"
+
 
 def _id(command: Command) -> str:
     return f"{command.page}: {command.text}"
@@ -104,6 +106,8 @@ def test_every_file_shown_is_valid(page: str, text: str, tmp_path: Path) -> None
             assert [failure for _, failure in run_rule_tests(file) if failure is not None] == []
         elif {"base", "tasks"} <= document.keys():
             parse_recipe(document)
+        elif document.keys() == {"search"}:
+            parse_recipe({**yaml.safe_load(RECIPE.read_text(encoding="utf-8")), **document})
         elif document.keys() <= {field.name for field in msgspec.structs.fields(RuleSet)}:
             RuleSet.from_mapping(document)
         elif "apiVersion" not in document:
