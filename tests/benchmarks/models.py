@@ -4,14 +4,17 @@
 
 The bound is raw onnxruntime on the same graph with everything but the model done beforehand: texts
 tokenised, sorted by length, padded to the longest of each batch. Peers are measured where they are installed
-(extra [train]): the Hugging Face pipeline with torch in fp32 and optimum's onnxruntime pipeline, each with
-two models, one per task, of the shape of the bundle's parent; their heads are untrained, which speed does
-not depend on. Contenders take turns, so that a machine that slows down slows all of them; the CPU time beside the
-speed tells how much of a difference is work and how much is waiting for others on the machine.
+(extra [train]): the Hugging Face pipeline with torch in fp32, optimum's onnxruntime pipeline and Infinity's engine,
+each with two models, one per task, of the shape of the bundle's parent; their heads are untrained, which speed does
+not depend on. Infinity asks for an older numpy than the rest, though it runs with a newer: to have it measured, put
+it beside them with `pip install --no-deps infinity-emb`. Contenders take turns, so that a machine that slows down
+slows all of them; the CPU time beside the speed tells how much of a difference is work and how much is waiting for
+others on the machine.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import importlib.util
 import json
@@ -115,7 +118,44 @@ def peers(parent: Path | None) -> Iterator[dict[str, Contender]]:
 
             exported = [ORTModelForSequenceClassification.from_pretrained(folder, export=True) for folder in folders]
             found["optimum onnxruntime pipeline, fp32, both tasks"] = both(exported)
-        yield found
+        with infinity(folders) as engine:
+            yield {**found, **engine}
+
+
+@contextmanager
+def infinity(folders: Sequence[Path]) -> Iterator[dict[str, Contender]]:
+    """infinity-emb's engine with torch in fp32, a model per folder, asked at once; nothing where it is missing."""
+    if not _installed("infinity_emb"):
+        yield {}
+        return
+    os.environ["DO_NOT_TRACK"] = "1"
+    from infinity_emb import AsyncEngineArray, EngineArgs
+
+    engines = AsyncEngineArray.from_args(
+        [
+            EngineArgs(
+                model_name_or_path=str(folder),
+                served_model_name=folder.name,
+                engine="torch",
+                device="cpu",
+                dtype="float32",
+                batch_size=PEER_BATCH,
+                bettertransformer=False,
+                model_warmup=False,
+            )
+            for folder in folders
+        ]
+    )
+
+    async def ask(texts: Sequence[str]) -> None:
+        await asyncio.gather(*(engines.classify(model=folder.name, sentences=list(texts)) for folder in folders))
+
+    with asyncio.Runner() as loop:
+        loop.run(engines.astart())
+        try:
+            yield {"infinity-emb engine, torch fp32, both tasks": lambda texts: loop.run(ask(texts))}
+        finally:
+            loop.run(engines.astop())
 
 
 def parent_directory(named: Path | None) -> Path | None:
@@ -158,7 +198,7 @@ def measure(
 @click.option("--parent", type=click.Path(exists=True, path_type=Path), help="the peers' model directory")
 @click.option("--limit", default=2000, show_default=True)
 @click.option("--peer-limit", default=400, show_default=True, help="texts for the peers, which are slow")
-@click.option("--rounds", default=5, show_default=True)
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(min=1), help="the median wants 3")
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
 def main(
     bundle_path: Path,
@@ -196,6 +236,8 @@ def main(
     missing = [peer for peer in ("transformers", "optimum.onnxruntime") if not _installed(peer)]
     if missing:
         click.echo(f"not installed here, so not measured: {', '.join(missing)} (extra [train])")
+    if not _installed("infinity_emb"):
+        click.echo("not installed here, so not measured: infinity-emb (pip install --no-deps infinity-emb)")
     if json_file:
         summary = {"bundle": bundle.version_id, "texts": len(texts), "cores": cores, "texts_per_second": results}
         json_file.write_text(json.dumps(summary, indent=2) + "\n")
