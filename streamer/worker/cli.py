@@ -24,7 +24,8 @@ def worker(loaded: Loaded, role: str | None) -> None:
 
     Creates its topics, waits for a broker that is not up yet, and stops gracefully on SIGTERM or SIGINT (exit status
     0); a second signal ends it at once. SIGUSR1: read the configuration again and put the model in service that it
-    names. Exit status 1: it had to end, the last line says why.
+    names. SIGHUP: read the books' rules again, those in the configuration and those in files. Exit status 1: it had
+    to end, the last line says why.
     """
     from streamer.worker.runtime import run_worker
 

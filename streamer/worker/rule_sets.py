@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import msgspec
+
 from alerts.desk import Desk
 from alerts.rules import RulesError, RuleSet
 from streamer.config import BookSettings, Config
@@ -38,13 +40,21 @@ class RuleSets:
             if _stamp(book) != self._seen[book.name]:
                 self._reload(book)
 
-    def reload(self) -> None:
-        """Read every file again."""
-        for book in self._config.books:
-            if isinstance(book.rules, str):
-                self._reload(book)
+    def reload(self, config: Config) -> None:
+        """Take the books' rules from `config`, the configuration as it is now, and read every file again.
 
-    def _reload(self, book: BookSettings) -> None:
+        Nothing else of `config` is taken over; a book that is not in it, or whose rules are refused, keeps its own.
+        """
+        given = {book.name: book.rules for book in config.books}
+        books = []
+        for book in self._config.books:
+            now = msgspec.structs.replace(book, rules=given.get(book.name, book.rules))
+            if isinstance(now.rules, str) or now.rules != book.rules:
+                book = now if self._reload(now) else book
+            books.append(book)
+        self._config = msgspec.structs.replace(self._config, books=tuple(books))
+
+    def _reload(self, book: BookSettings) -> bool:
         self._seen[book.name] = _stamp(book)
         known = self._rules[book.name]
         try:
@@ -52,11 +62,12 @@ class RuleSets:
         except RulesError as error:
             self._status.rule_reloads["refused"] += 1
             log.error("book %s keeps the rules %s, the new ones are refused: %s", book.name, known.version_id, error)
-            return
+            return False
         self._status.rule_reloads["accepted"] += 1
         if rules != known:
             log.info("book %s: rules %s take the place of %s", book.name, rules.version_id, known.version_id)
         self._rules[book.name] = rules
+        return True
 
     def _read(self, book: BookSettings) -> RuleSet:
         rules = book_rules(book)

@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 
 from streamer import __version__
 from streamer.config import Config
+from streamer.config_load import ConfigError
 from streamer.kafka_client import KafkaSetupError, quiet_clients
 from streamer.metrics import worker_registry
 from streamer.web.service import PageService
@@ -70,10 +71,20 @@ class Worker:
         """Begin a graceful stop: finish what was taken, flush, write down, commit."""
         self._stop.set()
 
-    def reload(self) -> None:
-        """Read the files with rules again; what is wrong with them is logged, and the rules then stay."""
-        if self._rules is not None:
-            self._rules.reload()
+    def reload(self, again: Callable[[], Config]) -> None:
+        """Read the rules again, in the configuration that `again` reads and in files of their own.
+
+        What is wrong with them is logged, and the rules then stay.
+        """
+        if self._rules is None:
+            return
+        try:
+            config = again()
+        except ConfigError as error:
+            self.status.rule_reloads["refused"] += 1
+            log.error("the books keep their rules, the configuration is refused: %s", error)
+            return
+        self._rules.reload(config)
 
     async def run(self) -> None:
         """Run until `stop`. Raises WorkerError, or what made the start impossible (ConfigError, BundleError, ...)."""
@@ -265,7 +276,7 @@ async def run_worker(config: Config, reload: Callable[[], Config]) -> None:
     """Run a worker until SIGTERM or SIGINT; a second signal ends the process at once. Raises as `Worker.run`.
 
     SIGUSR1 puts the models in service that the configuration, read again by `reload`, names by then.
-    SIGHUP reads the rules again.
+    SIGHUP reads the rules again, those in the configuration and those in files.
     """
     worker = Worker(config)
     loop = asyncio.get_running_loop()
@@ -279,7 +290,7 @@ async def run_worker(config: Config, reload: Callable[[], Config]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     loop.add_signal_handler(signal.SIGUSR1, worker.swap_models, reload)
-    loop.add_signal_handler(signal.SIGHUP, worker.reload)
+    loop.add_signal_handler(signal.SIGHUP, worker.reload, reload)
     try:
         await worker.run()
     except Exception as error:
