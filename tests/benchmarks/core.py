@@ -1,8 +1,8 @@
 """`make bench-core`: how fast the core is stage by stage, and what it keeps in memory.
 
 Each part runs in a process of its own, so that the memory of one is not that of another. Freed memory is given back
-before it is measured, as a worker does with every snapshot. The exit status is 1 where a
-limit of memory is not kept. Times are CPU time of one thread.
+before it is measured, as a worker does with every snapshot. The exit status is 1 where a limit of memory or time is not
+kept. Times are CPU time of one thread.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from streamer.watch import Watch
 from streamer.watch_settings import WatchSettings
 from streamer.worker.memory import give_back
 from tests.benchmarks import core_novelty
+from tests.benchmarks.core_panes import many_series_panes
 from tests.benchmarks.core_take_in import blocks, resident_mb
 
 FLAT = 1.05
@@ -131,14 +132,16 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=2_000_000, help="for the speeds")
     parser.add_argument("--memory-documents", type=int, default=5_000_000)
     parser.add_argument("--series-documents", type=int, default=2_000_000)
+    parser.add_argument("--panes", type=int, default=144, help="of 15 minutes; the last sixth is timed")
     parser.add_argument("--texts", type=Path, help="a .jsonl.gz of documents: recall and precision of folding")
-    parser.add_argument("--only", choices=("speed", "memory", "series"))
+    parser.add_argument("--only", choices=("speed", "memory", "series", "panes"))
     options = parser.parse_args()
     print(f"{datetime.now(UTC):%Y-%m-%d}, {_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     parts: dict[str, tuple[Callable[[int], bool], int]] = {
         "speed": (speed, options.documents),
         "memory": (flat, options.memory_documents),
         "series": (many_series, options.series_documents),
+        "panes": (many_series_panes, options.panes),
     }
     kept = True
     for name, (part, documents) in parts.items():
