@@ -9,7 +9,9 @@ What a surge is. A surge of k times on a series brings, on top of the background
 series' average day within the surge's length, and at least `LEAST` of them: fewer would not be an event that a desk
 calls a surge, whatever the ratio (a company with one negative text a week has "ten times its rate" with a single one).
 85 % of a surge's texts read negative, the rest neutral. A flash comes front-loaded (exponential), a slow one evenly.
-A decoy is the same with positive in place of negative and 3 % of its texts read negative by mistake.
+Every other decoy is the same with positive in place of negative, and 3 % of its texts read negative by mistake. The
+rest are syndicated copies: one story, all of its copies negative, edited as copies are (`core_novelty.EDITS`), of
+which the stream holds what the real novelty fold leaves over.
 """
 
 from __future__ import annotations
@@ -20,13 +22,18 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.novelty import normalised_words
 from tests.alerts.streams import DAY_MS, HOUR_MS, MINUTE_MS, NEGATIVE, NEUTRAL, POSITIVE, Texts
+from tests.benchmarks.core_novelty import EDITS, SIMILARITY, folded
 
 LEAST = 8
+COPIES = (10, 60)
+"""Copies of a syndicated story, from and to."""
 RATIOS = (1.5, 2.0, 3.0, 5.0, 10.0)
 LENGTHS_MS = (15 * MINUTE_MS, HOUR_MS, 4 * HOUR_MS, 12 * HOUR_MS, DAY_MS)
 TOPICS = 20
@@ -35,12 +42,13 @@ _NOISE = re.compile(r"https?://\S+|@\w+|\bRT\b|[^\w$#]+")
 
 @dataclass(frozen=True)
 class Background:
-    """Stories: `times_ms` int64[n] ascending, `labels` int64[n], the companies (ragged) and the topic of each."""
+    """Stories: `times_ms` int64[n] ascending, `labels` int64[n], the companies (ragged), topic and text of each."""
 
     times_ms: NDArray[np.int64]
     labels: NDArray[np.int64]
     companies: list[tuple[str, ...]]
     topics: list[str]
+    texts: list[str]
 
 
 @dataclass(frozen=True)
@@ -52,8 +60,13 @@ class Surge:
     length_ms: int
     ratio: float
     flash: bool
-    decoy: bool
+    kind: Literal["negative", "positive", "copies"]
     texts: int
+
+    @property
+    def decoy(self) -> bool:
+        """Whether an alert on it would be wrong."""
+        return self.kind != "negative"
 
 
 def read_background(path: Path, scores: Path | None, seed: int) -> Background:
@@ -61,7 +74,7 @@ def read_background(path: Path, scores: Path | None, seed: int) -> Background:
     rng = np.random.default_rng(seed)
     given = _read_scores(scores) if scores else {}
     told: dict[str, int] = {}
-    times, labels, companies, topics = [], [], [], []
+    times, labels, companies, topics, texts = [], [], [], [], []
     taste: dict[str, float] = {}
     mood: dict[tuple[str, int], float] = {}
     weights = rng.dirichlet(np.full(TOPICS, 1.0))
@@ -89,7 +102,8 @@ def read_background(path: Path, scores: Path | None, seed: int) -> Background:
         labels.append(label)
         companies.append(symbols)
         topics.append(topic)
-    return Background(np.array(times, np.int64), np.array(labels, np.int64), companies, topics)
+        texts.append(row["text"])
+    return Background(np.array(times, np.int64), np.array(labels, np.int64), companies, topics, texts)
 
 
 def _read_scores(path: Path) -> dict[str, tuple[int, str]]:
@@ -124,9 +138,22 @@ def plan(background: Background, seed: int, surges: int, decoys: int, warm_days:
         ratio = RATIOS[int(rng.integers(len(RATIOS)))]
         length = LENGTHS_MS[int(rng.integers(len(LENGTHS_MS)))]
         texts = max(round(ratio * negative[name] / days), LEAST)
-        decoy = len(found) >= surges
-        found.append(Surge(name, start, length, ratio, bool(rng.integers(2)), decoy, texts))
+        kind: Literal["negative", "positive", "copies"] = "negative"
+        if len(found) >= surges:
+            kind = "copies" if len(found) % 2 else "positive"
+            texts = int(rng.integers(*COPIES)) if kind == "copies" else texts
+        found.append(Surge(name, start, length, ratio, bool(rng.integers(2)), kind, texts))
     return found
+
+
+def _left_of_copies(background: Background, copies: int, rng: np.random.Generator) -> int:
+    """How many stories are left of one that is copied so often, after the novelty fold: 1 where all copies fold."""
+    text = ""
+    while len(normalised_words(text)) < 6:
+        text = background.texts[int(rng.integers(len(background.texts)))]
+    edits = list(EDITS.values())
+    edited = [" ".join(edits[int(rng.integers(len(edits)))](text.split(), rng)) for _ in range(copies)]
+    return len(np.unique(folded([text, *edited], np.zeros(copies + 1, np.int64), SIMILARITY)))
 
 
 def inject(background: Background, surges: list[Surge], seed: int) -> Texts:
@@ -137,11 +164,13 @@ def inject(background: Background, surges: list[Surge], seed: int) -> Texts:
     known_topics = sorted(set(background.topics))
     known_companies = sorted({symbol for symbols in background.companies for symbol in symbols})
     for surge in surges:
-        texts = round(surge.texts / 0.85)
+        texts = round(surge.texts / 0.85) if surge.kind != "copies" else _left_of_copies(background, surge.texts, rng)
         place = np.minimum(rng.exponential(0.3, texts), rng.random(texts)) if surge.flash else rng.random(texts)
         times.append(np.sort(surge.start_ms + (place * surge.length_ms).astype(np.int64)))
         drawn = rng.random(texts)
-        if surge.decoy:
+        if surge.kind == "copies":
+            labels.append(np.full(texts, NEGATIVE))
+        elif surge.kind == "positive":
             labels.append(np.where(drawn < 0.82, POSITIVE, np.where(drawn < 0.97, NEUTRAL, NEGATIVE)))
         else:
             labels.append(np.where(drawn < 0.85, NEGATIVE, NEUTRAL))

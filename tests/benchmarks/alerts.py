@@ -2,9 +2,9 @@
 
 A clean run of the background counts false alarms per series and 30 days; a run with surges and decoys (see
 `alert_streams` for what a surge is) counts what was found on the surge's own series between its start and its end.
-The comparators are tuned to the same number of false alarms as Bearwire raised on the same clean stream. Sentiment and
-topics come from the shipped model, once, unless they are drawn. A second table holds stated against observed false
-alarms on surrogate streams (see `alert_calibration`).
+The comparators see the same streams, copies folded, and are tuned to the same number of false alarms as Bearwire raised
+on the same clean stream. Sentiment and topics come from the shipped model, once, unless they are drawn. A second table
+holds stated against observed false alarms on surrogate streams (see `alert_calibration`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Tally:
 
     surges: list[Surge] = field(default_factory=list)
     delays: list[float | None] = field(default_factory=list)
-    decoys: list[bool] = field(default_factory=list)
+    decoys: list[tuple[Surge, bool]] = field(default_factory=list)
     alarms: int = 0
     series_months: float = 0.0
     seconds: float = 0.0
@@ -57,9 +57,16 @@ class Tally:
             "detector": name,
             "recall": round(len(hits) / max(len(self.delays), 1), 3),
             "median_delay": round(float(np.median(hits)), 3) if hits else None,
-            "decoys_fired": round(float(np.mean(self.decoys)), 4) if self.decoys else 0.0,
+            "decoys_fired": self.fired("positive", "copies"),
+            "positive_fired": self.fired("positive"),
+            "copies_fired": self.fired("copies"),
             "false_alarms_per_series_30d": round(self.alarms / max(self.series_months, 1e-9), 3),
         }
+
+    def fired(self, *kinds: str) -> float:
+        """The share of the decoys of these kinds that fired."""
+        chosen = [fired for surge, fired in self.decoys if surge.kind in kinds]
+        return round(float(np.mean(chosen)), 4) if chosen else 0.0
 
     def judge(self, surges: Sequence[Surge], times_of: dict[str, list[int]]) -> None:
         """Count the first alarm inside each surge, as a share of its length, and the decoys that fired."""
@@ -67,7 +74,7 @@ class Tally:
             end = surge.start_ms + surge.length_ms + GRACE_MS
             inside = [at for at in times_of.get(surge.series, []) if surge.start_ms < at <= end]
             if surge.decoy:
-                self.decoys.append(bool(inside))
+                self.decoys.append((surge, bool(inside)))
             else:
                 self.surges.append(surge)
                 self.delays.append((min(inside) - surge.start_ms) / surge.length_ms if inside else None)
@@ -77,7 +84,11 @@ def cut(background: Background, days: float) -> Background:
     """The first days of a background."""
     end = int(np.searchsorted(background.times_ms, background.times_ms[0] + int(days * DAY_MS)))
     return Background(
-        background.times_ms[:end], background.labels[:end], background.companies[:end], background.topics[:end]
+        background.times_ms[:end],
+        background.labels[:end],
+        background.companies[:end],
+        background.topics[:end],
+        background.texts[:end],
     )
 
 
@@ -163,8 +174,9 @@ def draw(path: Path, table: list[dict[str, object]], parts: dict[str, dict[str, 
     left.axhline(0.9, color="tab:blue", linewidth=0.6)
     left.axhline(0.25, color="tab:orange", linewidth=0.6)
     left.set_xticks(np.arange(len(names)), names, rotation=20)
+    left.set_ylim(0.0, 1.2)
     left.set_title("at the same false alarms")
-    left.legend()
+    left.legend(loc="upper right", ncols=2)
     labels = [name for part in parts.values() for name in part]
     heights = [values[0] or 0.0 for part in parts.values() for values in part.values()]
     right.bar(labels, heights, color="tab:blue")
