@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -106,7 +107,7 @@ def _draw(path: Path, times_ms: NDArray[np.int64], values: NDArray[np.float64], 
 
 @click.group()
 def rules() -> None:
-    """Check and test rule files."""
+    """Check and test rule files; print their schema."""
 
 
 @rules.command("check")
@@ -123,6 +124,12 @@ def rules_check(files: tuple[Path, ...]) -> None:
         else:
             click.echo(f"{file}: {len(rule_set.rules)} rules, {rule_set.version_id}")
     sys.exit(1 if bad else 0)
+
+
+@rules.command("schema")
+def rules_schema() -> None:
+    """Print the JSON Schema of a rules file, for editors that complete and check YAML."""
+    click.echo(msgspec.json.format(msgspec.json.encode(RuleSet.json_schema()), indent=2).decode())
 
 
 @rules.command("test")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import hashlib
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -152,6 +153,17 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             return cls.from_mapping(mapping)
         except RulesError as error:
             raise RulesError(f"{path}: {error}") from error
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """The JSON Schema (draft 2020-12) of a rules file, for editors and other checkers.
+
+        It knows keys and types. Durations, rates, names of calendars and labels are what `from_mapping` checks beyond it.
+        """
+        schema = msgspec.json.schema(cls)
+        for part in schema["$defs"].values():
+            part["description"] = inspect.cleandoc(part.get("description", ""))
+        return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Bearwire rules", **schema}
 
     @property
     def severities(self) -> tuple[str, ...]:

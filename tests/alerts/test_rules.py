@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 
@@ -28,6 +30,27 @@ from alerts.rules import Rule, RulesError, RuleSet
 def test_a_wrong_rule_set_names_the_key_and_what_was_expected(mapping: dict[str, object], said: str) -> None:
     with pytest.raises(RulesError, match=said):
         RuleSet.from_mapping(mapping)
+
+
+def test_the_schema_admits_what_is_read_and_refuses_unknown_keys_and_wrong_types() -> None:
+    printed = CliRunner().invoke(rules_command, ["schema"])
+    assert printed.exit_code == 0
+    schema = json.loads(printed.output)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    mapping = {
+        "rules": [{"name": "a", "series": ["company:*"], "labels": {"desk": "energy"}, "life": {"repeat": "1h"}}],
+        "budget": {"max_false_alarms": "2 per week"},
+        "route": {"receivers": ["desk"], "routes": [{"match": {"topic": ["Macro", "!Energy*"]}, "continue": True}]},
+        "inhibit": [{"name": "wide", "source": {"series": "all"}, "target": {"series": "company:*"}}],
+        "calendars": {"nights": [{"weekdays": ["mon-fri"], "from": "22:00", "to": "06:00"}]},
+    }
+    RuleSet.from_mapping(mapping)
+    validator.validate(mapping)
+    for wrong in ({"rulez": []}, {"rules": [{"name": "a", "life": {"cooldown": "1h"}}]}, {"rules": [{"name": 3}]}):
+        with pytest.raises(RulesError):
+            RuleSet.from_mapping(wrong)
+        assert not validator.is_valid(wrong)
 
 
 def test_the_version_follows_the_meaning_and_not_the_spelling() -> None:
