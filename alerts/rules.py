@@ -158,7 +158,7 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def json_schema(cls) -> dict[str, Any]:
         """The JSON Schema (draft 2020-12) of a rules file, for editors and other checkers.
 
-        It knows keys and types. Durations, rates, names of calendars and labels are what `from_mapping` checks beyond it.
+        It knows keys and types; durations, rates and the names of calendars and labels only `from_mapping` checks.
         """
         schema = msgspec.json.schema(cls)
         for part in schema["$defs"].values():
