@@ -11,7 +11,7 @@ RUN ?= runs/finance-en
 SOURCES := streamer models alerts
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-train acceptance lint format docs bench bench-models bench-alerts bench-core bench-daemon chaos train lock wheel clean
+.PHONY: help demo test test-fast test-train acceptance lint format docs bench bench-models bench-alerts bench-nab bench-core bench-daemon chaos train lock wheel clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,7 +65,7 @@ format: $(DEV)/.ready ## let ruff fix and format
 docs: $(DEV)/.ready ## write docs/reference from the code
 	@$(DEV)/bin/python docs/generate.py
 
-bench: bench-core bench-daemon bench-models bench-alerts ## every benchmark
+bench: bench-core bench-daemon bench-models bench-alerts bench-nab ## every benchmark
 
 bench-core: $(DEV)/.ready ## documents a second through windows, novelty and detection
 	@$(DEV)/bin/python -m tests.benchmarks.core $(ARGS)
@@ -78,6 +78,9 @@ bench-models: $(TRAIN)/.ready ## texts a second against raw onnxruntime and the 
 
 bench-alerts: $(DEV)/.ready ## recall, delay and false alarms on injected surges; DATA= names the data folder
 	@$(DEV)/bin/python -m tests.benchmarks.alerts --data $(DATA) $(ARGS)
+
+bench-nab: $(DEV)/.ready ## `bearwire detect` on the Numenta Anomaly Benchmark, by its standard profile; DATA= names the data folder
+	@$(DEV)/bin/python -m tests.benchmarks.nab --data $(DATA) $(ARGS)
 
 chaos: $(DEV)/.ready ## half an hour of killed workers and brokers on Apache Kafka
 	@$(DEV)/bin/python -m tests.chaos $(ARGS)
