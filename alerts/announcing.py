@@ -10,7 +10,7 @@ from alerts.labels import shared_labels
 from alerts.notifications import Notification, notification_id
 from alerts.records import AlertRecord
 from alerts.series_keys import parts_of
-from alerts.wording import clock, severity_word, state_word
+from alerts.wording import clock, kind_word, severity_word, state_word
 
 FULL_RECORDS = 20
 """Alerts of one notification that carry their texts and history; further ones come without."""
@@ -53,9 +53,11 @@ def title(records: Sequence[AlertRecord], severity: str, language: str) -> str:
     if len(records) == 1:
         return records[0].line
     state, where = state_word(records[0].state, language), _where(records, language)
+    slow = all(record.kind == "deterioration" for record in records)
+    kind = kind_word("deterioration" if slow else "surge", language)
     if language == "zh":
-        return f"[{state}·{severity_word(severity, language)}] {len(records)} 个序列的负面文本激增：{where}"
-    return f"[{state} {severity}] negative surge in {len(records)} series: {where}"
+        return f"[{state}·{severity_word(severity, language)}] {len(records)} 个序列的{kind}：{where}"
+    return f"[{state} {severity}] {kind} in {len(records)} series: {where}"
 
 
 def text(records: Sequence[AlertRecord], language: str) -> str:
@@ -70,7 +72,7 @@ def text(records: Sequence[AlertRecord], language: str) -> str:
     more = len(records) - len(lines)
     if language == "zh":
         said = f"{since}（UTC）起。" + (f"最强文本：“{strongest.text.strip()}”。" if strongest else "")
-        return "\n".join([said, *lines, *([f"另有 {more} 个序列"] if more else [])])
+        return "\n".join([said, *lines, *([f"另有 {more} 个序列。"] if more else [])])
     said = f"Since {since} UTC." + (f' Strongest text: "{strongest.text.strip()}".' if strongest else "")
     return "\n".join([said, *lines, *([f"and {more} more series"] if more else [])])
 

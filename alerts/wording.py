@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime
 
 from alerts.durations import format_duration
-from alerts.records import AlertRecord
+from alerts.records import AlertRecord, Kind
 from alerts.series_keys import parts_of
 
 _SEVERITY_ZH = {"warning": "警告", "high": "严重", "critical": "危急"}
 _STATE_ZH = {"pending": "待定", "firing": "告警", "resolved": "已解除"}
-_KIND_EN = {"company": "company ", "topic": "topic ", "sector": "sector "}
-_KIND_ZH = {"company": "公司", "topic": "主题", "sector": "行业"}
+_KIND_EN = {"surge": "negative surge", "deterioration": "slow deterioration"}
+_KIND_ZH = {"surge": "负面文本激增", "deterioration": "负面文本持续增多"}
+_PART_EN = {"company": "company ", "topic": "topic ", "sector": "sector "}
+_PART_ZH = {"company": "公司", "topic": "主题", "sector": "行业"}
+_UNITS_ZH = {"d": "天", "h": "小时", "m": "分钟", "s": "秒", "ms": "毫秒"}
+_ONE_IN_ZH = ("一百万", "一千万", "一亿", "十亿", "一百亿", "一千亿", "一万亿")
 
 
 def line(record: AlertRecord, language: str = "en") -> str:
@@ -21,13 +26,12 @@ def line(record: AlertRecord, language: str = "en") -> str:
     if language == "zh":
         return (
             f"[{state_word(record.state, language)}·{severity_word(record.severity, language)}] "
-            f"{_series_zh(record.series)}："
-            f"{seen.window}内负面文本 {_number(seen.negative)} 篇（共 {_number(seen.documents)} 篇），"
+            f"{_series_zh(record.series)}{kind_word(record.kind, language)}："
+            f"{_duration_zh(seen.window_ms)}内共 {_number(seen.documents)} 篇文本，负面 {_number(seen.negative)} 篇，"
             f"预期约 {_number(seen.expected_negative)} 篇"
         )
-    kind = "slow deterioration" if record.kind == "deterioration" else "negative surge"
     counts = f"{_number(seen.negative)} negative of {_number(seen.documents)} texts in {seen.window}"
-    where = f"[{record.state} {record.severity}] {kind} in {_series_en(record.series)}"
+    where = f"[{record.state} {record.severity}] {kind_word(record.kind)} in {_series_en(record.series)}"
     return f"{where}: {counts}, about {_number(seen.expected_negative)} expected"
 
 
@@ -38,22 +42,23 @@ def paragraph(record: AlertRecord, language: str = "en") -> str:
     if language == "zh":
         text = (
             f"{clock(record.since_ms)}（UTC）起，{_series_zh(record.series)}的负面文本明显多于其自身历史所能解释的水平："
-            f"最近{seen.window}有 {_number(seen.negative)} 篇负面（占 {seen.share:.0%}），"
+            f"最近 {_duration_zh(seen.window_ms)}共 {_number(seen.documents)} 篇文本，"
+            f"其中负面 {_number(seen.negative)} 篇（占 {seen.share:.0%}），"
             f"预期约 {_number(seen.expected_negative)} 篇（{seen.expected_share:.0%}）；"
-            f"平时出现同等或更高水平的概率约为{_chance(seen.tail_probability)}，"
-            f"如此强的误报约{_every_zh(record.false_alarms_per_day)}一次。"
+            f"平时出现同等或更高水平的概率{_chance_zh(seen.tail_probability)}，"
+            f"仅凭偶然，如此强的告警{_every_zh(record.false_alarms_per_day)}。"
             f"独立来源 {record.sources} 个，转载 {record.copies} 篇。"
         )
         text += f"最强文本：“{strongest}”。" if strongest else ""
         text += f"关键词：{'、'.join(record.words)}。" if record.words else ""
         return text + _ending_zh(record)
-    chance, often = _chance(seen.tail_probability), _every_en(record.false_alarms_per_day)
+    chance, often = _chance_en(seen.tail_probability), _every_en(record.false_alarms_per_day)
     text = (
         f"Since {clock(record.since_ms)} UTC {_series_en(record.series)} has more negative texts than its own past "
         f"explains: {_number(seen.negative)} in the last {seen.window} ({seen.share:.0%} of "
         f"{_number(seen.documents)}), where about {_number(seen.expected_negative)} ({seen.expected_share:.0%}) "
         f"would be expected. The chance of that many or more is {chance}; ordinary days raise an alert this strong "
-        f"about once in {often}. {_sources_en(record.sources, record.copies)}"
+        f"{often}. {_sources_en(record.sources, record.copies)}"
     )
     text += f' Strongest text: "{strongest}".' if strongest else ""
     text += f" Words that drove it: {', '.join(record.words)}." if record.words else ""
@@ -62,10 +67,16 @@ def paragraph(record: AlertRecord, language: str = "en") -> str:
 
 def resolves_when(window_ms: int, negative: int, calm_ms: int, language: str = "en") -> str:
     """What would resolve it."""
-    window, calm = format_duration(window_ms), format_duration(calm_ms)
     if language == "zh":
-        return f"{window}窗口内负面文本少于 {negative} 篇并持续 {calm} 后解除"
+        window, calm = _duration_zh(window_ms), _duration_zh(calm_ms)
+        return f"{window}窗口内负面文本少于 {negative} 篇并持续 {calm}后解除"
+    window, calm = format_duration(window_ms), format_duration(calm_ms)
     return f"resolves once the {window} window holds fewer than {negative} negative texts for {calm}"
+
+
+def kind_word(kind: Kind, language: str = "en") -> str:
+    """What happens, in words."""
+    return _KIND_ZH[kind] if language == "zh" else _KIND_EN[kind]
 
 
 def state_word(state: str, language: str = "en") -> str:
@@ -96,26 +107,49 @@ def _sources_en(sources: int, copies: int) -> str:
 
 
 def _series_en(key: str) -> str:
-    return " on ".join(_KIND_EN.get(kind, kind) + name for kind, name in parts_of(key)) or "all texts"
+    return " on ".join(_PART_EN.get(kind, kind) + name for kind, name in parts_of(key)) or "all texts"
 
 
 def _series_zh(key: str) -> str:
-    return "、".join(_KIND_ZH.get(kind, kind) + "“" + name + "”" for kind, name in parts_of(key)) or "全部文本"
+    named = [f"{_PART_ZH.get(kind, kind)}“{name}”" for kind, name in parts_of(key)] or ["全部文本"]
+    return named[0] + "".join(f"（{part}）" for part in named[1:])
 
 
 def _number(value: float) -> str:
-    return f"{value:.0f}" if value >= 10 or value == int(value) else f"{value:.1f}" if value >= 0.1 else f"{value:.2g}"
+    if value >= 10 or value == int(value):
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 0.1 else f"{value:.2g}" if value >= 0.001 else "0"
 
 
-def _chance(probability: float) -> str:
+def _duration_zh(duration_ms: int) -> str:
+    parts = re.findall(r"(\d+)([a-z]+)", format_duration(duration_ms))
+    return " ".join(f"{count} {_UNITS_ZH[unit]}" for count, unit in parts)
+
+
+def _chance_en(probability: float) -> str:
     if probability <= 1e-12:
         return "below 1 in 10^12"
     if probability >= 0.01:
         return f"{probability:.0%}"
-    exponent = math.floor(-math.log10(probability))
-    if exponent < 6:
-        return f"1 in {float(f'{1 / probability:.2g}'):,.0f}"
-    return f"1 in 10^{exponent}"
+    exponent = _exponent(probability)
+    return f"1 in 10^{exponent}" if exponent >= 6 else f"1 in {_one_in(probability)}"
+
+
+def _chance_zh(probability: float) -> str:
+    if probability <= 1e-12:
+        return f"不到{_ONE_IN_ZH[-1]}分之一"
+    if probability >= 0.01:
+        return f"约为 {probability:.0%}"
+    exponent = _exponent(probability)
+    return f"约为{_ONE_IN_ZH[exponent - 6]}分之一" if exponent >= 6 else f"约为 {_one_in(probability)} 分之一"
+
+
+def _exponent(probability: float) -> int:
+    return math.floor(-math.log10(probability))
+
+
+def _one_in(probability: float) -> str:
+    return f"{float(f'{1 / probability:.2g}'):,.0f}"
 
 
 def _days(rate_per_day: float) -> float:
@@ -125,19 +159,22 @@ def _days(rate_per_day: float) -> float:
 def _every_en(rate_per_day: float) -> str:
     days = _days(rate_per_day)
     if days >= 36500:
-        return "over 100 years"
+        return "less than once in 100 years"
     if days >= 730:
-        return f"{days / 365:.0f} years"
-    return f"{days:.0f} days" if days >= 2 else f"{max(days * 24, 1):.0f} hours"
+        return f"about once in {days / 365:.0f} years"
+    if days >= 2:
+        return f"about once in {days:.0f} days"
+    hours = max(round(days * 24), 1)
+    return "about once an hour" if hours == 1 else f"about once in {hours} hours"
 
 
 def _every_zh(rate_per_day: float) -> str:
     days = _days(rate_per_day)
     if days >= 36500:
-        return "百年以上"
+        return "一百年也不到一次"
     if days >= 730:
-        return f"{days / 365:.0f} 年"
-    return f"{days:.0f} 天" if days >= 2 else f"{max(days * 24, 1):.0f} 小时"
+        return f"约每 {days / 365:.0f} 年一次"
+    return f"约每 {days:.0f} 天一次" if days >= 2 else f"约每 {max(round(days * 24), 1)} 小时一次"
 
 
 def clock(time_ms: int) -> str:
