@@ -309,6 +309,27 @@ class WebSettings(Section, frozen=True, kw_only=True):
         "127.0.0.1"
     )
     port: Annotated[int, Meta(ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")] = 8080
+    names: Annotated[
+        Names,
+        Meta(
+            description="Host names that people reach the page by, beside `localhost` and `host`, for example through "
+            "a proxy; requests under other names change nothing."
+        ),
+    ] = ()
+    silences: Annotated[
+        bool,
+        Meta(
+            description="Whether silences may be made and ended on the page. On a loopback address everyone on the "
+            "machine may; on any other, and under `names`, only who knows the token."
+        ),
+    ] = True
+    token: Annotated[
+        Secret | None,
+        Meta(description="What a request that changes silences must show, 16 characters at least; better in the file."),
+    ] = None
+    token_file: Annotated[
+        FilePath | None, Meta(description="A file that holds the token instead; it may be replaced at any time.")
+    ] = None
 
 
 class LogSettings(Section, frozen=True, kw_only=True):

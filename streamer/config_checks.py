@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
-from streamer.config import BookSettings, Config, KafkaSettings, milliseconds
+from streamer.config import BookSettings, Config, KafkaSettings, WebSettings, milliseconds
 from streamer.documents import normal_symbol
 from streamer.sink_checks import sink_contradictions
 from streamer.timestamps import format_duration
+from streamer.web.admission import SHORTEST_TOKEN, host_name, is_token
 
 _MAX_PANES = 1_000_000
 
@@ -21,6 +22,7 @@ def contradictions(config: Config) -> Iterator[tuple[str, str]]:
     yield from _time(config)
     yield from _books(config)
     yield from sink_contradictions(config.sinks)
+    yield from _web(config.web)
     if config.worker.role == "sinks" and not config.sinks.all():
         yield "sinks", "is empty, so a worker of the role sinks has nothing to do; name one sink at least"
     if config.limits.max_text_bytes > config.limits.max_message_bytes:
@@ -110,6 +112,19 @@ def _time(config: Config) -> Iterator[tuple[str, str]]:
         )
     if config.worker.rebalance_timeout_seconds < config.worker.session_timeout_seconds:
         yield "worker.rebalance_timeout_seconds", "is below worker.session_timeout_seconds; make it at least as long"
+
+
+def _web(web: WebSettings) -> Iterator[tuple[str, str]]:
+    if web.token is not None and web.token_file is not None:
+        yield "web.token", "is given besides web.token_file; keep one of them"
+    if web.token is not None and not is_token(web.token.reveal()):
+        yield "web.token", f"must be {SHORTEST_TOKEN} characters at least, printable ones without spaces"
+    for index, name in enumerate(web.names):
+        if host_name(name) != name:
+            yield (
+                f"web.names.{index}",
+                f"{name!r} is no host name in lower case, without a port, such as bw.example.com",
+            )
 
 
 def _books(config: Config) -> Iterator[tuple[str, str]]:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import secrets
 import time
 from collections.abc import Iterable
 
 import click
 import msgspec
-from aiokafka import AIOKafkaProducer
 
 from alerts.silences import Silence, decode_silence
 from streamer.cli_options import config_options
 from streamer.config import Config
 from streamer.escaping import escaped
-from streamer.kafka_client import KafkaSetupError, client_arguments, plain_error, quiet_clients
-from streamer.timestamps import TimestampError, format_rfc3339, parse_duration, parse_rfc3339
-from streamer.topic_reader import open_consumer, partitions_of, read_to_end
+from streamer.silence_topic import SilenceError, SilenceTopic, expired, new_silence, parse_length_ms
+from streamer.timestamps import TimestampError, format_rfc3339, parse_rfc3339
 
 
 @click.group("silences")
@@ -54,23 +51,18 @@ def add(
     if (length is None) == (until is None):
         raise click.UsageError("give either --for or --until")
     ends_ms = max(starts_ms, now_ms) + _length_ms(length) if length is not None else _time(until or "", "--until")
-    silence = Silence(
-        id=secrets.token_hex(5),
-        revision=1,
-        matchers=_matchers(matchers),
-        author=author or getpass.getuser(),
-        reason=reason,
-        created_ms=now_ms,
-        starts_ms=starts_ms,
-        ends_ms=ends_ms,
-    )
-    if ends_ms <= max(starts_ms, now_ms):
-        raise click.UsageError("it would end before it begins, or has ended already")
     try:
-        decode_silence(silence.encode())
-    except msgspec.ValidationError as error:
+        silence = new_silence(
+            matchers,
+            author=author or getpass.getuser(),
+            reason=reason,
+            now_ms=now_ms,
+            ends_ms=ends_ms,
+            starts_ms=starts_ms,
+        )
+    except SilenceError as error:
         raise click.UsageError(str(error)) from error
-    asyncio.run(_write(config, [silence]))
+    asyncio.run(_topic(config).write([silence]))
     click.echo(silence.id)
 
 
@@ -80,7 +72,7 @@ def add(
 @config_options
 def list_silences(everything: bool, as_json: bool, config: Config) -> None:
     """Show the silences, and since when they take effect in each book."""
-    known = asyncio.run(_read(config))
+    known = asyncio.run(_topic(config).read())
     now_ms = int(time.time() * 1000)
     ended = {
         silence.id for silence in known if silence.book is None and (silence.is_expired or silence.ends_ms <= now_ms)
@@ -96,20 +88,14 @@ def list_silences(everything: bool, as_json: bool, config: Config) -> None:
 def expire(ids: tuple[str, ...], config: Config) -> None:
     """End silences now."""
     now_ms = int(time.time() * 1000)
-    known = {silence.id: silence for silence in asyncio.run(_read(config)) if silence.book is None}
+    known = asyncio.run(_topic(config).asked())
     missing = [name for name in ids if name not in known]
     if missing:
         raise click.ClickException(
             f"no silence is called {escaped(missing[0])}; `bearwire silences list --all` has all"
         )
-    ended = [
-        msgspec.structs.replace(
-            known[name], revision=known[name].revision + 1, created_ms=now_ms, ends_ms=known[name].starts_ms
-        )
-        for name in ids
-        if not known[name].is_expired
-    ]
-    asyncio.run(_write(config, ended))
+    ended = [expired(known[name], now_ms) for name in ids if not known[name].is_expired]
+    asyncio.run(_topic(config).write(ended))
 
 
 def read_silences(lines: Iterable[bytes]) -> list[Silence]:
@@ -124,18 +110,6 @@ def read_silences(lines: Iterable[bytes]) -> list[Silence]:
     return found
 
 
-def _matchers(written: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
-    for text in written:
-        name, equals, pattern = text.partition("=")
-        refused = name.endswith("!")
-        name = name.removesuffix("!").strip()
-        if not equals or not name or (not refused and pattern.startswith("!")):
-            raise click.UsageError(f"{text!r} is not LABEL=PATTERN or LABEL!=PATTERN, for example series=company:NRVL")
-        found[name] = (*found.get(name, ()), f"!{pattern}" if refused else pattern)
-    return found
-
-
 def _time(text: str, option: str) -> int:
     try:
         return parse_rfc3339(text)
@@ -145,8 +119,8 @@ def _time(text: str, option: str) -> int:
 
 def _length_ms(text: str) -> int:
     try:
-        return round(parse_duration(text) * 1000)
-    except TimestampError as error:
+        return parse_length_ms(text)
+    except SilenceError as error:
         raise click.UsageError(f"--for: {error}") from error
 
 
@@ -165,32 +139,5 @@ def _line(silence: Silence, now_ms: int) -> str:
     return escaped(f"{silence.id}  {state:5}  {until}  {' '.join(parts)}  {silence.author}: {silence.reason}")
 
 
-async def _read(config: Config) -> list[Silence]:
-    """The newest record of each, what was asked for first and then each book's."""
-    quiet_clients()
-    newest: dict[bytes, Silence] = {}
-    async with open_consumer(config.kafka) as consumer:
-        partitions = await partitions_of(consumer, config.topics.silences.name)
-        async for record in read_to_end(consumer, partitions):
-            if record.key is None:
-                continue
-            newest.pop(record.key, None)
-            if record.value is not None:
-                try:
-                    newest[record.key] = decode_silence(record.value)
-                except msgspec.DecodeError as error:
-                    click.echo(f"bearwire: a message of the silences topic is no silence: {error}", err=True)
-    return sorted(newest.values(), key=lambda one: (one.id, one.book or ""))
-
-
-async def _write(config: Config, records: list[Silence]) -> None:
-    quiet_clients()
-    producer = AIOKafkaProducer(**client_arguments(config.kafka, purpose="silences"), acks="all")
-    try:
-        await producer.start()
-        for silence in records:
-            await producer.send_and_wait(config.topics.silences.name, silence.encode(), key=silence.key)
-    except Exception as error:
-        raise KafkaSetupError(plain_error(error, config.kafka)) from error
-    finally:
-        await producer.stop()
+def _topic(config: Config) -> SilenceTopic:
+    return SilenceTopic(config, lambda what: click.echo(f"bearwire: {what}", err=True))

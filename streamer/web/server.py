@@ -1,12 +1,12 @@
 """The worker's HTTP side: the page, its data, a live event stream, health checks and Prometheus metrics.
 
-Read-only and without accounts: it binds to loopback unless told otherwise, and refuses names it was not bound for
-(DNS rebinding). Everything a text could carry leaves as JSON; the page sets it as text, never as markup.
+Without accounts: it binds to loopback unless told otherwise, and refuses names it was not bound for (DNS rebinding).
+All it can change are silences, where `streamer.web.admission` lets it. Everything a text could carry leaves as JSON;
+the page sets it as text, never as markup.
 """
 
 import asyncio
 import contextlib
-import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.resources import files
 from typing import Any, Protocol
@@ -16,7 +16,9 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from streamer.web.admission import Admission
 from streamer.web.feed import Key, PageFeed, Point
+from streamer.web.silencing import MAX_BODY_BYTES, Silencing
 
 FLUSH_SECONDS = 0.5
 KEEPALIVE_SECONDS = 15.0
@@ -33,6 +35,8 @@ _STATIC = {
     "page.css": "text/css",
     "page.js": "text/javascript",
     "chart.js": "text/javascript",
+    "elements.js": "text/javascript",
+    "silences.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
 
@@ -65,7 +69,10 @@ class _Watcher:
 
 
 class PageServer:
-    """Serves one PageFeed, of each sink what `sinks` says, and the `silences`. Fed by the worker from the topics."""
+    """Serves one PageFeed, of each sink what `sinks` says, and the `silences`. Fed by the worker from the topics.
+
+    `silencing` changes silences, where `admission` lets it; without it nobody can on this page.
+    """
 
     def __init__(
         self,
@@ -77,12 +84,16 @@ class PageServer:
         port: int,
         sinks: Callable[[], list[dict[str, Any]]] = list,
         silences: Callable[[], list[dict[str, Any]]] = list,
+        admission: Admission | None = None,
+        silencing: Silencing | None = None,
     ) -> None:
         self._feed = feed
         self._sinks = sinks
         self._silences = silences
         self._health = health
         self._registry = registry
+        self._admission = admission or Admission(host=host, names=(), allowed=False, has_token=False)
+        self._silencing = silencing
         self._host = host
         self._port = port
         self._watchers: set[_Watcher] = set()
@@ -131,12 +142,14 @@ class PageServer:
 
     def application(self) -> web.Application:
         """The aiohttp application with all routes."""
-        application = web.Application(middlewares=[self._guard])
+        application = web.Application(middlewares=[self._guard], client_max_size=MAX_BODY_BYTES)
         application.router.add_get("/", self._page)
         application.router.add_get("/static/{name}", self._static)
         application.router.add_get("/api/overview", self._overview)
         application.router.add_get("/api/sinks", self._sinks_now)
         application.router.add_get("/api/silences", self._silences_now)
+        if self._silencing is not None:
+            self._silencing.add_routes(application)
         application.router.add_get("/api/events", self._events)
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
@@ -146,8 +159,11 @@ class PageServer:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            if not _names_this_server(request.host, self._host):
-                raise web.HTTPMisdirectedRequest(text="this server was not asked for by its own name\n")
+            if not self._admission.may_read(request.host):
+                raise web.HTTPMisdirectedRequest(
+                    body=b'{"error":"Host: this server was not asked for by its own name"}\n',
+                    content_type="application/json",
+                )
             response = await handler(request)
         except web.HTTPException as refusal:
             refusal.headers.update(_HEADERS)
@@ -233,20 +249,3 @@ def _verdict(problems: list[str]) -> web.Response:
     if problems:
         return web.Response(status=503, text="".join(f"{problem}\n" for problem in problems))
     return web.Response(text="ok\n")
-
-
-def _names_this_server(asked: str, bound: str) -> bool:
-    """Whether the Host header may be served: on a loopback listener only loopback names are."""
-    if not _is_loopback(bound):
-        return True
-    name = asked.rsplit(":", 1)[0] if asked.count(":") == 1 or "]:" in asked else asked
-    return _is_loopback(name.strip("[]").lower().removesuffix("."))
-
-
-def _is_loopback(name: str) -> bool:
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False

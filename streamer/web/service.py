@@ -18,8 +18,12 @@ from prometheus_client import CollectorRegistry
 
 from streamer.config import Config
 from streamer.kafka_client import client_arguments, plain_error
+from streamer.silence_topic import SilenceTopic
+from streamer.sinks import secret_source
+from streamer.web.admission import Admission
 from streamer.web.feed import KEEP_MS, PageFeed
 from streamer.web.server import Health, PageServer
+from streamer.web.silencing import Silencing
 
 MOST_RECORDS_BACK = 300_000
 RETRY_SECONDS = 5.0
@@ -39,6 +43,11 @@ class PageService:
         silences: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
         self._config = config
+        has_token = config.web.token is not None or config.web.token_file is not None
+        admission = Admission(
+            host=config.web.host, names=config.web.names, allowed=config.web.silences, has_token=has_token
+        )
+        topic = SilenceTopic(config, lambda what: logger.warning("%s", what))
         self._server = PageServer(
             PageFeed(),
             health,
@@ -47,6 +56,8 @@ class PageService:
             port=config.web.port,
             sinks=sinks,
             silences=silences,
+            admission=admission,
+            silencing=Silencing(topic, admission, secret_source(config.web.token, config.web.token_file)),
         )
         self._following: asyncio.Task[None] | None = None
 

@@ -139,6 +139,8 @@ class Worker:
         if role in ("all", "sinks") and self.config.sinks.all():
             self._deliverer = Deliverer(self.config, self.status)
             self._delivering = asyncio.create_task(self._keep_running("sinks", self._deliverer.run))
+        if role in ("all", "watch") or self.config.web.enabled:
+            self._tasks.append(asyncio.create_task(self._silences.follow()))
         log.info("starting as role %s", role)
         if role != "sinks":
             app = self._app = faust_app(self.config)
@@ -191,7 +193,6 @@ class Worker:
         self._watcher = Watcher(app, self.config, self.status, make, self._fail, rules=rules, silences=silences)
         self._tasks += [
             asyncio.create_task(self._watcher.keep_house()),
-            asyncio.create_task(silences.follow()),
             asyncio.create_task(self._look_at_rules(rules)),
         ]
 

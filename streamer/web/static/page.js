@@ -1,6 +1,8 @@
 // The live page. Texts come from the net: they are only ever set as textContent, never as markup.
 
 import { columns, draw } from "./chart.js";
+import { byId, clock, element } from "./elements.js";
+import { offerSilence, showSilences, startSilencing } from "./silences.js";
 
 const HOUR = 3600 * 1000;
 const view = { book: null, kind: "topic", hours: 24, state: "all" };
@@ -8,23 +10,6 @@ const books = new Map(); // book -> series key -> Map(bucket start -> point)
 const alerts = new Map(); // id -> latest record
 let watermark = null;
 let model = null;
-
-const byId = (id) => document.getElementById(id);
-
-function element(name, className, text) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text !== undefined && text !== null) made.textContent = String(text);
-  return made;
-}
-
-const two = (number) => String(number).padStart(2, "0");
-
-function clock(ms) {
-  if (ms === null || ms === undefined) return "–";
-  const at = new Date(ms);
-  return `${at.getUTCFullYear()}-${two(at.getUTCMonth() + 1)}-${two(at.getUTCDate())} ${two(at.getUTCHours())}:${two(at.getUTCMinutes())} UTC`;
-}
 
 const signed = (value) => (value > 0 ? "+" : "") + value.toFixed(2);
 const amount = (value) => (Number.isInteger(value) || value >= 10 ? value.toFixed(0) : value.toFixed(1));
@@ -117,6 +102,7 @@ function alertCard(alert) {
     list.append(item);
   }
   if (list.childElementCount) made.append(list);
+  if (alert.state === "firing") made.append(offerSilence(alert));
   return made;
 }
 
@@ -199,22 +185,6 @@ async function showSinks() {
   }
 }
 
-async function showSilences() {
-  try {
-    const answer = await fetch("api/silences");
-    const silences = answer.ok ? await answer.json() : [];
-    byId("silences").hidden = silences.length === 0;
-    byId("silences").querySelector("tbody").replaceChildren(...silences.map((silence) => {
-      const row = element("tr");
-      const what = Object.entries(silence.matchers).map(([name, patterns]) => `${name}: ${patterns.join(", ")}`).join("; ");
-      for (const text of [what, clock(silence.ends_ms), silence.author, silence.reason]) row.append(element("td", "", text));
-      return row;
-    }));
-  } catch {
-    // The line at the top says that the connection is lost.
-  }
-}
-
 function connect() {
   const link = byId("link");
   const events = new EventSource("api/events");
@@ -253,6 +223,7 @@ for (const choice of ["kind", "hours", "state"]) {
   }
 }
 connect();
+startSilencing();
 
 for (const refresh of [showSinks, showSilences]) {
   refresh();
