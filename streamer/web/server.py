@@ -161,7 +161,7 @@ class PageServer:
         try:
             if not self._admission.may_read(request.host):
                 raise web.HTTPMisdirectedRequest(
-                    body=b'{"error":"Host: this server was not asked for by its own name"}\n',
+                    text='{"error":"Host: this server was not asked for by its own name"}\n',
                     content_type="application/json",
                 )
             response = await handler(request)

@@ -126,7 +126,7 @@ def test_paths_in_a_file_are_relative_to_it() -> None:
         ("books:\n- {nam: a}", "b.yaml:2: books.0.nam: unknown key; did you mean books.0.name?"),
         ("web: {port: '80'}", 'b.yaml:1: web.port: expected a whole number, at least 0 and at most 65535, got "80"'),
         ("web: {port: 99999}", "b.yaml:1: web.port: expected a whole number, at least 0 and at most 65535, got 99999"),
-        ("web: 80", "b.yaml:1: web: expected keys (enabled, host, port), got 80"),
+        ("web: 80", "b.yaml:1: web: expected keys (enabled, host, port, names, silences, token, token_file), got 80"),
         ("web: {port: }", "b.yaml:1: web.port: has no value, expected a whole number, at least 0 and at most 65535"),
         ("books: {}", "b.yaml:1: books: expected a list, got {}"),
         ("books: []", "b.yaml:1: books: expected a list of keys, 1 to 10000 of them, got ()"),
@@ -223,6 +223,16 @@ def test_secrets_are_never_shown() -> None:
     bad = bearwire("config", "check", "--set", "kafka.sasl_password=hunter2", "--set", "kafka.sasl_passwort=hunter2")
     assert bad.exit_code == 2
     assert "hunter2" not in bad.output
+
+
+def test_a_token_of_the_page_that_can_be_guessed_or_not_be_sent_is_refused() -> None:
+    for token in ("short", "sixteen letters and spaces", "ünfünfünfünfünfü"):
+        (problem,) = problems(f"web: {{token: {token}}}")
+        assert problem.startswith("b.yaml:1: web.token: must be 16 characters at least") and token not in problem
+    (problem,) = problems("web: {token: 0123456789abcdef, token_file: token}")
+    assert "keep one of them" in problem
+    (problem,) = problems("web: {names: [bw.example.com, 'Bw.example.com:8080']}")
+    assert "web.names.1: 'Bw.example.com:8080' is no host name" in problem
 
 
 def test_config_check_reads_the_rules_too() -> None:

@@ -1,0 +1,1 @@
+from tests.shell.conftest import embedded_broker as embedded_broker
