@@ -13,7 +13,9 @@ TOKEN = "correct-horse-battery"
 USUAL = {"Content-Type": "application/json", "X-Bearwire": "page"}
 
 
-def admission(host: str = "127.0.0.1", *, names: tuple[str, ...] = (), allowed: bool = True, has_token: bool = False):  # type: ignore[no-untyped-def]
+def admission(
+    host: str = "127.0.0.1", *, names: tuple[str, ...] = (), allowed: bool = True, has_token: bool = False
+) -> Admission:
     return Admission(host=host, names=names, allowed=allowed, has_token=has_token)
 
 
