@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
 
 from alerts.labels import shared_labels
 from alerts.notifications import Notification, notification_id
-from alerts.records import AlertRecord
+from alerts.records import AlertRecord, AlertText
 from alerts.series_keys import parts_of
 from alerts.wording import clock, kind_word, severity_word, state_word
 
@@ -65,9 +66,7 @@ def text(records: Sequence[AlertRecord], language: str) -> str:
     if len(records) == 1:
         return records[0].paragraph
     since = clock(min(record.since_ms for record in records))
-    strongest = max(
-        (one for record in records for one in record.texts), key=lambda one: (one.negative, one.id), default=None
-    )
+    strongest = _strongest(records)
     lines = [record.line for record in records[:FULL_RECORDS]]
     more = len(records) - len(lines)
     if language == "zh":
@@ -75,6 +74,13 @@ def text(records: Sequence[AlertRecord], language: str) -> str:
         return "\n".join([said, *lines, *([f"另有 {more} 个序列。"] if more else [])])
     said = f"Since {since} UTC." + (f' Strongest text: "{strongest.text.strip()}".' if strongest else "")
     return "\n".join([said, *lines, *([f"and {more} more series"] if more else [])])
+
+
+def _strongest(records: Sequence[AlertRecord]) -> AlertText | None:
+    """The text that most of the alerts rest on, of those the most negative: what they share is the story."""
+    often = Counter(one.id for record in records for one in record.texts)
+    texts = (one for record in records for one in record.texts)
+    return max(texts, key=lambda one: (often[one.id], one.negative, one.id), default=None)
 
 
 def _where(records: Sequence[AlertRecord], language: str) -> str:

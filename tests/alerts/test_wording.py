@@ -231,6 +231,13 @@ def test_a_group_tells_since_when_its_strongest_text_and_the_line_of_each() -> N
     assert text(group("en", texts=()), "en").startswith("Since 2026-03-04 14:10 UTC.\n[firing")
 
 
+def test_the_strongest_text_of_a_group_is_one_that_its_alerts_share() -> None:
+    other = AlertText(id="2", text="Corvannis sinks", published_at_ms=SINCE_MS, negative=0.99)
+    pair = [record(series="all", texts=(other, ENGLISH)), record(series="company:TLYB")]
+    assert "Tallybridge admits fraud" in text(pair, "en").split("\n")[0]
+    assert "Corvannis sinks" in text([pair[0], record(texts=())], "en").split("\n")[0]
+
+
 def test_what_does_not_fit_into_a_group_is_counted() -> None:
     many = [record(series=f"company:C{number}") for number in range(FULL_RECORDS + 3)]
     assert text(many, "en").endswith("\nand 3 more series")
