@@ -19,6 +19,7 @@ from pyarrow import parquet
 from alerts.notifications import Notification
 from alerts.panes import FIELDS
 from alerts.records import AlertRecord
+from streamer.story_times import NO_TIME
 from streamer.timestamps import format_duration
 from streamer.window_records import WindowRows, dispersion, mean_sentiment
 
@@ -169,9 +170,7 @@ class WindowFile:
         }
         counts = [rows.counts for rows in panes]
         columns |= _sums("", counts, [rows.sources[0] for rows in panes])
-        for name in ("first_ms", "last_ms"):
-            columns[name.removesuffix("_ms")] = pa.array(_joined([getattr(rows, name) for rows in panes]), _TIME)
-        columns["strongest"] = pa.array([ids for rows in panes for ids in rows.strongest], pa.list_(pa.string()))
+        columns |= _stories("", panes, [0] * len(panes))
         columns["late"] = pa.array([late for rows in panes for late in rows.late], pa.int64())
         columns["model"] = pa.array([model for rows in panes for model in rows.models], pa.string())
         for window_ms in self._windows_ms:
@@ -184,7 +183,7 @@ class WindowFile:
         place = [rows.windows_ms.index(window_ms) for rows in having]
         counts = [rows.windows[at] for rows, at in zip(having, place, strict=True)]
         sources = [rows.sources[1 + at] for rows, at in zip(having, place, strict=True)]
-        columns = _sums(f"{name}_", counts, sources)
+        columns = _sums(f"{name}_", counts, sources) | _stories(f"{name}_", having, [1 + at for at in place])
         if len(having) == len(panes):
             return columns
         known = np.repeat([window_ms in rows.windows_ms for rows in panes], [len(rows.keys) for rows in panes])
@@ -199,6 +198,16 @@ def _sums(prefix: str, counts: list[NDArray[np.int64]], sources: list[NDArray[np
     columns[f"{prefix}mean_sentiment"] = pa.array(mean_sentiment(sums), pa.float64())
     columns[f"{prefix}dispersion"] = pa.array(dispersion(sums), pa.float64())
     return columns
+
+
+def _stories(prefix: str, panes: list[WindowRows], spans: list[int]) -> dict[str, Any]:
+    """When the stories of one span of each of `panes` came, and the ids of the strongest."""
+    columns = {}
+    for name in ("first_ms", "last_ms"):
+        times = _joined([getattr(rows, name)[span] for rows, span in zip(panes, spans, strict=True)])
+        columns[f"{prefix}{name.removesuffix('_ms')}"] = pa.array(times, _TIME, mask=times == NO_TIME)
+    ids = [each for rows, span in zip(panes, spans, strict=True) for each in rows.strongest_ids(span)]
+    return columns | {f"{prefix}strongest": pa.array(ids, pa.list_(pa.string()))}
 
 
 def _joined(parts: list[NDArray[np.int64]], width: int | None = None) -> NDArray[np.int64]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -111,10 +112,14 @@ _ARRAYS = ("pane", "series", "text", "negative", "time_ms", "story")
 
 
 class EvidenceStore:
-    """Pages of evidence, oldest first; those of one past slot of `slot_panes` panes are one page."""
+    """Pages of evidence, oldest first; those of one past slot of `slot_panes` panes are one page.
+
+    `texts` is how many texts were ever added: their numbers, which start anew after a restart.
+    """
 
     def __init__(self, slot_panes: int) -> None:
         self.slot_panes = slot_panes
+        self.texts = 0
         self._pages: list[EvidencePage] = []
 
     def add(self, page: EvidencePage) -> None:
@@ -125,6 +130,28 @@ class EvidenceStore:
             while len(self._pages) > 1 and self._slot(self._pages[-1]) == self._slot(self._pages[-2]):
                 self._pages[-2:] = [self._pages[-2].followed_by(self._pages[-1])]
         self._pages.append(page)
+        self.texts += len(page.time_ms)
+
+    def ids(self, texts: NDArray[np.int64]) -> list[str]:
+        """The ids of the texts with these numbers, int64[n] ascending, none of them forgotten."""
+        ids: list[str] = []
+        begin = self.texts - sum(len(page.time_ms) for page in self._pages)
+        for page in self._pages:
+            first, last = np.searchsorted(texts, (begin, begin + len(page.time_ms))).tolist()
+            if first < last:
+                ids += page.columns["id"].take(texts[first:last] - begin).texts()
+            begin += len(page.time_ms)
+        return ids
+
+    def panes(self) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
+        """Pane by pane, oldest first: its number, and of its entries series, text number and p(negative)."""
+        begin = self.texts - sum(len(page.time_ms) for page in self._pages)
+        for page in self._pages:
+            begins = run_starts(page.pane).tolist()
+            for first, last in pairwise([*begins, len(page.pane)]):
+                text = page.text[first:last]
+                yield int(page.pane[first]), page.series[first:last], text + begin, page.negative[text]
+            begin += len(page.time_ms)
 
     def forget_before(self, pane: int) -> None:
         """Forget pages all of whose panes lie before `pane`."""
@@ -175,6 +202,7 @@ class EvidenceStore:
         """Take over the pages among `chunks`. Raises StateError."""
         pages = [EvidencePage.restored(name, data) for name, data in chunks.items() if name.startswith("evidence/")]
         self._pages = sorted(pages, key=lambda page: int(page.pane[0]))
+        self.texts = sum(len(page.time_ms) for page in pages)
 
     def _slot(self, page: EvidencePage) -> int:
         return int(page.pane[-1]) // self.slot_panes

@@ -13,10 +13,9 @@ from alerts.panes import COPIES, DOCUMENTS, FIELDS, NEGATIVE
 from streamer.pending import Batch
 from streamer.runs import run_numbers, run_starts
 from streamer.series import ALL, SeriesIndex, pair_hash, series_hash
+from streamer.story_times import NO_TIME
+from streamer.strongest import STRONGEST
 from streamer.watch_settings import WatchSettings
-
-STRONGEST: Final = 5
-"""Texts kept as evidence per series and pane: those most likely negative."""
 
 _DENSE_CODES: Final = 1 << 24
 _MICRO: Final = 1e6
@@ -28,7 +27,8 @@ _LOW: Final = np.uint64(0xFFFFFFFF)
 class Reduced:
     """Per (pane, series) of a batch, g of them, sorted by pane, then series number.
 
-    `counts` int64[g, F] as in `alerts.panes.FIELDS`; `first_ms`, `last_ms` int64[g]; `source_group` int64[s],
+    `counts` int64[g, F] as in `alerts.panes.FIELDS`; `first_ms`, `last_ms` int64[g] of its stories,
+    `NO_TIME` where it has copies alone; `source_group` int64[s],
     `source_hash` uint64[s]: the distinct sources of each group's stories, sorted by group; `strongest` int64[g,
     STRONGEST] documents, the most negative stories first, -1 for none. `unfollowed` counts how often a document found
     no series because the book has as many as it may.
@@ -75,13 +75,18 @@ def reduce_batch(
     member = sparse.csr_matrix(
         (np.ones(len(codes), dtype=np.int64), by_group, edges), shape=(len(begins), len(batch.pane))
     )
+    counts = member @ document_counts(batch, copy)
+    story_ms = np.where(copy, np.iinfo(np.int64).max, batch.time_ms)[by_group]
+    first_ms = np.minimum.reduceat(story_ms, begins)
+    last_ms = np.maximum.reduceat(np.where(copy, NO_TIME, batch.time_ms)[by_group], begins)
+    first_ms[counts[:, DOCUMENTS] == 0] = NO_TIME
     source_group, source_hash = _distinct_sources(batch, copy, group_of, by_group)
     return Reduced(
         pane=panes[codes[begins] // width],
         series=codes[begins] % width,
-        counts=member @ document_counts(batch, copy),
-        first_ms=batch.time_ms[by_group[begins]],
-        last_ms=batch.time_ms[by_group[edges[1:] - 1]],
+        counts=counts,
+        first_ms=first_ms,
+        last_ms=last_ms,
         source_group=source_group,
         source_hash=source_hash,
         strongest=_strongest(batch, copy, group_of, by_group, len(begins)),

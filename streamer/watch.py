@@ -30,11 +30,12 @@ from streamer.novelty_index import NoveltyIndex
 from streamer.pending import Batch, PendingRows
 from streamer.records import Counts, KeyedRecord
 from streamer.reduction import Reduced, reduce_batch
-from streamer.runs import run_starts
+from streamer.runs import run_numbers, run_starts
 from streamer.score_records import late_row_record
 from streamer.series import SeriesIndex
 from streamer.sightings import SourceSightings
 from streamer.state_chunks import StateError, pack, unpack
+from streamer.strongest import StrongestTexts
 from streamer.watch_settings import WatchSettings
 from streamer.window_records import WindowRows
 from streamer.windows import SlidingSums
@@ -91,7 +92,8 @@ class Watch:
         self.series = SeriesIndex(settings.max_series)
         lengths = tuple(window // settings.pane_ms for window in settings.windows_ms)
         self._longest = max(lengths)
-        self._sums = SlidingSums(lengths)
+        self._sums = SlidingSums(lengths, settings.pane_ms)
+        self._strongest = StrongestTexts(lengths)
         self._pending = PendingRows(settings.pane_ms, settings.source_weights)
         self._novelty = NoveltyIndex(settings.similarity)
         self._links = StoryLinks(settings.horizon_ms)
@@ -227,6 +229,9 @@ class Watch:
         self._links.restore(chunks)
         self._sums.restore(chunks)
         self._evidence.restore(chunks)
+        for pane, series, text, negative in self._evidence.panes():
+            begins = run_starts(series)
+            self._strongest.add(pane, series[begins], run_numbers(series), text, negative)
         prefix = "desk/"
         self.desk.restore({name[len(prefix) :]: data for name, data in chunks.items() if name.startswith(prefix)})
 
@@ -259,8 +264,6 @@ class Watch:
             if len(kept):
                 reduced = reduce_batch(batch, kept, folded.copy, self.series, self.settings)
                 self.counts.unfollowed += reduced.unfollowed
-                page = EvidencePage.of(batch, folded.story, reduced.pane, reduced.series, reduced.strongest)
-                self._evidence.add(page)
                 self._close_batch(batch, folded.story, folded.copy, reduced, output)
         self._pass_quiet_panes(end, output)
 
@@ -297,7 +300,7 @@ class Watch:
         nothing = np.empty(0, dtype=np.int64)
         while self.desk.is_live() and self._sums.end is not None and self._sums.end < end:
             pane = self._sums.end
-            self._sums.add(pane, nothing, np.empty((0, 10), dtype=np.int64))
+            self._sums.pass_quiet(pane)
             self._observe(pane, nothing, np.empty((0, 10), dtype=np.int64), output)
 
     def _close_batch(
@@ -314,7 +317,12 @@ class Watch:
         row_edges = np.searchsorted(batch.pane, edges).tolist()
         source_edges = np.searchsorted(reduced.source_group, group_edges).tolist()
         source_series = reduced.series[reduced.source_group]
-        windows, sources, late, models = [], [], [], []
+        page = EvidencePage.of(batch, story, reduced.pane, reduced.series, reduced.strongest)
+        text_group, _ = np.nonzero(reduced.strongest >= 0)
+        text, negative = page.text + self._evidence.texts, page.negative[page.text]
+        text_edges = np.searchsorted(text_group, group_edges).tolist()
+        self._evidence.add(page)
+        windows, times, strongest, sources, late, models = [], [], [], [], [], []
         for number, (pane, begin, end) in enumerate(
             zip(panes.tolist(), group_edges[:-1].tolist(), group_edges[1:].tolist(), strict=True)
         ):
@@ -324,23 +332,30 @@ class Watch:
             series, counts = reduced.series[begin:end], reduced.counts[begin:end]
             self._novelty.add_copies(story[rows][copy[rows]])
             self._model = batch.models_of(rows)
-            self._sums.add(pane, series, counts)
+            self._sums.add(pane, series, counts, reduced.first_ms[begin:end], reduced.last_ms[begin:end])
             self._sources.see(pane, source_series[seen], reduced.source_hash[seen])
             self.series.touch(series, pane)
             windows.append(self._sums.sums(len(self.series.keys))[:, series])
+            times.append(np.stack(self._sums.times.of(series)))
+            texts = slice(text_edges[number], text_edges[number + 1])
+            strongest.append(self._strongest.add(pane, series, text_group[texts] - begin, text[texts], negative[texts]))
             since = (pane, *(pane + 1 - length for length in self._sums.lengths))
             sources.append(self._sources.count(series, since))
             late.append(self._late_until(pane))
             models.append(self._model)
             self._observe(pane, series, counts, output)
         self.counts.panes += len(panes)
+        in_pane = np.full((1, *reduced.strongest.shape), -1, dtype=np.int64)
+        in_pane[0][reduced.strongest >= 0] = text
         output.rows.append(
             WindowRows.of(
                 self.settings,
-                batch,
                 reduced,
                 keys=[self.series.keys[number] for number in reduced.series.tolist()],
                 windows=np.concatenate(windows, axis=1),
+                times=np.concatenate(times, axis=2),
+                strongest=np.concatenate((in_pane, np.concatenate(strongest, axis=1))),
+                ids_of=self._evidence.ids,
                 sources=np.concatenate(sources, axis=1),
                 late=late,
                 models=models,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,10 @@ import orjson
 from numpy.typing import NDArray
 
 from alerts.panes import DOCUMENTS, FIELDS, WEIGHT_MICRO
-from streamer.evidence import text_column
-from streamer.pending import Batch
 from streamer.records import KeyedRecord
 from streamer.reduction import Reduced
 from streamer.runs import run_numbers
+from streamer.story_times import NO_TIME
 from streamer.timestamps import format_duration
 from streamer.watch_settings import WatchSettings
 
@@ -27,9 +27,10 @@ class WindowRows:
     """n rows, one per closed pane and series that had documents in it, by pane, then key.
 
     `start_ms` int64[n] is the beginning of the pane; `counts` int64[n, F]; `windows` int64[W, n, F]: the sums over the
-    windows that end with the pane; `sources` int64[1 + W, n]: independent ones in the pane, then in each window;
-    `first_ms`, `last_ms` int64[n]; `strongest`: ids of the most negative stories; `late`: of the series `all`, how
-    many documents missed their pane since the pane before; `models`: who scored the pane.
+    windows that end with the pane. Of the pane, then of each window: `sources` int64[1 + W, n], independent ones;
+    `first_ms`, `last_ms` int64[1 + W, n], of its stories, `NO_TIME` for none; `strongest` int64[1 + W, n, k], the most
+    negative stories, places in `ids`, -1 for none. `late`: of the series `all`, how many documents missed their pane
+    since the pane before; `models`: who scored the pane.
     """
 
     book: str
@@ -42,7 +43,8 @@ class WindowRows:
     sources: NDArray[np.int64]
     first_ms: NDArray[np.int64]
     last_ms: NDArray[np.int64]
-    strongest: list[list[str]]
+    strongest: NDArray[np.int64]
+    ids: list[str]
     late: list[int]
     models: list[str]
 
@@ -50,19 +52,26 @@ class WindowRows:
     def of(
         cls,
         settings: WatchSettings,
-        batch: Batch,
         reduced: Reduced,
         *,
         keys: list[str],
         windows: NDArray[np.int64],
+        times: NDArray[np.int64],
+        strongest: NDArray[np.int64],
+        ids_of: Callable[[NDArray[np.int64]], list[str]],
         sources: NDArray[np.int64],
         late: list[int],
         models: list[str],
     ) -> WindowRows:
-        """The rows of a reduced batch. `keys`, `windows` and `sources` are by group, `late` and `models` by pane."""
+        """The rows of a reduced batch. `late` and `models` are by pane, everything else by group.
+
+        `times` int64[2, W, g] are the first and last story of each window; `strongest` int64[1 + W, g, k] are texts
+        whose ids `ids_of` knows, given their numbers, ascending.
+        """
         number = run_numbers(reduced.pane).tolist()
         order = sorted(range(len(keys)), key=lambda group: (number[group], keys[group]))
         rows = np.array(order, dtype=np.int64)
+        texts, place = _distinct(strongest[:, rows])
         return cls(
             book=settings.book,
             pane_ms=settings.pane_ms,
@@ -72,9 +81,10 @@ class WindowRows:
             counts=reduced.counts[rows],
             windows=windows[:, rows],
             sources=sources[:, rows],
-            first_ms=reduced.first_ms[rows],
-            last_ms=reduced.last_ms[rows],
-            strongest=_ids(batch, reduced.strongest[rows]),
+            first_ms=np.concatenate((reduced.first_ms[None, rows], times[0][:, rows])),
+            last_ms=np.concatenate((reduced.last_ms[None, rows], times[1][:, rows])),
+            strongest=place,
+            ids=ids_of(texts),
             late=[late[number[group]] if keys[group] == "all" else 0 for group in order],
             models=[models[number[group]] for group in order],
         )
@@ -82,23 +92,30 @@ class WindowRows:
     def records(self) -> list[KeyedRecord]:
         """One record per row. The key is unique per book, series and pane, so a repeat is an upsert."""
         names = [format_duration(window / 1000) for window in self.windows_ms]
-        spans = [_span_columns(self.counts, self.sources[0])]
-        spans += [_span_columns(self.windows[w], self.sources[1 + w]) for w in range(len(names))]
-        starts, ends = _times(self.start_ms), _times(self.start_ms + self.pane_ms)
+        counts = [self.counts, *self.windows]
         first, last = _times(self.first_ms), _times(self.last_ms)
+        spans = [
+            _span_columns(counts[span], self.sources[span], first[span], last[span], self.strongest_ids(span))
+            for span in range(1 + len(names))
+        ]
+        starts, ends = _times(self.start_ms), _times(self.start_ms + self.pane_ms)
         records = []
-        for row, (key, start, strongest, *span) in enumerate(
-            zip(self.keys, starts, self.strongest, *spans, strict=True)
-        ):
+        for row, (key, start, *span) in enumerate(zip(self.keys, starts, *spans, strict=True)):
             record: dict[str, Any] = {"book": self.book, "series": key, "start": start, "end": ends[row]}
             record |= span[0]
-            record |= {"first": first[row], "last": last[row], "strongest": strongest}
             if key == "all":
                 record["late"] = self.late[row]
             record["windows"] = dict(zip(names, span[1:], strict=True))
             record["model"] = self.models[row]
             records.append(KeyedRecord(f"{self.book}/{key}@{start}".encode(), orjson.dumps(record)))
         return records
+
+    def strongest_ids(self, span: int) -> list[list[str]]:
+        """By row, the ids of the most negative stories of the pane (0) or window (1 and on)."""
+        table = np.array([*self.ids, None], dtype=object)
+        sizes = (self.strongest[span] >= 0).sum(axis=1).tolist()
+        rows: list[list[str]] = table[self.strongest[span]].tolist()
+        return [row[:size] for row, size in zip(rows, sizes, strict=True)]
 
 
 def mean_sentiment(counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -115,7 +132,13 @@ def dispersion(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return spread
 
 
-def _span_columns(counts: NDArray[np.int64], sources: NDArray[np.int64]) -> list[dict[str, Any]]:
+def _span_columns(
+    counts: NDArray[np.int64],
+    sources: NDArray[np.int64],
+    first: list[str | None],
+    last: list[str | None],
+    strongest: list[list[str]],
+) -> list[dict[str, Any]]:
     weight = np.maximum(counts[:, WEIGHT_MICRO], 1)[:, None]
     shares = np.round(counts[:, WEIGHT_MICRO + 1 : WEIGHT_MICRO + 4] / weight, 6)
     return [
@@ -130,27 +153,51 @@ def _span_columns(counts: NDArray[np.int64], sources: NDArray[np.int64]) -> list
             "shares": {"negative": share[0], "neutral": share[1], "positive": share[2]},
             "mean_sentiment": mean,
             "dispersion": spread,
+            "first": begun,
+            "last": ended,
+            "strongest": ids,
         }
-        for (documents, copies, negative, neutral, positive), source, total, share, mean, spread in zip(
+        for (
+            documents,
+            copies,
+            negative,
+            neutral,
+            positive,
+        ), source, total, share, mean, spread, begun, ended, ids in zip(
             counts[:, DOCUMENTS : len(_COUNTS)].tolist(),
             sources.tolist(),
             (counts[:, WEIGHT_MICRO] / 1e6).tolist(),
             shares.tolist(),
             np.round(mean_sentiment(counts), 6).tolist(),
             np.round(dispersion(counts), 6).tolist(),
+            first,
+            last,
+            strongest,
             strict=True,
         )
     ]
 
 
-def _times(times_ms: NDArray[np.int64]) -> list[str]:
-    texts: list[str] = np.datetime_as_string(times_ms.astype("datetime64[ms]"), unit="ms").tolist()
-    return [f"{text}Z" for text in texts]
+def _times(times_ms: NDArray[np.int64]) -> Any:
+    """RFC 3339 of each time, None for `NO_TIME`, as nested lists of the array's shape; each time is written once."""
+    distinct, place = np.unique(times_ms, return_inverse=True)
+    texts = np.datetime_as_string(distinct.astype("datetime64[ms]"), unit="ms").tolist()
+    table = np.array([f"{text}Z" for text in texts], dtype=object)
+    table[distinct == NO_TIME] = None
+    return table[place].tolist()
 
 
-def _ids(batch: Batch, documents: NDArray[np.int64]) -> list[list[str]]:
-    """The ids of documents int64[n, k], row by row, -1 left out; each id is decoded once."""
-    distinct = np.unique(documents)
-    distinct = distinct[distinct >= 0]
-    ids = dict(zip(distinct.tolist(), text_column(batch, distinct, "id").texts(), strict=True))
-    return [[ids[document] for document in row if document >= 0] for row in documents.tolist()]
+def _distinct(texts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct numbers in `texts` but -1, ascending; and for each, in its shape, the place among them or -1."""
+    high = int(texts.max(initial=0))
+    low = int(np.where(texts < 0, high, texts).min(initial=high))
+    if high - low > 4 * texts.size:
+        distinct, place = np.unique(texts, return_inverse=True)
+        absent = int(np.searchsorted(distinct, 0))
+        return distinct[absent:], place.reshape(texts.shape) - absent
+    used = np.zeros(high - low + 2, dtype=np.bool_)
+    used[np.maximum(texts - low, -1)] = True
+    used[-1] = False
+    table = np.cumsum(used) - 1
+    table[-1] = -1
+    return np.flatnonzero(used) + low, table[np.maximum(texts - low, -1)]

@@ -255,7 +255,7 @@ def test_sums_equal_a_naive_reference(random: object) -> None:
             assert sums["weight_micro"] == here["weight"].sum()
             assert sums["sentiment_sq_micro"] == here["square"].sum()
             assert pane.sources[0, row] == here["source"].n_unique()
-            assert (pane.first_ms[row], pane.last_ms[row]) == (here["time"].min(), here["time"].max())
+            assert (pane.first_ms[0, row], pane.last_ms[0, row]) == (here["time"].min(), here["time"].max())
             for window, length in enumerate(length // BOOK.pane_ms for length in BOOK.windows_ms):
                 past = rows.filter(
                     (pl.col("series") == key) & (pl.col("pane") <= number) & (pl.col("pane") > number - length)
