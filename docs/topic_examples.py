@@ -109,6 +109,9 @@ def _window() -> Example:
         "shares": {"negative": 0.766889, "neutral": 0.189, "positive": 0.044111},
         "mean_sentiment": -0.722778,
         "dispersion": 0.215595,
+        "first": format_rfc3339(_AT_MS - 2_940_000),
+        "last": format_rfc3339(_AT_MS + 31_000),
+        "strongest": ["wire-20260304-0117", "desk-88213", "wire-20260304-0092"],
     }
     record = {
         "book": BOOK,

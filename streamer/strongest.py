@@ -67,13 +67,13 @@ class StrongestTexts:
         key, is_new = key[order], order >= len(place)
         row = (key >> _SHIFT).astype(np.int64)
         text = np.concatenate((self._text[place], text))[order]
-        newer = np.cumsum(is_new) - is_new
+        newer: NDArray[np.int64] = np.cumsum(is_new) - is_new
         beaten = np.concatenate((self._beaten[place], np.zeros(len(key) - len(place), dtype=np.uint8)))[order]
         size = np.bincount(row, minlength=len(series))
-        beaten = beaten + newer - newer[(np.cumsum(size) - size)[row]]
-        kept = np.flatnonzero((beaten < STRONGEST) & (text >= self._first_text(pane + 1 - max(self.lengths))))
+        more: NDArray[np.int64] = beaten + newer - newer[(np.cumsum(size) - size)[row]]
+        kept = np.flatnonzero((more < STRONGEST) & (text >= self._first_text(pane + 1 - max(self.lengths))))
         row, text = row[kept], text[kept]
-        self._write(series, np.bincount(row, minlength=len(series)), text, key[kept].astype(np.uint32), beaten[kept])
+        self._write(series, np.bincount(row, minlength=len(series)), text, key[kept].astype(np.uint32), more[kept])
         return self._best(pane, row, text, len(series))
 
     def _best(self, pane: int, row: NDArray[np.int64], text: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
@@ -122,7 +122,7 @@ class StrongestTexts:
         self._size = np.bincount(series, minlength=len(self._size))
         self._begin = np.cumsum(self._size) - self._size
         self._end = len(place)
-        capacity = max(1 << 12, (len(place) + room) * 3 // 2)
+        capacity = (1 << 16) + 2 * (len(place) + room)
         for name in ("_text", "_mildness", "_beaten"):
             old = getattr(self, name)
             new = np.empty(capacity, dtype=old.dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from streamer.timestamps import format_duration
 from streamer.watch_settings import WatchSettings
 
 _COUNTS = FIELDS[:5]
+_ROWS_AT_ONCE = 1024
 _SQUARES = FIELDS.index("sentiment_sq_micro")
 
 
@@ -91,31 +92,39 @@ class WindowRows:
 
     def records(self) -> list[KeyedRecord]:
         """One record per row. The key is unique per book, series and pane, so a repeat is an upsert."""
-        names = [format_duration(window / 1000) for window in self.windows_ms]
-        counts = [self.counts, *self.windows]
-        first, last = _times(self.first_ms), _times(self.last_ms)
-        spans = [
-            _span_columns(counts[span], self.sources[span], first[span], last[span], self.strongest_ids(span))
-            for span in range(1 + len(names))
-        ]
-        starts, ends = _times(self.start_ms), _times(self.start_ms + self.pane_ms)
-        records = []
-        for row, (key, start, *span) in enumerate(zip(self.keys, starts, *spans, strict=True)):
-            record: dict[str, Any] = {"book": self.book, "series": key, "start": start, "end": ends[row]}
-            record |= span[0]
-            if key == "all":
-                record["late"] = self.late[row]
-            record["windows"] = dict(zip(names, span[1:], strict=True))
-            record["model"] = self.models[row]
-            records.append(KeyedRecord(f"{self.book}/{key}@{start}".encode(), orjson.dumps(record)))
+        ids = np.array([*self.ids, None], dtype=object)
+        records: list[KeyedRecord] = []
+        for begin in range(0, len(self.keys), _ROWS_AT_ONCE):
+            records += self._records(slice(begin, begin + _ROWS_AT_ONCE), ids)
         return records
+
+    def _records(self, rows: slice, ids: NDArray[np.object_]) -> Iterator[KeyedRecord]:
+        names = [format_duration(window / 1000) for window in self.windows_ms]
+        counts = [self.counts[rows], *self.windows[:, rows]]
+        first, last = _times(self.first_ms[:, rows]), _times(self.last_ms[:, rows])
+        strongest = [_ids(ids, places) for places in self.strongest[:, rows]]
+        spans = map(_span_columns, counts, self.sources[:, rows], first, last, strongest)
+        start_ms = self.start_ms[rows]
+        starts, ends = _times(start_ms), _times(start_ms + self.pane_ms)
+        for key, start, end, late, model, pane, *windows in zip(
+            self.keys[rows], starts, ends, self.late[rows], self.models[rows], *spans, strict=True
+        ):
+            record: dict[str, Any] = {"book": self.book, "series": key, "start": start, "end": end, **pane}
+            if key == "all":
+                record["late"] = late
+            record["windows"] = dict(zip(names, windows, strict=True))
+            record["model"] = model
+            yield KeyedRecord(f"{self.book}/{key}@{start}".encode(), orjson.dumps(record))
 
     def strongest_ids(self, span: int) -> list[list[str]]:
         """By row, the ids of the most negative stories of the pane (0) or window (1 and on)."""
-        table = np.array([*self.ids, None], dtype=object)
-        sizes = (self.strongest[span] >= 0).sum(axis=1).tolist()
-        rows: list[list[str]] = table[self.strongest[span]].tolist()
-        return [row[:size] for row, size in zip(rows, sizes, strict=True)]
+        return _ids(np.array([*self.ids, None], dtype=object), self.strongest[span])
+
+
+def _ids(ids: NDArray[np.object_], places: NDArray[np.int64]) -> list[list[str]]:
+    """Row by row the `ids`, of which the last is none, at `places` int64[n, k]; -1, behind all others, is left out."""
+    rows: list[list[str]] = ids[places].tolist()
+    return [row[:size] for row, size in zip(rows, (places >= 0).sum(axis=1).tolist(), strict=True)]
 
 
 def mean_sentiment(counts: NDArray[np.int64]) -> NDArray[np.float64]:
