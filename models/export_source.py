@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from models.bundle import SENTIMENT_LABELS, DataSource, ParentModel
 from models.training.network import base_directory, load_classifier
@@ -68,19 +67,6 @@ def open_source(source: str, task: str | None) -> Exportable:
     return _hugging_face(directory, source, task)
 
 
-class _Tupled(nn.Module):
-    """The classifier with its logits as a tuple, which is what tracing takes."""
-
-    def __init__(self, classifier: nn.Module, names: list[str]) -> None:
-        super().__init__()
-        self.classifier = classifier
-        self.names = names
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        logits = self.classifier(input_ids, attention_mask)
-        return tuple(logits[name] for name in self.names)
-
-
 def _run(directory: Path) -> Exportable:
     recipe = msgspec.json.decode((directory / RECIPE).read_bytes(), type=Recipe)
     if not (directory / "model.safetensors").is_file():
@@ -89,18 +75,9 @@ def _run(directory: Path) -> Exportable:
     names = list(layout.tasks)
 
     def trace(file: Path) -> None:
-        example = torch.ones((2, 8), dtype=torch.int64)
-        axes = {name: {0: "batch", 1: "seq"} for name in ("input_ids", "attention_mask")}
-        torch.onnx.export(
-            _Tupled(classifier, names).eval(),
-            (example, example),
-            str(file),
-            input_names=["input_ids", "attention_mask"],
-            output_names=names,
-            dynamic_axes={**axes, **{name: {0: "batch"} for name in names}},
-            opset_version=OPSET,
-            dynamo=False,
-        )
+        from optimum.exporters.onnx import export
+
+        export(_as_pretrained(classifier), _heads_config(classifier.encoder.config, names), output=file, opset=OPSET)
 
     def reference(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
         with torch.inference_mode():
@@ -125,6 +102,31 @@ def _run(directory: Path) -> Exportable:
         data=msgspec.json.decode((directory / DATA).read_bytes(), type=tuple[DataSource, ...]),
         held_back=read_held_back(directory),
     )
+
+
+def _as_pretrained(classifier: Any) -> Any:
+    """The classifier with what optimum expects of a model: its configuration."""
+    classifier.config = classifier.encoder.config
+    return classifier.eval()
+
+
+def _heads_config(config: Any, names: list[str]) -> Any:
+    """How optimum is to export a text encoder with several heads: one output of logits per task."""
+    from optimum.exporters.onnx.config import TextEncoderOnnxConfig
+    from optimum.utils import NormalizedTextConfig
+
+    class HeadsOnnxConfig(TextEncoderOnnxConfig):
+        NORMALIZED_CONFIG_CLASS = NormalizedTextConfig
+
+        @property
+        def inputs(self) -> dict[str, dict[int, str]]:
+            return {name: {0: "batch", 1: "seq"} for name in ("input_ids", "attention_mask")}
+
+        @property
+        def outputs(self) -> dict[str, dict[int, str]]:
+            return {name: {0: "batch"} for name in names}
+
+    return HeadsOnnxConfig(config, task="text-classification")
 
 
 def _hugging_face(directory: Path, source: str, task: str | None) -> Exportable:
