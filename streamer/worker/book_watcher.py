@@ -2,8 +2,10 @@
 
     block ─► Watch ─► windows, alerts, late ─► acknowledged ─► … ─► snapshot durable ─► blocks acknowledged to Faust
 
-A block is acknowledged only once a snapshot that contains it is durable. After a crash the newest snapshot is
-restored and the blocks after it come again; what they cause is produced again with the same keys and bytes.
+Before it produces anything it fences its predecessors off, reads the state table to its end and writes its own state
+down: `streamer.worker.snapshots` says why. A block is acknowledged only once a snapshot that contains it is durable.
+After a crash the state to go on from is restored and the blocks after it come again; what they cause is produced again
+with the same keys and bytes.
 """
 
 from __future__ import annotations
@@ -23,11 +25,12 @@ from streamer.blocks import DigestBlock, DigestError, DigestVersionError
 from streamer.config import TopicsSettings
 from streamer.controls import Control, decode_control, is_control
 from streamer.escaping import escaped
+from streamer.kafka_client import KafkaSetupError
 from streamer.state_chunks import StateError
 from streamer.watch import Watch, WatchOutput
 from streamer.worker.memory import give_back
 from streamer.worker.publishing import FencedPublisher, Publisher, settle
-from streamer.worker.snapshots import SnapshotWriter, highest_epoch, newest_state
+from streamer.worker.snapshots import EMPTY, SnapshotWriter, highest_epoch, newest_state
 from streamer.worker.state_table import StateTable
 from streamer.worker.status import BookStatus
 
@@ -88,16 +91,20 @@ class BookWatcher:
         self._snapshot_at = time.monotonic()
 
     async def open(self) -> None:
-        """Fence off predecessors and restore the newest state. Raises KafkaError, PublishError, StateError."""
+        """Fence off predecessors, restore the state to go on from, and lay claim to it.
+
+        Raises KafkaError, KafkaSetupError, PublishError, StateError.
+        """
         started = time.monotonic()
         await self._publisher.start()
         await self._log_publisher.start()
+        await self._table.catch_up(self.partition)
         entries = self._table.entries
         self._writer = SnapshotWriter(self.book, epoch=highest_epoch(entries, self.book) + 1, settings=self._settings)
         self._watch, self.next_offset = await asyncio.to_thread(self._restored)
         self._status.restore_seconds = time.monotonic() - started
         self._status.next_offset = self.next_offset or 0
-        self._snapshot_at = time.monotonic()
+        await self._write()
         log.info(
             "watching book %s from digest %s, state restored in %.2f s",
             self.book,
@@ -175,8 +182,7 @@ class BookWatcher:
             self._proposed = {each for each in self._proposed if each[1]} | {version}
 
     async def _write(self) -> None:
-        assert self.next_offset is not None
-        next_offset = self.next_offset
+        next_offset = EMPTY if self.next_offset is None else self.next_offset
         chunks = await asyncio.to_thread(self._watch.snapshot)
         writes = await asyncio.to_thread(self._writer.plan, chunks, next_offset, list(self._table.entries))
         await self._table.put(self.partition, writes.pieces)
@@ -197,6 +203,8 @@ class BookWatcher:
         for problem in problems:
             log.error("book %s: a stored state cannot be used: %s", self.book, problem)
         if restored is None and not problems:
+            return self._new_watch(), None
+        if restored is not None and restored.manifest.next_offset == EMPTY:
             return self._new_watch(), None
         try:
             if restored is None:
@@ -300,7 +308,7 @@ async def opened(make: Callable[[], BookWatcher], attempts_seconds: float) -> Bo
         watcher = make()
         try:
             await watcher.open()
-        except KafkaError as error:
+        except (KafkaError, KafkaSetupError) as error:
             await watcher.close()
             if time.monotonic() + pause > deadline:
                 raise

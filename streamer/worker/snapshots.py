@@ -9,9 +9,19 @@ that lists them is written last:
 
 Every worker that takes a book over becomes a new writer with a higher epoch and a random name of its own, and
 writes a full copy under it. A writer removes only its own pieces, and those of lower epochs once its own
-manifest is durable. So nobody can pull a piece from under a manifest of a higher epoch: a paused worker that
-wakes after its successor took over (a zombie) does no harm, and the complete manifest with the highest digest
-offset is always a right state, since a state is a function of the digests before that offset.
+manifest is durable. So nobody can pull a piece from under a manifest of a higher epoch.
+
+Every complete manifest is a right state, since a state is a function of the digests before its offset. Which one to
+go on from is decided by what was *produced*. The records of an alert share a key, and the last one written counts; a
+worker that goes on from a lower offset than its predecessor writes early records of an alert again, and whoever
+follows must not begin after them. So a worker that takes a book over
+
+1. fences its predecessors off: from here on they produce nothing (`publishing.FencedPublisher`),
+2. reads the table to its end, and chooses the manifest of the highest epoch (of several, the lowest offset),
+3. writes its own manifest with that state (its claim), and only then produces.
+
+Whoever produced had written its claim before, and its successor sees it, since it was fenced before the table was
+read. Later manifests of those that were fenced off have a lower epoch, or the same one and a claim no further on.
 """
 
 from __future__ import annotations
@@ -23,7 +33,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+EMPTY: Final = -1
 PIECE_BYTES: Final = 512 * 1024
 _MANIFEST: Final = b"manifest"
 _CHECKSUM_BYTES: Final = 32
@@ -42,7 +53,8 @@ class ChunkEntry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What a complete state consists of. `next_offset` is the first digest offset that it does not contain."""
+    """What a complete state consists of. `next_offset` is the first digest offset that it does not contain, -1
+    (`EMPTY`) where it contains none."""
 
     book: str
     epoch: int
@@ -54,7 +66,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class Restored(NamedTuple):
-    """The newest complete state. `problems` names newer ones that could not be used."""
+    """The state to go on from. `problems` names states before it in order that could not be used."""
 
     manifest: Manifest
     chunks: dict[str, bytes]
@@ -161,7 +173,10 @@ def belongs_to(key: bytes, book: str) -> bool:
 
 
 def newest_state(table: Mapping[bytes, bytes], book: str) -> tuple[Restored | None, list[str]]:
-    """The complete state with the highest digest offset, and what is wrong with those that cannot be used."""
+    """The complete state to go on from (see above), and what is wrong with those that cannot be used.
+
+    In place of one that cannot be used comes the next one in order that is no further on.
+    """
     problems: list[str] = []
     manifests: list[Manifest] = []
     for key in table:
@@ -170,11 +185,15 @@ def newest_state(table: Mapping[bytes, bytes], book: str) -> tuple[Restored | No
                 manifests.append(decode_manifest(table[key]))
             except SnapshotError as error:
                 problems.append(f"{key.decode()}: {error}")
-    for manifest in sorted(manifests, key=lambda each: (each.next_offset, each.epoch), reverse=True):
+    furthest: int | None = None
+    for manifest in sorted(manifests, key=lambda each: (-each.epoch, each.next_offset)):
+        if furthest is not None and manifest.next_offset > furthest:
+            continue
         try:
             chunks = {name: _read(table, manifest, name, entry) for name, entry in manifest.chunks.items()}
         except SnapshotError as error:
             problems.append(str(error))
+            furthest = manifest.next_offset
             continue
         return Restored(manifest, chunks, problems), problems
     return None, problems

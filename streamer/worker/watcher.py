@@ -24,6 +24,7 @@ from streamer.worker.rule_sets import RuleSets
 from streamer.worker.silence_feed import SilenceFeed
 from streamer.worker.state_table import StateTable
 from streamer.worker.status import WorkerStatus
+from streamer.worker.topics import changelog_name
 
 _TICK_SECONDS: Final = 0.5
 _SEEK_PATIENCE_SECONDS: Final = 5.0
@@ -80,9 +81,10 @@ class Watcher:
             value_type=bytes,
             partitions=partitions,
             on_recover=self._recovered,
+            on_changelog_event=self._noted,
             help="The state of every book: content-addressed chunks and manifests (streamer.worker.snapshots).",
         )
-        self._table = StateTable(table)
+        self._table = StateTable(table, config.kafka, changelog_name(config))
         app.agent(digests, name="bearwire-watch")(self._watch)
         self._status.hold("watcher", "joining the consumer group")
 
@@ -130,6 +132,9 @@ class Watcher:
                 await book.close()
             self._books = {}
 
+    async def _noted(self, event: Any) -> None:
+        await self._table.note(event)
+
     async def _recovered(self) -> None:
         """Faust has restored the table after a rebalance: open what is new here, close what has left."""
         try:
@@ -150,7 +155,7 @@ class Watcher:
             else:
                 self._status.note_part(f"book {book.book}")
             if index not in assigned:
-                self._table.forget(book.book)
+                self._table.forget(book.book, index)
         self._reopen_at = {}
         self._sought_at = {}
         for index in sorted(assigned - self._books.keys()):
