@@ -225,7 +225,7 @@ class NoveltySettings(Section, frozen=True, kw_only=True):
     horizon_hours: Annotated[float, Meta(gt=0, le=720, description="How far back copies are looked for.")] = 24.0
     similarity: Annotated[
         float, Meta(gt=0, le=1, description="Share of words and word pairs (Jaccard) from which a text is a copy.")
-    ] = 0.6
+    ] = 0.5
 
     @property
     def horizon_ms(self) -> int:

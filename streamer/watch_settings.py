@@ -29,7 +29,7 @@ class WatchSettings:
     companies: frozenset[str] = frozenset()
     sectors: Mapping[str, str] = field(default_factory=dict)
     horizon_ms: int = DAY_MS
-    similarity: float = 0.6
+    similarity: float = 0.5
     source_weights: Mapping[str, float] = field(default_factory=dict)
     series_retention_ms: int = 56 * DAY_MS
     max_series: int = MAX_SERIES

@@ -149,7 +149,7 @@ def plan(background: Background, seed: int, surges: int, decoys: int, warm_days:
 def _left_of_copies(background: Background, copies: int, rng: np.random.Generator) -> int:
     """How many stories are left of one that is copied so often, after the novelty fold: 1 where all copies fold."""
     text = ""
-    while len(normalised_words(text)) < 6:
+    while len(normalised_words(text)) < 8:
         text = background.texts[int(rng.integers(len(background.texts)))]
     edits = list(EDITS.values())
     edited = [" ".join(edits[int(rng.integers(len(edits)))](text.split(), rng)) for _ in range(copies)]

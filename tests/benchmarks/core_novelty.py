@@ -22,7 +22,7 @@ from streamer.novelty_index import SLOTS, NoveltyIndex
 from streamer.timestamps import parse_rfc3339
 
 HORIZON_MS = 86_400_000
-SIMILARITY = 0.6
+SIMILARITY = 0.5
 
 EDITS: dict[str, Callable[[list[str], np.random.Generator], list[str]]] = {
     "retweeted": lambda words, _: ["RT", "@someone:", *words],
