@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from alerts.baseline import ACTIVITY_CLASSES, Baselines, Floats, Ints
 from alerts.durations import DAY_MS
 from alerts.panes import DOCUMENTS, NEGATIVE, POSITIVE
+from alerts.places import present
 from alerts.surprise import count_surprise, drift_surprise, share_surprise
 from alerts.tails import Tails
 
@@ -42,9 +43,9 @@ _PAIR_PRIOR = 40.0
 class Scores(NamedTuple):
     """Scores of n series.
 
-    `surprise` and `channel_rarity` float64[n, channels]; `rarity` float64[n] is -log10 of false alarms per series day;
-    `channel` int64[n] the rarest one. `expected` float64[n, windows] negative texts and `share` float64[n] are the
-    baseline's.
+    `surprise` and `channel_rarity` float64[channels, n]; `rarity` float64[n] is -log10 of false alarms per series day;
+    `channel` int64[n] the rarest one. `expected` float64[windows, n] negative texts and `share` float64[n] are the
+    baseline's; `negative` and `documents` float64[windows, n] are what the windows hold.
     """
 
     surprise: Floats
@@ -53,16 +54,20 @@ class Scores(NamedTuple):
     channel: Ints
     expected: Floats
     share: Floats
+    negative: Floats
+    documents: Floats
 
     def of(self, places: Ints) -> Scores:
         """The scores of some of the series."""
         return Scores(
-            self.surprise[places],
-            self.channel_rarity[places],
+            self.surprise[:, places],
+            self.channel_rarity[:, places],
             self.rarity[places],
             self.channel[places],
-            self.expected[places],
+            self.expected[:, places],
             self.share[places],
+            self.negative[:, places],
+            self.documents[:, places],
         )
 
 
@@ -96,50 +101,54 @@ class Detector:
     def score(
         self, ids: Ints, windows: NDArray[np.int64], end_ms: int, base: Baselines, muted: Mapping[int, int]
     ) -> Scores:
-        """Score series `ids` over `windows` int64[W, S, F]; `muted` maps a series to the end of its last alert.
+        """Score ascending series `ids` over `windows` int64[W, S, F]; `muted` maps a series to its last alert's end.
 
         A window that still contains a past alert says nothing new and counts as unsurprising.
         """
-        negative, documents, positive = _window_sums(windows, self.rows, ids)
-        share = base.share[ids][:, None]
-        days = base.season.days_between(end_ms - self.windows_ms, end_ms)
-        expected = base.rate[ids][:, None] * share * days
-        surprise = np.zeros((len(ids), self.channels))
-        ready = base.watched_ms >= self.windows_ms
+        negative, documents, positive = (
+            windows[self.rows[:, None], ids, field].astype(np.float64) for field in (NEGATIVE, DOCUMENTS, POSITIVE)
+        )
+        share, rate = base.share[ids], base.rate[ids]
+        days = base.season.days_between(end_ms - self.windows_ms, end_ms)[:, None]
+        expected = rate * share * days
+        surprise = np.zeros((self.channels, len(ids)))
+        ready = (base.watched_ms >= self.windows_ms)[:, None]
         classes = base.activity[ids]
-        spread = self.spread[classes] + base.rate_variance(ids)[:, None]
+        spread = self.spread.T[:, classes] + base.rate_variance(ids)
         shift = negative - documents * share
         told = ready & (negative >= self.min_negative) & (negative > expected)
-        told &= shift > self._cheer(
-            positive, documents, base.positive_share[ids][:, None], base.rate[ids][:, None] * days, spread
-        )
-        for series, until_ms in muted.items():
-            told[ids == series] &= end_ms - self.windows_ms >= until_ms
+        told &= shift > self._cheer(positive, documents, base.positive_share[ids], rate * days, spread)
+        places, found = present(ids, muted)
+        until_ms = np.array(list(muted.values()), np.int64)[found]
+        told[:, places] &= (end_ms - self.windows_ms)[:, None] >= until_ms
         if not told.any():
-            ordinary = np.full((len(ids), self.channels), ORDINARY)
-            return Scores(surprise, ordinary, ordinary[:, 0], np.zeros(len(ids), np.int64), expected, share[:, 0])
-        correlation = np.minimum(self.pair_correlation[classes] + base.share_correlation(ids)[:, None], 0.9)
+            rarities = np.full_like(surprise, ORDINARY)
+            best = np.zeros(len(ids), np.int64)
+            return Scores(surprise, rarities, rarities[0], best, expected, share, negative, documents)
+        correlation = np.minimum(self.pair_correlation.T[:, classes] + base.share_correlation(ids), 0.9)
         wide = np.broadcast_to(share, told.shape)[told]
         counts = count_surprise(negative[told], expected[told], spread[told])
         shares = share_surprise(negative[told], documents[told], wide, correlation[told])
         both = np.where(shares >= _SHARE_FLOOR, np.minimum(counts, _SHARE_SCALE * shares), 0.0)
-        surprise[:, : len(self.windows_ms)][told] = both
+        surprise[: len(self.windows_ms)][told] = both
         if self.slow:
             drift = drift_surprise(base.drift_share[ids], base.drift_count[ids])
-            surprise[:, -1] = np.where(told[:, -1], drift, 0.0)
-        rarities = np.empty_like(surprise)
+            surprise[-1] = np.where(told[-1], drift, 0.0)
+        rarities = np.full_like(surprise, ORDINARY)
         for channel, tails in enumerate(self.tails):
-            rarities[:, channel] = -tails.log_rate(classes, surprise[:, channel])
-        rarities[surprise < _LEAST_SURPRISE] = ORDINARY
-        best = rarities.argmax(axis=1)
-        highest = rarities[np.arange(len(ids)), best]
-        rarity = np.where(highest < _EPISODE_FLOOR, ORDINARY, -self.together.log_rate(classes, highest))
-        return Scores(surprise, rarities, rarity, best, expected, share[:, 0])
+            high = surprise[channel] >= _LEAST_SURPRISE
+            rarities[channel, high] = -tails.log_rate(classes[high], surprise[channel, high])
+        best = rarities.argmax(axis=0)
+        highest = rarities.max(axis=0)
+        high = highest >= _EPISODE_FLOOR
+        rarity = np.full(len(ids), ORDINARY)
+        rarity[high] = -self.together.log_rate(classes[high], highest[high])
+        return Scores(surprise, rarities, rarity, best, expected, share, negative, documents)
 
     def _cheer(
         self, positive: Floats, documents: Floats, share: Floats, expected_documents: Floats, spread: Floats
     ) -> Floats:
-        """How many positive texts too many are in a window, or clearly too many in a longer one; float64[n, windows].
+        """How many positive texts too many are in a window, or clearly too many in a longer one; float64[windows, n].
 
         The few negative readings of a surge of good news come close together by chance: what counts is the surge.
         """
@@ -147,12 +156,12 @@ class Detector:
         by_count = positive - expected - 2.0 * np.sqrt(expected + spread * expected**2)
         cheer = positive - documents * share
         clearly = np.maximum(by_count, cheer - np.sqrt(documents * share * (1.0 - share)))
-        longer = np.maximum.accumulate(clearly[:, ::-1], axis=1)[:, ::-1]
+        longer = np.maximum.accumulate(clearly[::-1], axis=0)[::-1]
         return np.maximum(np.maximum(cheer, longer), 0.0)
 
     def learn(
-        self, ids: Ints, scores: Scores, negative: Floats, end_ms: int, windows: NDArray[np.int64], base: Baselines,
-        cap: float, alerting: NDArray[np.bool_],
+        self, ids: Ints, scores: Scores, negative: Floats, end_ms: int, base: Baselines, cap: float,
+        alerting: NDArray[np.bool_],
     ) -> None:  # fmt: skip
         """Learn how scores run from series touched in this pane; `negative` float64[n] are the pane's own negatives.
 
@@ -161,17 +170,17 @@ class Detector:
         """
         self._fit(int(ids[-1]) + 1)
         classes = base.activity[ids]
-        self._learn_clusters(ids, classes, scores, negative, windows)
+        self._learn_clusters(classes, scores, negative)
         first = self.seen_ms[ids] < 0
         days = np.where(first, 0.0, (end_ms - self.seen_ms[ids]) / DAY_MS)
         self.seen_ms[ids] = end_ms
-        highest = np.maximum(scores.channel_rarity.max(axis=1), 0.0)
+        highest = np.maximum(scores.channel_rarity.max(axis=0), 0.0)
         fires = scores.rarity >= cap
         ready = [*(base.watched_ms >= self.lengths_ms).tolist(), True]
         for channel in range(self.channels + 1):
             together = channel == self.channels
             tails = self.together if together else self.tails[channel]
-            values = highest if together else scores.surprise[:, channel]
+            values = highest if together else scores.surprise[channel]
             if ready[channel]:
                 tails.watch(classes, days)
             bound = tails.level(-cap - tails.beyond)[classes] if fires.any() else values
@@ -196,27 +205,21 @@ class Detector:
         self.peak[ids, channel] = np.where(high, np.maximum(values, peak), peak)
         self.fired[ids, channel] = fired | (high & cut)
 
-    def _learn_clusters(
-        self, ids: Ints, classes: Ints, scores: Scores, negative: Floats, windows: NDArray[np.int64]
-    ) -> None:
-        touched = negative > 0.0
-        if not touched.any():
-            return
-        sums, documents, _ = _window_sums(windows, self.rows, ids)
-        weight = negative[touched][:, None]
-        expected = scores.expected[touched]
-        others = np.maximum(sums[touched] - weight, 0.0)
-        spread = self.spread[classes[touched]]
+    def _learn_clusters(self, classes: Ints, scores: Scores, negative: Floats) -> None:
+        """`scores` and `negative` float64[n] are of series that said something negative in this pane."""
+        expected, share = scores.expected, scores.share
+        others = np.maximum(scores.negative - negative, 0.0)
+        spread = self.spread.T[:, classes]
         others = np.minimum(others, expected + 3.0 * np.sqrt(expected + spread * expected**2) + 1.0)
-        around = np.maximum(documents[touched] - weight, 0.0)
-        share = scores.share[touched][:, None]
+        around = np.maximum(scores.documents - negative, 0.0)
         pairs = np.minimum(others - around * share, 3.0 * np.sqrt(around * share * (1.0 - share)) + 1.0)
         for sums_of, top, bottom in (
-            (self.spread_sums, weight * (others - expected), weight * expected),
-            (self.pair_sums, weight * pairs, weight * around * (1.0 - share)),
+            (self.spread_sums, negative * (others - expected), negative * expected),
+            (self.pair_sums, negative * pairs, negative * around * (1.0 - share)),
         ):
-            np.add.at(sums_of[0], classes[touched], top)
-            np.add.at(sums_of[1], classes[touched], bottom)
+            for window in range(len(self.windows_ms)):
+                np.add.at(sums_of[0, :, window], classes, top[window])
+                np.add.at(sums_of[1, :, window], classes, bottom[window])
 
     @property
     def spread(self) -> Floats:
@@ -269,9 +272,3 @@ class Detector:
         self.last_ms = np.concatenate((self.last_ms, np.zeros((size - old, self.channels + 1), np.int64)))
         self.fired = np.concatenate((self.fired, np.zeros((size - old, self.channels + 1), np.bool_)))
         self.seen_ms = np.concatenate((self.seen_ms, np.full(size - old, -1, np.int64)))
-
-
-def _window_sums(windows: NDArray[np.int64], rows: Ints, ids: Ints) -> tuple[Floats, Floats, Floats]:
-    """Negative texts, documents and positive texts of series `ids`, float64[n, windows] each."""
-    picked = windows[rows[:, None], ids[None, :]].astype(np.float64)
-    return picked[:, :, NEGATIVE].T, picked[:, :, DOCUMENTS].T, picked[:, :, POSITIVE].T

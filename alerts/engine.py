@@ -23,6 +23,7 @@ from alerts.history import History
 from alerts.life import Life, Timings
 from alerts.packing import StateError, pack, unpack
 from alerts.panes import DOCUMENTS, NEGATIVE, POSITIVE, ClosedPane, EvidenceOf
+from alerts.places import present
 from alerts.records import AlertRecord, AlertText, Change, LinkedCount, alert_id
 from alerts.rules import Rule, RulesError, RuleSet
 from alerts.season import Season
@@ -117,9 +118,15 @@ class AlertEngine:
         documents = pane.counts[:, DOCUMENTS]
         negative = pane.counts[:, NEGATIVE]
         teaching = np.ones(len(ids), np.bool_)
-        for life in self.lives.values():
-            if life.state == "firing" and pane.end_ms - life.fired_ms < _TEACH_AFTER_MS:
-                teaching[ids == life.series] = False
+        firing, _ = present(
+            ids,
+            (
+                life.series
+                for life in self.lives.values()
+                if life.state == "firing" and pane.end_ms - life.fired_ms < _TEACH_AFTER_MS
+            ),
+        )
+        teaching[firing] = False
         told = pane.counts.astype(np.float64)
         self.base.add(ids, pane.keys, told[:, DOCUMENTS], told[:, NEGATIVE], told[:, POSITIVE], teaching)
         self.season.add(float(documents.max()))
@@ -143,6 +150,7 @@ class AlertEngine:
         pane: ClosedPane, evidence: EvidenceOf, model: str,
     ) -> list[AlertRecord]:  # fmt: skip
         detector, timings = self.detectors[number], self.timings[number]
+        live = [series for of, series in self.lives if of == number]
         self.base.fold(asked, np.ones(len(asked), np.bool_))
         muted = {series: until for (of, series), until in self.rested.items() if of == number}
         scores = detector.score(asked, pane.windows, pane.end_ms, self.base, muted)
@@ -150,15 +158,19 @@ class AlertEngine:
             picked = np.searchsorted(asked, chosen)
             own = scores.of(picked)
             spoken = negative[np.searchsorted(ids, chosen)]
-            alerting = np.isin(chosen, [series for of, series in self.lives if of == number])
-            detector.learn(chosen, own, spoken, pane.end_ms, pane.windows, self.base, timings.fire, alerting)
+            alerting = np.zeros(len(chosen), np.bool_)
+            alerting[present(chosen, live)[0]] = True
+            detector.learn(chosen, own, spoken, pane.end_ms, self.base, timings.fire, alerting)
         warm = self.base.watched_ms >= self.warm_up_ms
         records = []
-        for place, series in enumerate(asked.tolist()):
+        stirring = scores.rarity >= timings.fire
+        stirring[present(asked, live)[0]] = True
+        for place in np.flatnonzero(stirring).tolist():
+            series = int(asked[place])
             life = self.lives.get((number, series))
             rarity = float(scores.rarity[place])
             if life is None:
-                if not warm or rarity < timings.fire or not self._rested(number, series, pane.end_ms):
+                if not warm or not self._rested(number, series, pane.end_ms):
                     continue
                 life = self._open(number, rule, series, pane, int(scores.channel[place]))
                 self.lives[number, series] = life
@@ -178,7 +190,7 @@ class AlertEngine:
 
     def _present(self, life: Life, scores: Scores, place: int) -> float:
         """The rarity of a live alert by its leading channel or a faster one; a slower, rarer one takes the lead."""
-        rarities = scores.channel_rarity[place]
+        rarities = scores.channel_rarity[:, place]
         best = int(scores.channel[place])
         led = float(rarities[: life.channel + 1].max())
         if best > life.channel and led >= self.timings[life.rule].calm:
@@ -206,11 +218,11 @@ class AlertEngine:
         pane: ClosedPane, evidence: EvidenceOf, model: str,
     ) -> list[AlertRecord]:  # fmt: skip
         timings = self.timings[life.rule]
-        seen = readings(detector, scores, place, life.series, pane, self.base)
-        lead = seen[min(life.channel, len(seen) - 1)]
+        leading = min(life.channel, len(detector.windows_ms) - 1)
+        window_ms = int(detector.windows_ms[leading])
         if rarity > life.peak_rarity or life.peak is None:
-            life.peak, life.peak_rarity = lead, rarity
-        window_ms = lead.window_ms
+            life.peak = readings(detector, scores, place, life.series, pane, self.base)[leading]
+            life.peak_rarity = rarity
         said = None
         backed = True
         if life.state == "pending" and rule.min_sources > 1:
@@ -218,6 +230,7 @@ class AlertEngine:
             backed = said.sources >= rule.min_sources
         records = []
         while (change := life.step(pane.end_ms, rarity, timings, backed=backed)) is not None:
+            seen = readings(detector, scores, place, life.series, pane, self.base)
             start_ms = min(pane.end_ms - window_ms, life.since_ms if life.state == "resolved" else pane.end_ms)
             said = said or evidence(life.series, start_ms, pane.end_ms)
             calm = calm_below(detector, scores, place, life.series, life.channel, pane, self.base, timings.calm)
@@ -241,7 +254,7 @@ class AlertEngine:
                 since_ms=life.since_ms, at_ms=pane.end_ms,
                 fired_at_ms=life.fired_ms if life.fired_ms >= 0 else None,
                 resolved_at_ms=life.resolved_ms if life.resolved_ms >= 0 else None,
-                observed=lead, peak=life.peak, windows=seen,
+                observed=seen[leading], peak=life.peak, windows=seen,
                 false_alarms_per_day=math.pow(10.0, -life.peak_rarity if life.state == "resolved" else -rarity),
                 budget_per_day=rule.budget_per_day * self.tightness,
                 sources=said.sources, copies=said.copies, texts=texts, words=shared_words(texts),

@@ -27,7 +27,7 @@ def readings(
     for number, (row, window_ms) in enumerate(zip(detector.rows.tolist(), detector.windows_ms.tolist(), strict=True)):
         documents = float(pane.windows[row, series, DOCUMENTS])
         negative = float(pane.windows[row, series, NEGATIVE])
-        expected = scores.expected[place, number : number + 1]
+        expected = scores.expected[number : number + 1, place]
         unlikely = count_surprise(np.array([negative]), expected, spread[number : number + 1])[0] if negative else 0.0
         seen.append(
             Reading(
@@ -56,7 +56,7 @@ def calm_below(
     counts = np.unique(np.linspace(1, most, min(most, 200)).astype(np.int64)).astype(np.float64)
     activity = int(base.activity[series])
     spread = detector.spread[activity, number] + base.rate_variance(np.array([series]))[0]
-    expected = np.full(len(counts), scores.expected[place, number])
+    expected = np.full(len(counts), scores.expected[number, place])
     surprise = np.where(counts > expected, count_surprise(counts, expected, np.full(len(counts), spread)), 0.0)
     surprise[counts < detector.min_negative] = 0.0
     rare = -detector.tails[number].log_rate(np.full(len(counts), activity), surprise) >= calm
