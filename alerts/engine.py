@@ -87,7 +87,11 @@ class AlertEngine:
                 )
         rows = [self.windows_ms.index(window) for window in wanted]
         return Detector(
-            wanted, rows, slow=rule.slow, min_negative=rule.min_negative, rest_ms=parse_duration_ms(rule.life.cool_down)
+            wanted,
+            rows,
+            slow=rule.slow,
+            min_negative=rule.least_negative,
+            rest_ms=parse_duration_ms(rule.life.cool_down),
         )
 
     def observe(self, pane: ClosedPane, evidence: EvidenceOf, model: str) -> list[AlertRecord]:

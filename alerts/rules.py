@@ -23,6 +23,7 @@ from alerts.inhibition import Inhibition
 from alerts.labels import BUILT_IN
 from alerts.routes import Route
 
+LIVELY_PER_DAY = 0.5
 DEFAULT_SEVERITIES = {"warning": "1 per 30d", "high": "1 per 1y", "critical": "1 per 10y"}
 
 
@@ -52,7 +53,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     `series` are shell patterns on series keys (`topic:*`, `company:XOM`, `company:*|topic:*`), `exclude` takes some
     out again; `windows` of the book, all when empty; `max_false_alarms` the bearable rate per series; `severities`
-    the same rate for each severity, mildest first; `min_negative` negative texts and `min_sources` independent
+    the same rate for each severity, mildest first; `min_negative` negative texts (`least_negative`) and `min_sources` independent
     sources are the least that an alert must rest on; `slow` also watches for slow deterioration. While one of the
     calendars `mute` holds, nobody is told of its alerts.
     """
@@ -63,7 +64,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     windows: tuple[str, ...] = ()
     max_false_alarms: str = "1 per 30d"
     severities: dict[str, str] = msgspec.field(default_factory=dict)
-    min_negative: int = 2
+    min_negative: int | None = None
     min_sources: int = 1
     slow: bool = True
     labels: dict[str, str] = msgspec.field(default_factory=dict)
@@ -75,6 +76,14 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return any(fnmatch.fnmatchcase(series, pattern) for pattern in self.series) and not any(
             fnmatch.fnmatchcase(series, pattern) for pattern in self.exclude
         )
+
+    @property
+    def least_negative(self) -> int:
+        """`min_negative`, or what the budget suggests: two negative stories are worth a word to a desk that can take an
+        alert every other day from a series, and chance to one that can take less."""
+        if self.min_negative is not None:
+            return self.min_negative
+        return 2 if self.budget_per_day >= LIVELY_PER_DAY else 3
 
     @property
     def budget_per_day(self) -> float:
@@ -200,7 +209,7 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 _check_duration(getattr(rule.life, field), f"{where}.life.{field}")
             if not 1.0 <= rule.life.hysteresis <= 1000.0:
                 raise RulesError(f"{where}.life.hysteresis: {rule.life.hysteresis} is not between 1 and 1000")
-            if rule.min_negative < 1 or rule.min_sources < 0:
+            if (rule.min_negative is not None and rule.min_negative < 1) or rule.min_sources < 0:
                 raise RulesError(f"{where}: min_negative must be at least 1 and min_sources at least 0")
             for field, rate in [("max_false_alarms", rule.max_false_alarms), *rule.severities.items()]:
                 try:

@@ -109,7 +109,7 @@ def test_checking_a_bad_file_exits_with_one(tmp_path: Path) -> None:
 
 TELLING_TEST = """
 rules:
-  rules: [{name: surge, max_false_alarms: 1 per week}]
+  rules: [{name: surge, max_false_alarms: 1 per 30d}]
   calendars: {sunday: [{weekdays: [sun]}]}
   inhibit: [{name: parts, source: {series: "company:C0"}, target: {series: "company:C1"}}]
   route:
