@@ -53,9 +53,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     `series` are shell patterns on series keys (`topic:*`, `company:XOM`, `company:*|topic:*`), `exclude` takes some
     out again; `windows` of the book, all when empty; `max_false_alarms` the bearable rate per series; `severities`
-    the same rate for each severity, mildest first; `min_negative` negative texts (`least_negative`) and `min_sources` independent
-    sources are the least that an alert must rest on; `slow` also watches for slow deterioration. While one of the
-    calendars `mute` holds, nobody is told of its alerts.
+    the same rate for each severity, mildest first; `min_negative` negative texts (see `least_negative`) and
+    `min_sources` independent sources are the least that an alert must rest on; `slow` also watches for slow
+    deterioration. While one of the calendars `mute` holds, nobody is told of its alerts.
     """
 
     name: str

@@ -20,6 +20,24 @@ from tests.core import worlds
 from tests.core.worlds import START_MS, probabilities, record
 
 MINUTE = 60_000
+WORDS = [
+    *(
+        "iron",
+        "cargo",
+        "yard",
+        "quota",
+        "tariff",
+        "pension",
+        "copper",
+        "harbour",
+        "ledger",
+        "turbine",
+        "barley",
+        "zinc",
+    ),
+    *("freight", "gasket", "orchard", "quarry", "saddle", "timber", "vessel", "walnut", "anchor", "bridge", "canvas"),
+    *("dredger", "enamel", "ferry", "granite", "hoist", "ingot", "jetty", "kiln", "lantern", "mortar", "nickel"),
+]
 
 
 class StandIn:
@@ -45,7 +63,7 @@ def lines() -> list[bytes]:
     for number in range(900):
         surge = 800 <= number < 860
         now += int(random.integers(10_000, 40_000)) if surge else int(random.integers(60_000, 700_000))
-        words = " ".join(random.choice(["iron", "cargo", "yard", "quota", "tariff", "pension", "copper"], 6))
+        words = " ".join(random.choice(WORDS, 6))
         text = f"{words} {'plunges' if surge else 'update'} {number}"
         fields = {"id": f"n{number}", "text": text, "published_at": now, "source": f"s{number % 7}"}
         made.append(record(number, **fields).value or b"")

@@ -69,9 +69,9 @@ def test_a_text_about_two_companies_counts_once_in_their_sector() -> None:
 
 
 def test_a_book_without_sectors_keeps_the_state_that_it_had_before_there_were_any() -> None:
-    plain = WatchSettings()
+    plain = WatchSettings(similarity=0.6)
     assert settings_fingerprint(plain) == "f2f4e179ff83bc74"
-    assert settings_fingerprint(WatchSettings(sectors={"AAA": "Energy"})) != settings_fingerprint(plain)
+    assert settings_fingerprint(WatchSettings(similarity=0.6, sectors={"AAA": "Energy"})) != settings_fingerprint(plain)
     desk = Desk(RuleSet(), book="main", pane_ms=60_000, windows_ms=(900_000,))
     other = Desk(RuleSet(), book="main", pane_ms=60_000, windows_ms=(900_000,), sectors={"AAA": "Energy"})
     assert len(desk.engine.base.dump()["kind_series"]) == 4  # type: ignore[arg-type]
