@@ -28,7 +28,7 @@ from models.training.cleaning import Split, clean_and_split
 from models.training.compute import Compute
 from models.training.losses import LossFunction
 from models.training.measure import predict_logits, report_table
-from models.training.network import Classifier, HeadLayout, new_classifier, save_classifier
+from models.training.network import Classifier, HeadLayout, load_classifier, new_classifier, save_classifier
 from models.training.optimisation import (
     adapter_state,
     add_lora,
@@ -41,7 +41,8 @@ from models.training.optimisation import (
     restore_adapter,
     set_rates,
 )
-from models.training.recipe import Recipe
+from models.training.quantised import CALIBRATION_TEXTS, set_ranges
+from models.training.recipe import Quantisation, Recipe
 from models.training.sources import read_source
 
 EPOCHS = "epochs.jsonl"
@@ -163,6 +164,41 @@ def fit(
     if recipe.lora is not None:
         merge_lora(classifier)
     save_classifier(classifier, tokenizer_json, layout, directory)
+
+
+def paced(recipe: Recipe, epochs: int, rate: float) -> Recipe:
+    """The recipe with other epochs, and with the optimiser's rates multiplied by `rate`."""
+    rates = {name: getattr(recipe.optimiser, name) * rate for name in ("rate", "head_rate")}
+    optimiser = msgspec.structs.replace(recipe.optimiser, **rates)
+    return msgspec.structs.replace(recipe, epochs=epochs, optimiser=optimiser)
+
+
+def fit_quantised(
+    recipe: Recipe,
+    settings: Quantisation,
+    data: Data,
+    directory: Path,
+    *,
+    start: Path,
+    loss: Loss,
+    compute: Compute,
+    say: Say,
+) -> None:
+    """Go on from the model in `start` with layers that round as int8 does, and leave the result in `directory`."""
+    classifier, tokenizer, _ = load_classifier(start)
+    classifier.dropout.p = recipe.head_dropout
+    texts = [e.text for task in recipe.tasks for e in data.splits[task.name].train]
+    chosen = np.random.default_rng(recipe.seed).choice(len(texts), min(CALIBRATION_TEXTS, len(texts)), replace=False)
+    set_ranges(
+        classifier,
+        Tokenizer.from_str(tokenizer),
+        [texts[at] for at in sorted(chosen.tolist())],
+        max_tokens=recipe.train_tokens,
+        compute=compute,
+    )
+    say("rounding the layers to 8 bits")
+    changed = msgspec.structs.replace(paced(recipe, settings.epochs, settings.rate), lora=None)
+    fit(changed, data, directory, classifier, tokenizer, loss, recipe.members + 1, compute, say)
 
 
 def layout_of(recipe: Recipe) -> HeadLayout:

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from models.training.network import Classifier
+from models.training.quantised import LAYER
 from models.training.recipe import Freeze, Lora, Optimiser, RecipeError
 
-_LAYER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
 _ADALORA = "adalora."
 _AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 _NO_DECAY = re.compile(r"bias$|norm", re.IGNORECASE)
@@ -161,7 +161,7 @@ def set_rates(optimiser: Optimizer, factor: float) -> None:
 
 def _depth(name: str, layers: int) -> int:
     """0 for embeddings, 1 to `layers` for the layers, `layers` for what comes after them."""
-    found = _LAYER.search(name)
+    found = LAYER.search(name)
     if found:
         return int(found.group(1)) + 1
     return 0 if "embed" in name else layers
