@@ -14,10 +14,10 @@ from torch import Tensor
 
 from models.probabilities import softmax
 from models.training.compute import Compute
-from models.training.loop import Data, Say, fit, paced, train_member
+from models.training.loop import Data, Say, fit, paced, train_member, untrained
 from models.training.losses import DistilledLoss, LossFunction
 from models.training.measure import predict_logits
-from models.training.network import load_classifier, new_classifier
+from models.training.network import load_classifier
 from models.training.recipe import Distillation, Recipe, RecipeError, Teacher
 
 ANSWERS = "answers.safetensors"
@@ -63,7 +63,7 @@ def distil(
         classifier, tokenizer, _ = load_classifier(start)
         classifier.dropout.p = recipe.head_dropout
     else:
-        classifier, tokenizer = new_classifier(recipe)
+        classifier, tokenizer = untrained(recipe, data, compute)
     changed = paced(recipe, settings.epochs, settings.rate)
     fit(changed, data, directory, classifier, tokenizer, loss, recipe.members, compute, say)
 
@@ -74,7 +74,9 @@ def train_teacher(
     """Train the larger model that `settings` describe on the recipe's texts and leave it in `directory`."""
     changes = {name: getattr(settings, name) for name in settings.__struct_fields__}
     whole = msgspec.structs.replace(recipe.normalisation, vocabulary="full")
-    larger = msgspec.structs.replace(recipe, **changes, normalisation=whole, lora=None, distillation=None, patience=0)
+    larger = msgspec.structs.replace(
+        recipe, **changes, normalisation=whole, feed_forward=None, lora=None, distillation=None, patience=0
+    )
     splits = {
         name: split._replace(train=[e for e in split.train if not e.source.student_only])
         for name, split in data.splits.items()

@@ -41,6 +41,7 @@ from models.training.optimisation import (
     restore_adapter,
     set_rates,
 )
+from models.training.pruning import TEXTS, narrow_feed_forward
 from models.training.quantised import CALIBRATION_TEXTS, set_ranges
 from models.training.recipe import Quantisation, Recipe
 from models.training.sources import read_source
@@ -81,9 +82,31 @@ def train_member(
     recipe: Recipe, data: Data, directory: Path, *, member: int, compute: Compute, say: Say, **options: Any
 ) -> None:
     """Train one member on the labels and leave its model in `directory`; goes on from a checkpoint that lies there."""
-    classifier, tokenizer = new_classifier(recipe)
+    classifier, tokenizer = untrained(recipe, data, compute)
     loss = LossFunction(recipe, data.splits)
     fit(recipe, data, directory, classifier, tokenizer, loss, member, compute, say, **options)
+
+
+def untrained(recipe: Recipe, data: Data, compute: Compute) -> tuple[Classifier, str]:
+    """What a fit begins with, and its tokenizer.json: new heads on the base model, which is narrowed where asked for."""
+    classifier, tokenizer = new_classifier(recipe)
+    if recipe.feed_forward is not None:
+        narrow_feed_forward(
+            classifier,
+            Tokenizer.from_str(tokenizer),
+            some_texts(recipe, data, TEXTS),
+            width=recipe.feed_forward,
+            max_tokens=recipe.train_tokens,
+            compute=compute,
+        )
+    return classifier, tokenizer
+
+
+def some_texts(recipe: Recipe, data: Data, number: int) -> list[str]:
+    """At most `number` texts to train on, of all tasks, chosen by the recipe's seed."""
+    texts = [e.text for task in recipe.tasks for e in data.splits[task.name].train]
+    chosen = np.random.default_rng(recipe.seed).choice(len(texts), min(number, len(texts)), replace=False)
+    return [texts[at] for at in sorted(chosen.tolist())]
 
 
 def fit(
@@ -187,12 +210,10 @@ def fit_quantised(
     """Go on from the model in `start` with layers that round as int8 does, and leave the result in `directory`."""
     classifier, tokenizer, _ = load_classifier(start)
     classifier.dropout.p = recipe.head_dropout
-    texts = [e.text for task in recipe.tasks for e in data.splits[task.name].train]
-    chosen = np.random.default_rng(recipe.seed).choice(len(texts), min(CALIBRATION_TEXTS, len(texts)), replace=False)
     set_ranges(
         classifier,
         Tokenizer.from_str(tokenizer),
-        [texts[at] for at in sorted(chosen.tolist())],
+        some_texts(recipe, data, CALIBRATION_TEXTS),
         max_tokens=recipe.train_tokens,
         compute=compute,
     )

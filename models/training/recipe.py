@@ -234,6 +234,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     soups", arXiv:2203.05482). `patience` stops a run after that many epochs without a better mean validation
     accuracy; 0 never does. `thinning` is the share of the texts with a loss below the mean that every epoch after
     the first skips, those that stay weighing the more for it (Qin et al. 2023, "InfoBatch", arXiv:2303.04947).
+    `feed_forward` narrows the feed-forward part of every layer of the base model to so many neurons, before training.
     `device` "auto" is the first CUDA GPU, or else the processor; `precision` is that of the matrix products, "auto"
     bf16 where the device multiplies bf16 itself and fp32 where it would only be emulated.
     """
@@ -253,6 +254,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     freeze: Freeze = Freeze()
     lora: Lora | None = None
     pooling: Literal["mean", "cls"] = "mean"
+    feed_forward: Count | None = None
     dropout: Fraction = 0.1
     head_dropout: Fraction = 0.1
     attention_dropout: Fraction = 0.0
