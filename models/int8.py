@@ -4,6 +4,9 @@ A layer's input is rounded to u8 in one fixed range, its weights to s8 with a sc
 up in 32-bit whole numbers, exactly, and put back into fp32 with the layer's bias. No scale looks across texts, so a
 text's result does not depend on its batch mates, as it does under the dynamic int8 that scales inputs per tensor.
 
+The graph says so in ONNX's own QuantizeLinear and DequantizeLinear, which any provider understands; onnxruntime makes
+one MatMulIntegerToFloat of such a product on a CPU.
+
 Weights keep to 7 bits: without VNNI a processor adds two products in 16 bits, and 2 * 255 * 63 just fits.
 """
 
@@ -19,7 +22,6 @@ from onnx import helper, numpy_helper
 
 INPUT_STEPS = 255
 WEIGHT_STEPS = 63
-DOMAIN = "com.microsoft"
 
 
 class Int8Error(ValueError):
@@ -52,7 +54,6 @@ def to_int8(model: Any, layers: Sequence[Layer]) -> Any:
     tables = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if len(tensor.dims) == 2}
     left = list(layers)
     nodes: list[Any] = []
-    rounded: dict[tuple[str, float, float], str] = {}
     for node in graph.node:
         table = tables.get(node.input[1]) if node.op_type == "MatMul" else None
         found = [] if table is None else _side_by_side(table, left)
@@ -62,7 +63,7 @@ def to_int8(model: Any, layers: Sequence[Layer]) -> Any:
         left = [layer for layer in left if all(layer is not taken for taken in found)]
         if len({(layer.low, layer.high) for layer in found}) > 1:
             raise Int8Error(f"the layers joined in {node.name} have different ranges of one input")
-        nodes += _product(graph, node, table, found[0].low, found[0].high, rounded)
+        nodes += _product(graph, node, table, found[0].low, found[0].high)
     if left:
         raise Int8Error(f"{len(left)} of {len(layers)} layers that were trained in 8 bits are not in the graph")
     kept = {name for node in nodes for name in node.input}
@@ -70,8 +71,6 @@ def to_int8(model: Any, layers: Sequence[Layer]) -> Any:
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
     graph.initializer.extend(tensors)
-    if all(entry.domain != DOMAIN for entry in copy.opset_import):
-        copy.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     return copy
 
 
@@ -91,9 +90,8 @@ def _side_by_side(table: NDArray[np.float32], layers: Sequence[Layer]) -> list[L
     return found
 
 
-def _product(
-    graph: Any, node: Any, table: NDArray[np.float32], low: float, high: float, rounded: dict[Any, str]
-) -> list[Any]:
+def _product(graph: Any, node: Any, table: NDArray[np.float32], low: float, high: float) -> list[Any]:
+    """The product in ONNX's own terms: rounded, put back, multiplied."""
     name = node.output[0]
     scales = np.maximum(np.abs(table).max(axis=0), 1e-6) / np.float32(WEIGHT_STEPS)
     weights = np.clip(np.rint(table / scales), -WEIGHT_STEPS, WEIGHT_STEPS).astype(np.int8)
@@ -107,12 +105,10 @@ def _product(
     }
     for suffix, array in parts.items():
         graph.initializer.append(numpy_helper.from_array(array, f"{name}.{suffix}"))
-    nodes = []
-    key = (node.input[0], low, high)
-    if key not in rounded:
-        rounded[key] = f"{name}.input"
-        inputs = [node.input[0], f"{name}.input_scale", f"{name}.input_zero"]
-        nodes.append(helper.make_node("QuantizeLinear", inputs, [rounded[key]], name=f"{name}.round"))
-    inputs = [rounded[key], *(f"{name}.{part}" for part in ("weights", "input_scale", "scales", "input_zero", "zeros"))]
-    nodes.append(helper.make_node("MatMulIntegerToFloat", inputs, [name], name=f"{name}.int8", domain=DOMAIN))
-    return nodes
+    steps: list[tuple[str, list[str], str, dict[str, Any]]] = [
+        ("QuantizeLinear", [node.input[0], f"{name}.input_scale", f"{name}.input_zero"], f"{name}.rounded", {}),
+        ("DequantizeLinear", [f"{name}.rounded", f"{name}.input_scale", f"{name}.input_zero"], f"{name}.input", {}),
+        ("DequantizeLinear", [f"{name}.weights", f"{name}.scales", f"{name}.zeros"], f"{name}.weight", {"axis": 1}),
+        ("MatMul", [f"{name}.input", f"{name}.weight"], name, {}),
+    ]
+    return [helper.make_node(kind, inputs, [output], name=output, **more) for kind, inputs, output, more in steps]

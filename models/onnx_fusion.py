@@ -90,24 +90,20 @@ def _join_projections(graph: Any, width: int) -> None:
 
 
 def plain_normalisations(model: Any) -> Any:
-    """A copy of `model` with its skip normalisations taken apart, and their bias added by an 8-bit product before them.
+    """A copy of `model` with its skip normalisations taken apart.
 
     onnxruntime's fused kernel for these takes several times as long on a CPU as an addition and a normalisation.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    makers = {name: node for node in copy.graph.node for name in node.output}
     nodes: list[Any] = []
     for node in copy.graph.node:
         if node.op_type != "SkipLayerNormalization" or any(node.output[1:]):
             nodes.append(node)
             continue
         product, skip, weight, shift, *bias = node.input
-        maker = makers.get(product)
         name = node.output[0]
-        if bias and maker is not None and maker.op_type == "MatMulIntegerToFloat":
-            maker.input.append(bias[0])
-        elif bias:
+        if bias:
             nodes.append(helper.make_node("Add", [product, bias[0]], [f"{name}.biased"]))
             product = f"{name}.biased"
         epsilon = next((entry.f for entry in node.attribute if entry.name == "epsilon"), 1e-12)

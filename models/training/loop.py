@@ -88,7 +88,7 @@ def train_member(
 
 
 def untrained(recipe: Recipe, data: Data, compute: Compute) -> tuple[Classifier, str]:
-    """What a fit begins with, and its tokenizer.json: new heads on the base model, which is narrowed where asked for."""
+    """What a fit begins with, and its tokenizer.json: the base model, narrowed where asked for, and new heads."""
     classifier, tokenizer = new_classifier(recipe)
     if recipe.feed_forward is not None:
         narrow_feed_forward(

@@ -13,6 +13,7 @@ from tests.models.training import needs_training
 needs_training()
 
 import onnx
+import onnxruntime
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,8 +47,11 @@ def test_a_run_with_quantisation_is_exported_to_a_graph_that_multiplies_whole_nu
     desk: tuple[Path, Any], tmp_path: Path
 ) -> None:
     written = export(str(desk[0]), tmp_path / "bundle", precision="int8", say=lambda _: None)
-    graph = onnx.load(str(tmp_path / "bundle" / "model.onnx")).graph
-    kinds = [node.op_type for node in graph.node]
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(tmp_path / "as_it_runs.onnx")
+    onnxruntime.InferenceSession(str(tmp_path / "bundle" / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    kinds = [node.op_type for node in onnx.load(str(tmp_path / "as_it_runs.onnx")).graph.node]
     layers = 2
     assert kinds.count("MatMulIntegerToFloat") == 4 * layers
     assert "SkipLayerNormalization" not in kinds
@@ -66,7 +70,7 @@ def test_an_8_bit_graph_scores_a_text_alone_as_in_any_batch(desk: tuple[Path, An
 def test_the_same_run_can_be_exported_in_full_precision(desk: tuple[Path, Any], tmp_path: Path) -> None:
     written = export(str(desk[0]), tmp_path / "bundle", precision="fp32", say=lambda _: None)
     kinds = {node.op_type for node in onnx.load(str(tmp_path / "bundle" / "model.onnx")).graph.node}
-    assert "MatMulIntegerToFloat" not in kinds
+    assert "QuantizeLinear" not in kinds
     assert written.parity.agreement == 1.0
 
 
@@ -107,8 +111,6 @@ def graph_of(weight: Any) -> Any:
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.01, 1.0, 40.0]))
 def test_the_graph_rounds_as_the_layer_did_in_training(seed: int, size: float) -> None:
-    import onnxruntime
-
     rng = np.random.default_rng(seed)
     layer = nn.Linear(24, 10, bias=False)
     layer.weight.data = torch.from_numpy(rng.normal(size=(10, 24)).astype(np.float32))
@@ -132,7 +134,8 @@ def test_projections_side_by_side_are_found_and_must_share_a_range() -> None:
     parts = [rng.normal(size=(8, 6)).astype(np.float32) for _ in range(3)]
     model = graph_of(np.concatenate(parts).T.copy())
     converted = to_int8(model, [Layer(part, -1.0, 1.0) for part in reversed(parts)])
-    assert [node.op_type for node in converted.graph.node] == ["QuantizeLinear", "MatMulIntegerToFloat"]
+    assert [node.op_type for node in converted.graph.node].count("MatMul") == 1
+    assert [node.op_type for node in converted.graph.node].count("QuantizeLinear") == 1
     with pytest.raises(Int8Error, match="different ranges"):
         to_int8(model, [Layer(part, -1.0, float(at)) for at, part in enumerate(parts, 1)])
 
