@@ -212,6 +212,12 @@ def _notice(model: Exportable) -> str:
     lines = [model.name, ""]
     if model.parent.name:
         lines.append(f"Fine-tuned from {model.parent.name}{_under(model.parent.licence)}.")
+    distillation = model.recipe.distillation if model.recipe else None
+    if distillation is not None and distillation.teacher is not None:
+        teacher = distillation.teacher
+        lines.append(
+            f"Taught by a model fine-tuned from {teacher.base_origin or teacher.base}{_under(teacher.base_licence)}."
+        )
     for name, licence, origin in sorted({(d.name, d.licence, d.source) for d in model.data if d.use != "measuring"}):
         lines.append(f"Trained on {name}{f': {origin}' if origin else ''}{_under(licence)}.")
     return "\n".join(lines) + "\n"
