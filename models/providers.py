@@ -27,7 +27,7 @@ class ProviderError(Exception):
 
 
 class GraphError(ValueError):
-    """ONNX Runtime refuses the graph: damaged, an unknown operator, or a newer opset."""
+    """ONNX Runtime refuses the graph (damaged, an unknown operator, a newer opset) or fails when it runs it."""
 
 
 class ModelSession:
@@ -85,12 +85,18 @@ class ModelSession:
     def run(
         self, outputs: Sequence[str], input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
     ) -> list[NDArray[np.float32]]:
-        """Logits of each named output, float32[batch, labels], for int64[batch, seq] ids and mask."""
+        """Logits of each named output, float32[batch, labels], for int64[batch, seq] ids and mask.
+
+        Raises GraphError.
+        """
         feed = {"input_ids": input_ids, "attention_mask": attention_mask}
         if "token_type_ids" in self._types:
             feed["token_type_ids"] = np.zeros_like(input_ids)
         run = self._run_bound if self._bind else self._session.run
-        return [np.asarray(result, dtype=np.float32) for result in run(list(outputs), feed)]
+        try:
+            return [np.asarray(result, dtype=np.float32) for result in run(list(outputs), feed)]
+        except Exception as error:  # each of onnxruntime's errors derives from Exception itself
+            raise GraphError(str(error)) from error
 
     def _run_bound(self, outputs: Sequence[str], feed: dict[str, NDArray[np.int64]]) -> list[NDArray[Any]]:
         binding = self._session.io_binding()
