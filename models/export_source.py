@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.bundle import SENTIMENT_LABELS, DataSource, Name, ParentModel
 from models.training.network import base_directory, load_classifier
 from models.training.recipe import Normalisation, Recipe, RecipeError
-from models.training.run import DATA, RECIPE, HeldBack, read_held_back
+from models.training.run import DATA, RECIPE, HeldBack, is_finished, read_held_back
 from models.training.tokenisation import build_tokenizer
 
 Reference = Callable[[NDArray[np.int64], NDArray[np.int64]], dict[str, NDArray[np.float32]]]
@@ -69,7 +69,7 @@ def open_source(source: str, task: str | None) -> Exportable:
 
 def _run(directory: Path) -> Exportable:
     recipe = msgspec.json.decode((directory / RECIPE).read_bytes(), type=Recipe)
-    if not (directory / "model.safetensors").is_file():
+    if not is_finished(directory):
         raise ExportError(f"{directory} is a training run that has not finished; run `bearwire models train` again")
     classifier, tokenizer, layout = load_classifier(directory)
     names = list(layout.tasks)
