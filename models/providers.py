@@ -5,6 +5,7 @@ A provider that is asked for and not there is an error that says what was found,
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,6 +13,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+
+from models.pinned import HostBuffers, cuda_runtime
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
 PROVIDERS: tuple[str, ...] = get_args(Provider)
@@ -34,8 +37,9 @@ class ModelSession:
     """One loaded graph. `run` may be called from several threads at once.
 
     A run uses the calling thread alone. `folder` holds the files in which tensors of the model lie, if any do.
-    `largest` (batch, seq) bounds the shapes that TensorRT prepares one engine for. `io_binding` keeps inputs and
-    outputs in buffers bound to the device; it is the default on GPUs.
+    `largest` (batch, seq) bounds the shapes that TensorRT prepares one engine for. `io_binding` copies inputs to the
+    device out of page-locked buffers of the calling thread, and binds outputs to it; it is the default on GPUs.
+    Runs that go on at once have CUDA streams of their own and share the weights.
     """
 
     def __init__(
@@ -71,6 +75,8 @@ class ModelSession:
         self._bind = provider != "cpu" if io_binding is None else io_binding
         self._device = "cpu" if provider == "cpu" else "cuda"
         self._types = {item.name: item.type for item in self._session.get_inputs()}
+        self._runtime = None if provider == "cpu" else cuda_runtime()
+        self._of_thread = threading.local()
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -99,9 +105,13 @@ class ModelSession:
             raise GraphError(str(error)) from error
 
     def _run_bound(self, outputs: Sequence[str], feed: dict[str, NDArray[np.int64]]) -> list[NDArray[Any]]:
+        buffers: HostBuffers | None = getattr(self._of_thread, "buffers", None)
+        if buffers is None:
+            buffers = self._of_thread.buffers = HostBuffers(self._runtime)
         binding = self._session.io_binding()
         for name, array in feed.items():
-            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, self._device, 0))
+            value = ort.OrtValue.ortvalue_from_numpy(buffers.filled(name, array), self._device, 0)
+            binding.bind_ortvalue_input(name, value)
         for name in outputs:
             binding.bind_output(name, self._device, 0)
         binding.synchronize_inputs()
