@@ -28,7 +28,7 @@ from models.bundle import MODEL, TOKENIZER, Bundle, BundleError
 from models.cache import ScoreCache, text_key
 from models.encoding import Encoder, EncoderError, LongTexts, TokenRows
 from models.probabilities import softmax
-from models.providers import GraphError, ModelSession
+from models.providers import INPUTS, GraphError, ModelSession
 from models.threads import usable_cores
 from models.word_scores import Words, heaviest_words
 
@@ -296,7 +296,7 @@ def _load_session(bundle: Bundle, provider: str, max_batch_tokens: int) -> Model
 
 def _check_graph(bundle: Bundle, session: ModelSession) -> None:
     file = bundle.path / MODEL
-    known = {"input_ids", "attention_mask", "token_type_ids"}
+    known = set(INPUTS)
     inputs = session.inputs
     if not {"input_ids", "attention_mask"} <= inputs.keys() <= known:
         raise BundleError(f"{file} takes {sorted(inputs)}, expected {sorted(known)}; export the model again")

@@ -24,6 +24,9 @@ ONNX_NAMES = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""What a graph may take. TensorRT wants a shape for every one that it meets, and lets others be."""
+
 
 class ProviderError(Exception):
     """The provider asked for cannot be used here. The message says what was found and what to install."""
@@ -142,7 +145,7 @@ def _provider_options(provider: str, largest: tuple[int, int]) -> list[str | tup
         typical = (min(rows, 32), min(length, 32))
         shapes = {"min": (1, 1), "opt": typical, "max": largest}
         profile = {
-            f"trt_profile_{name}_shapes": ",".join(f"{tensor}:{b}x{n}" for tensor in ("input_ids", "attention_mask"))
+            f"trt_profile_{name}_shapes": ",".join(f"{tensor}:{b}x{n}" for tensor in INPUTS)
             for name, (b, n) in shapes.items()
         }
         return [("TensorrtExecutionProvider", {"trt_fp16_enable": "1", **profile}), cuda]

@@ -19,7 +19,7 @@ from models.batching import length_buckets
 from models.bundle import Bundle
 from models.pinned import HostBuffers
 from models.predictor import Predictor
-from models.providers import ModelSession
+from models.providers import ModelSession, _provider_options
 from tests.models.tiny_bundle import vocabulary
 
 
@@ -123,6 +123,14 @@ def test_a_gpu_is_warmed_with_the_largest_batch_of_every_length(
 
 def test_a_processor_is_warmed_with_one_short_and_one_long_row(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shapes_of_warming_up(Predictor(tiny), monkeypatch) == [(1, 4), (1, tiny.max_tokens)]
+
+
+def test_tensorrt_is_told_the_shapes_of_every_input_that_a_graph_may_have() -> None:
+    (name, options), cuda = _provider_options("tensorrt", (64, 256))
+    assert (name, cuda[0]) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+    for bound, shape in (("min", "1x1"), ("opt", "32x32"), ("max", "64x256")):
+        told = dict(entry.split(":") for entry in options[f"trt_profile_{bound}_shapes"].split(","))
+        assert told == dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), shape)
 
 
 def test_a_session_starts_no_threads_that_would_compete_with_other_workers(tiny: Bundle) -> None:
