@@ -21,17 +21,17 @@ _NO_DECAY = re.compile(r"bias$|norm", re.IGNORECASE)
 
 def freeze(classifier: Classifier, what: Freeze) -> None:
     """Stop the named parts from learning. RecipeError where the encoder has none, or no layers to tell apart."""
-    layers = int(classifier.encoder.config.num_hidden_layers)
+    layers, family = _layers(classifier), _family(classifier)
     if what.layers > layers:
         raise RecipeError(f"freeze.layers: {what.layers}, but the encoder has {layers} layers")
     names = [name for name, _ in classifier.encoder.named_parameters()]
     if what.layers and not any(_LAYER.search(name) for name in names):
         raise RecipeError(
-            f"freeze.layers: {classifier.encoder.config.model_type} layers share their weights or have no "
+            f"freeze.layers: {family} layers share their weights or have no "
             "numbers, so the first of them cannot stand still alone"
         )
     if what.embeddings and not any(_depth(name, layers) == 0 for name in names):
-        raise RecipeError(f"freeze.embeddings: no part of a {classifier.encoder.config.model_type} is known as these")
+        raise RecipeError(f"freeze.embeddings: no part of {family} is known as embeddings")
     for name, parameter in classifier.encoder.named_parameters():
         depth = _depth(name, layers)
         if (depth == 0 and what.embeddings) or 0 < depth <= what.layers:
@@ -49,8 +49,8 @@ def add_lora(classifier: Classifier, settings: Lora, steps: int) -> None:
     unknown = [target for target in settings.targets if target.rpartition(".")[2] not in linear]
     if unknown:
         raise RecipeError(
-            f"lora.targets: {', '.join(unknown)} name no linear layer of a {classifier.encoder.config.model_type}, "
-            f"which has {', '.join(sorted(linear))}"
+            f"lora.targets: {', '.join(unknown)} name no linear layer of {_family(classifier)}, which has "
+            f"{', '.join(sorted(linear))}"
         )
     from peft import AdaLoraConfig, LoraConfig, get_peft_model
 
@@ -141,7 +141,7 @@ def merge_lora(classifier: Classifier) -> None:
 
 def make_optimiser(classifier: Classifier, settings: Optimiser) -> Optimizer:
     """AdamW or SGD over groups: heads at `head_rate`, each encoder layer at its decayed `rate`."""
-    layers = int(classifier.encoder.config.num_hidden_layers)
+    layers = _layers(classifier)
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in classifier.named_parameters():
         if not parameter.requires_grad:
@@ -177,6 +177,17 @@ def set_rates(optimiser: Optimizer, factor: float) -> None:
     """Multiply every group's full rate with `factor`."""
     for group in optimiser.param_groups:
         group["lr"] = group["full_rate"] * factor
+
+
+def _layers(classifier: Classifier) -> int:
+    config: Any = classifier.encoder.config
+    return int(config.num_hidden_layers)
+
+
+def _family(classifier: Classifier) -> str:
+    """What transformers calls the kind of encoder: "bert", "modernbert"."""
+    config: Any = classifier.encoder.config
+    return str(config.model_type)
 
 
 def _depth(name: str, layers: int) -> int:

@@ -88,7 +88,7 @@ def test_an_encoder_of_another_family_becomes_a_bundle(family: str, tmp_path: Pa
 def test_adapters_for_layers_that_are_not_there_name_those_that_are(tmp_path: Path) -> None:
     done = train(write_base(tmp_path / "base", "distilbert"), tmp_path, lora={})
     assert done.exit_code == 1
-    assert "lora.targets: query, key, value, dense name no linear layer of a distilbert" in done.output
+    assert "lora.targets: query, key, value, dense name no linear layer of distilbert" in done.output
     assert "k_lin, lin1, lin2, out_lin, q_lin, v_lin" in done.output
 
 
