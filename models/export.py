@@ -22,7 +22,8 @@ from models.calibration import fit_temperature
 from models.evaluate import evaluate
 from models.export_parity import Parity, check_parity
 from models.export_source import Exportable, ExportError, open_source
-from models.onnx_fusion import fuse
+from models.int8 import Int8Error, to_int8
+from models.onnx_fusion import fuse, plain_normalisations
 from models.predictor import Predictor
 from models.probabilities import softmax
 from models.quantise import quantise
@@ -61,11 +62,14 @@ def export(
     """
     if destination.exists() and any(destination.iterdir()) and not (destination / MANIFEST).is_file():
         raise ExportError(f"{destination} exists and is not a bundle; choose another directory")
-    model = open_source(source, task)
+    model = open_source(source, task, rounded=precision == "int8")
     destination.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
     try:
-        _write_graph(model, draft / MODEL, precision)
+        try:
+            _write_graph(model, draft / MODEL, precision)
+        except Int8Error as error:
+            raise ExportError(f"{error}; export it with --precision fp32") from error
         (draft / TOKENIZER).write_text(model.tokenizer, encoding="utf-8")
         parity = check_parity(draft / MODEL, model, texts or parity_texts(model))
         say(
@@ -106,7 +110,7 @@ def _write_graph(model: Exportable, file: Path, precision: Precision) -> None:
     for name, order in model.order.items():
         _reorder(graph, model.outputs[name], order)
     if precision == "int8":
-        graph = quantise(graph)
+        graph = quantise(plain_normalisations(to_int8(graph, model.rounded)))
     elif precision == "fp16":
         from onnxruntime.transformers.float16 import convert_float_to_float16
 

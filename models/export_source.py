@@ -13,7 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from models.bundle import SENTIMENT_LABELS, DataSource, Name, ParentModel
+from models.int8 import Layer
 from models.training.network import base_directory, load_classifier
+from models.training.quantised import plain_layers, quantised_layers
 from models.training.recipe import Normalisation, Recipe, RecipeError
 from models.training.run import DATA, RECIPE, HeldBack, is_finished, read_held_back
 from models.training.tokenisation import build_tokenizer
@@ -30,7 +32,8 @@ class Exportable(NamedTuple):
     """A model to export.
 
     `trace(file)` writes it as fp32 ONNX; `reference(ids, mask)` gives torch's logits per task; `order` per task
-    says which of its logits belongs to each of `tasks`' labels, where the two differ.
+    says which of its logits belongs to each of `tasks`' labels, where the two differ. `rounded` are the layers that
+    were trained to compute in 8 bits, as `reference` does; none where it was not.
     """
 
     name: str
@@ -48,16 +51,18 @@ class Exportable(NamedTuple):
     parent: ParentModel
     data: tuple[DataSource, ...]
     held_back: tuple[HeldBack, ...]
+    rounded: tuple[Layer, ...] = ()
 
 
-def open_source(source: str, task: str | None) -> Exportable:
+def open_source(source: str, task: str | None, *, rounded: bool = False) -> Exportable:
     """The model at `source`: a run's directory, a Hugging Face directory, or a Hugging Face id (downloaded).
 
-    `task` names the one task of a Hugging Face model. Raises ExportError.
+    `task` names the one task of a Hugging Face model. A run that was trained to compute in 8 bits does so where it is
+    to be `rounded`, else in full. Raises ExportError.
     """
     directory = Path(source)
     if (directory / RECIPE).is_file():
-        return _run(directory)
+        return _run(directory, rounded)
     try:
         directory = base_directory(source)
     except RecipeError as error:
@@ -67,17 +72,21 @@ def open_source(source: str, task: str | None) -> Exportable:
     return _hugging_face(directory, source, task)
 
 
-def _run(directory: Path) -> Exportable:
+def _run(directory: Path, rounded: bool) -> Exportable:
     recipe = msgspec.json.decode((directory / RECIPE).read_bytes(), type=Recipe)
     if not is_finished(directory):
         raise ExportError(f"{directory} is a training run that has not finished; run `bearwire models train` again")
     classifier, tokenizer, layout = load_classifier(directory)
+    if not rounded:
+        plain_layers(classifier.encoder)
     names = list(layout.tasks)
 
     def trace(file: Path) -> None:
         from optimum.exporters.onnx import export
 
-        export(_as_pretrained(classifier), _heads_config(classifier.encoder.config, names), output=file, opset=OPSET)
+        plain, _, _ = load_classifier(directory)
+        plain_layers(plain.encoder)
+        export(_as_pretrained(plain), _heads_config(classifier.encoder.config, names), output=file, opset=OPSET)
 
     def reference(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
         with torch.inference_mode():
@@ -101,6 +110,7 @@ def _run(directory: Path) -> Exportable:
         parent=ParentModel(name=recipe.base_origin or recipe.base, licence=recipe.base_licence, source=recipe.base),
         data=msgspec.json.decode((directory / DATA).read_bytes(), type=tuple[DataSource, ...]),
         held_back=read_held_back(directory),
+        rounded=tuple(quantised_layers(classifier.encoder)),
     )
 
 

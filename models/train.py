@@ -10,8 +10,9 @@ import torch
 from tokenizers import Tokenizer
 
 from models.training.compute import choose_compute
-from models.training.distillation import distil
-from models.training.loop import layout_of, load_data, train_member
+from models.training.distillation import distil, taught, train_teacher
+from models.training.loop import Loss, fit_quantised, layout_of, load_data, train_member
+from models.training.losses import LossFunction
 from models.training.network import WEIGHTS, load_classifier, save_classifier
 from models.training.recipe import Recipe, RecipeError
 from models.training.report import Reported, write_report
@@ -42,29 +43,42 @@ def train(
     say(f"computing in {compute.precision} on {compute.device.type}: {compute.why}")
     read = load_data(recipe, {"data": data, "recipe": recipe_directory}, say)
     write_run(directory, recipe, read.splits)
-    members = [directory / f"member-{number}" for number in range(recipe.members)]
-    for number, member in enumerate(members):
-        if not (member / WEIGHTS).is_file():
-            train_member(recipe, read, member, member=number, compute=compute, say=say)
-    average(members, directory, recipe)
-    if recipe.distillation is not None:
+    members: list[Path] = []
+    if _members_needed(recipe):
+        members = [directory / f"member-{number}" for number in range(recipe.members)]
+        for number, member in enumerate(members):
+            if not (member / WEIGHTS).is_file():
+                train_member(recipe, read, member, member=number, compute=compute, say=say)
+        average(members, directory, recipe)
+    loss: Loss = LossFunction(recipe, read.splits)
+    settings = recipe.distillation
+    if settings is not None:
+        teachers = [data / teacher for teacher in settings.teachers] or members
+        if settings.teacher is not None:
+            teachers = [directory / "teacher"]
+            if not (teachers[0] / WEIGHTS).is_file():
+                train_teacher(recipe, settings.teacher, read, teachers[0], compute=compute, say=say)
         student = directory / "student"
-        teachers = [data / teacher for teacher in recipe.distillation.teachers] or members
+        loss = taught(recipe, settings, read, student, teachers=teachers, compute=compute, say=say)
         if not (student / WEIGHTS).is_file():
-            distil(
-                recipe,
-                recipe.distillation,
-                read,
-                student,
-                teachers=teachers,
-                start=directory,
-                compute=compute,
-                say=say,
-            )
+            distil(recipe, settings, read, student, loss=loss, start=directory, compute=compute, say=say)
         average([student], directory, recipe)
+    if recipe.quantisation is not None:
+        rounding = directory / "quantised"
+        if not (rounding / WEIGHTS).is_file():
+            fit_quantised(
+                recipe, recipe.quantisation, read, rounding, start=directory, loss=loss, compute=compute, say=say
+            )
+        average([rounding], directory, recipe)
     classifier, tokenizer, _ = load_classifier(directory)
     rows = read_held_back(directory)
     return write_report(directory, recipe, classifier, Tokenizer.from_str(tokenizer), rows, compute, say)
+
+
+def _members_needed(recipe: Recipe) -> bool:
+    """Whether anything learns from the members, begins at them, or is them."""
+    settings = recipe.distillation
+    return settings is None or settings.start == "average" or not (settings.teacher or settings.teachers)
 
 
 def average(members: list[Path], directory: Path, recipe: Recipe) -> None:

@@ -7,13 +7,13 @@ split, else validation would measure memory.
 
 from __future__ import annotations
 
+import hashlib
 import html
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
 from msgspec import Struct
 
 from models.training.recipe import Task
@@ -70,7 +70,7 @@ def near_key(text: str) -> str:
 def clean_and_split(
     task: Task, examples: Sequence[Example], *, validation: float, seed: int, apart: bool = True
 ) -> Split:
-    """Drop what must not be learned from and split off validation, stratified by label and decided by `seed`.
+    """Drop what must not be learned from and split off validation, stratified by source and label, as `seed` decides.
 
     Of exact duplicates the first stays; where they contradict each other the majority's label does, and with
     no majority all go. Training rows that are near-duplicates of a given validation row are dropped as leaks.
@@ -87,7 +87,7 @@ def clean_and_split(
     if given:
         train, part = clean, given
     else:
-        train, part = _stratified(clean, len(task.labels), validation, seed, near_key if apart else exact_key)
+        train, part = _stratified(clean, validation, seed, near_key if apart else exact_key)
     seen = {near_key(e.text) for e in train}
     report = CleaningReport(
         task=task.name,
@@ -124,26 +124,35 @@ def _resolve(examples: list[Example]) -> tuple[list[Example], int, int]:
 
 
 def _stratified(
-    examples: list[Example], labels: int, share: float, seed: int, key: Callable[[str], str]
+    examples: list[Example], share: float, seed: int, key: Callable[[str], str]
 ) -> tuple[list[Example], list[Example]]:
+    """Train and validation texts: of every label of every source the share whose hashed keys come first.
+
+    A hash and no shuffle, so that more texts in one source leave the split of the others as it was, and models trained
+    before and after can be compared, or teach each other, without one having learned what the other is judged by.
+    """
     groups: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
         groups[key(example.text)].append(example)
-    by_label: dict[int, list[str]] = defaultdict(list)
+    strata: dict[tuple[int, int], list[str]] = defaultdict(list)
+    numbers: dict[int, int] = {}
     for name, group in groups.items():
-        by_label[group[0].label].append(name)
-    rng = np.random.default_rng(seed)
+        source = numbers.setdefault(id(group[0].source), len(numbers))
+        strata[source, group[0].label].append(name)
     held: set[str] = set()
-    for label in range(labels):
-        keys = by_label[label]
+    for keys in strata.values():
         wanted = round(share * sum(len(groups[name]) for name in keys))
-        for position in rng.permutation(len(keys)):
+        for name in sorted(keys, key=lambda name: _draw(seed, name)):
             if wanted <= 0:
                 break
-            held.add(keys[position])
-            wanted -= len(groups[keys[position]])
+            held.add(name)
+            wanted -= len(groups[name])
     train = [e for e in examples if key(e.text) not in held]
     return train, [e for e in examples if key(e.text) in held]
+
+
+def _draw(seed: int, key: str) -> bytes:
+    return hashlib.blake2b(f"{seed} {key}".encode(), digest_size=8).digest()
 
 
 def _by_label(task: Task, examples: list[Example]) -> dict[str, int]:

@@ -8,16 +8,43 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from models.probabilities import softmax
 from models.training.compute import Compute
-from models.training.loop import Data, Say, fit
+from models.training.loop import Data, Say, fit, paced, train_member, untrained
 from models.training.losses import DistilledLoss, LossFunction
 from models.training.measure import predict_logits
-from models.training.network import load_classifier, new_classifier
-from models.training.recipe import Distillation, Recipe, RecipeError
+from models.training.network import load_classifier
+from models.training.recipe import Distillation, Recipe, RecipeError, Teacher
+
+ANSWERS = "answers.safetensors"
+
+
+def taught(
+    recipe: Recipe,
+    settings: Distillation,
+    data: Data,
+    directory: Path,
+    *,
+    teachers: Sequence[Path],
+    compute: Compute,
+    say: Say,
+) -> DistilledLoss:
+    """What a student of `teachers` (directories of finished models) minimises. Their answers are kept in `directory`,
+    since asking takes long."""
+    file = directory / ANSWERS
+    if not file.is_file():
+        say(f"asking {len(teachers)} teacher{'s' if len(teachers) > 1 else ''}")
+        directory.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(".new")
+        save_file(ask(recipe, data, teachers, settings.temperature, compute), draft)
+        draft.rename(file)
+    answers = {name: probabilities.to(compute.device) for name, probabilities in load_file(file).items()}
+    asked = torch.tensor([not e.source.student_only for task in recipe.tasks for e in data.splits[task.name].train])
+    return DistilledLoss(LossFunction(recipe, data.splits), answers, asked.float().to(compute.device), settings)
 
 
 def distil(
@@ -26,26 +53,36 @@ def distil(
     data: Data,
     directory: Path,
     *,
-    teachers: Sequence[Path],
+    loss: DistilledLoss,
     start: Path,
     compute: Compute,
     say: Say,
 ) -> None:
-    """Fit a student to `teachers` (directories of finished models) and leave it in `directory`."""
-    say(f"asking {len(teachers)} teachers")
-    answers = ask(recipe, data, teachers, settings.temperature, compute)
-    answers = {name: probabilities.to(compute.device) for name, probabilities in answers.items()}
+    """Fit a student that minimises `loss` and leave it in `directory`; `start` holds the members' average."""
     if settings.start == "average":
         classifier, tokenizer, _ = load_classifier(start)
         classifier.dropout.p = recipe.head_dropout
     else:
-        classifier, tokenizer = new_classifier(recipe)
-    rates = {name: getattr(recipe.optimiser, name) * settings.rate for name in ("rate", "head_rate")}
-    changed = msgspec.structs.replace(
-        recipe, epochs=settings.epochs, optimiser=msgspec.structs.replace(recipe.optimiser, **rates)
-    )
-    loss = DistilledLoss(LossFunction(recipe, data.splits), answers, settings)
+        classifier, tokenizer = untrained(recipe, data, compute)
+    changed = paced(recipe, settings.epochs, settings.rate)
     fit(changed, data, directory, classifier, tokenizer, loss, recipe.members, compute, say)
+
+
+def train_teacher(
+    recipe: Recipe, settings: Teacher, data: Data, directory: Path, *, compute: Compute, say: Say
+) -> None:
+    """Train the larger model that `settings` describe on the recipe's texts and leave it in `directory`."""
+    changes = {name: getattr(settings, name) for name in settings.__struct_fields__}
+    whole = msgspec.structs.replace(recipe.normalisation, vocabulary="full")
+    larger = msgspec.structs.replace(
+        recipe, **changes, normalisation=whole, feed_forward=None, lora=None, distillation=None, patience=0
+    )
+    splits = {
+        name: split._replace(train=[e for e in split.train if not e.source.student_only])
+        for name, split in data.splits.items()
+    }
+    say(f"training the teacher, {settings.base}")
+    train_member(larger, Data(splits), directory, member=0, compute=compute, say=say)
 
 
 def ask(

@@ -28,7 +28,7 @@ from models.training.cleaning import Split, clean_and_split
 from models.training.compute import Compute
 from models.training.losses import LossFunction
 from models.training.measure import predict_logits, report_table
-from models.training.network import Classifier, HeadLayout, new_classifier, save_classifier
+from models.training.network import Classifier, HeadLayout, load_classifier, new_classifier, save_classifier
 from models.training.optimisation import (
     adapter_state,
     add_lora,
@@ -41,7 +41,9 @@ from models.training.optimisation import (
     restore_adapter,
     set_rates,
 )
-from models.training.recipe import Recipe
+from models.training.pruning import TEXTS, narrow_feed_forward
+from models.training.quantised import CALIBRATION_TEXTS, set_ranges
+from models.training.recipe import Quantisation, Recipe
 from models.training.sources import read_source
 
 EPOCHS = "epochs.jsonl"
@@ -80,9 +82,31 @@ def train_member(
     recipe: Recipe, data: Data, directory: Path, *, member: int, compute: Compute, say: Say, **options: Any
 ) -> None:
     """Train one member on the labels and leave its model in `directory`; goes on from a checkpoint that lies there."""
-    classifier, tokenizer = new_classifier(recipe)
+    classifier, tokenizer = untrained(recipe, data, compute)
     loss = LossFunction(recipe, data.splits)
     fit(recipe, data, directory, classifier, tokenizer, loss, member, compute, say, **options)
+
+
+def untrained(recipe: Recipe, data: Data, compute: Compute) -> tuple[Classifier, str]:
+    """What a fit begins with, and its tokenizer.json: the base model, narrowed where asked for, and new heads."""
+    classifier, tokenizer = new_classifier(recipe)
+    if recipe.feed_forward is not None:
+        narrow_feed_forward(
+            classifier,
+            Tokenizer.from_str(tokenizer),
+            some_texts(recipe, data, TEXTS),
+            width=recipe.feed_forward,
+            max_tokens=recipe.train_tokens,
+            compute=compute,
+        )
+    return classifier, tokenizer
+
+
+def some_texts(recipe: Recipe, data: Data, number: int) -> list[str]:
+    """At most `number` texts to train on, of all tasks, chosen by the recipe's seed."""
+    texts = [e.text for task in recipe.tasks for e in data.splits[task.name].train]
+    chosen = np.random.default_rng(recipe.seed).choice(len(texts), min(number, len(texts)), replace=False)
+    return [texts[at] for at in sorted(chosen.tolist())]
 
 
 def fit(
@@ -163,6 +187,39 @@ def fit(
     if recipe.lora is not None:
         merge_lora(classifier)
     save_classifier(classifier, tokenizer_json, layout, directory)
+
+
+def paced(recipe: Recipe, epochs: int, rate: float) -> Recipe:
+    """The recipe with other epochs, and with the optimiser's rates multiplied by `rate`."""
+    rates = {name: getattr(recipe.optimiser, name) * rate for name in ("rate", "head_rate")}
+    optimiser = msgspec.structs.replace(recipe.optimiser, **rates)
+    return msgspec.structs.replace(recipe, epochs=epochs, optimiser=optimiser)
+
+
+def fit_quantised(
+    recipe: Recipe,
+    settings: Quantisation,
+    data: Data,
+    directory: Path,
+    *,
+    start: Path,
+    loss: Loss,
+    compute: Compute,
+    say: Say,
+) -> None:
+    """Go on from the model in `start` with layers that round as int8 does, and leave the result in `directory`."""
+    classifier, tokenizer, _ = load_classifier(start)
+    classifier.dropout.p = recipe.head_dropout
+    set_ranges(
+        classifier,
+        Tokenizer.from_str(tokenizer),
+        some_texts(recipe, data, CALIBRATION_TEXTS),
+        max_tokens=recipe.train_tokens,
+        compute=compute,
+    )
+    say("rounding the layers to 8 bits")
+    changed = msgspec.structs.replace(paced(recipe, settings.epochs, settings.rate), lora=None)
+    fit(changed, data, directory, classifier, tokenizer, loss, recipe.members + 1, compute, say)
 
 
 def layout_of(recipe: Recipe) -> HeadLayout:

@@ -44,17 +44,21 @@ class DistilledLoss:
     """Labels and a teacher's answers together (Hinton et al. 2015, arXiv:1503.02531).
 
     `answers` maps a task to the teacher's probabilities at `settings.temperature`, float32[texts, labels], for every
-    text to train on, also those that another task brought: a text then teaches all heads.
+    text to train on, also those that another task brought: a text then teaches all heads. `asked` float32[texts] is 1
+    for texts whose own task the teacher is asked about, 0 for those whose label alone counts there.
     """
 
-    def __init__(self, labels: LossFunction, answers: Mapping[str, Tensor], settings: Distillation) -> None:
+    def __init__(
+        self, labels: LossFunction, answers: Mapping[str, Tensor], asked: Tensor, settings: Distillation
+    ) -> None:
         self.labels = labels
         self.answers = answers
+        self.asked = asked
         self.settings = settings
 
     def __call__(self, logits: dict[str, Tensor], batch: Batch) -> Tensor:
         """What each text adds to the batch's loss, float32[n]."""
-        share, temperature = self.settings.weight, self.settings.temperature
+        share, temperature = self.settings.weight * self.asked[batch.text], self.settings.temperature
         total = (1.0 - share) * self.labels(logits, batch)
         for number, name in enumerate(self.labels.names):
             said = log_softmax(logits[name].float() / temperature, dim=1)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
+from models.training.quantised import quantise_layers, quantised_layers
 from models.training.recipe import Recipe, RecipeError
 from models.training.tokenisation import build_tokenizer
 
@@ -138,6 +139,7 @@ def save_classifier(classifier: Classifier, tokenizer: str, layout: HeadLayout, 
         "tasks": {name: list(labels) for name, labels in layout.tasks.items()},
         "pooling": layout.pooling,
         "max_tokens": layout.max_tokens,
+        "quantised": bool(quantised_layers(classifier.encoder)),
     }
     (directory / CONFIG).write_text(json.dumps(config, indent=1, default=str), encoding="utf-8")
     (directory / TOKENIZER).write_text(tokenizer, encoding="utf-8")
@@ -156,5 +158,7 @@ def load_classifier(directory: Path) -> tuple[Classifier, str, HeadLayout]:
     encoder = AutoModel.from_config(config, attn_implementation="eager")
     sizes = {name: len(labels) for name, labels in layout.tasks.items()}
     classifier = Classifier(encoder, sizes, pooling=layout.pooling, dropout=0.0)
+    if content.get("quantised"):
+        quantise_layers(classifier.encoder)
     classifier.load_state_dict(load_file(directory / WEIGHTS))
     return classifier.eval(), (directory / TOKENIZER).read_text(encoding="utf-8"), layout

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from models.training.network import Classifier
+from models.training.quantised import LAYER
 from models.training.recipe import Freeze, Lora, Optimiser, RecipeError
 
-_LAYER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
 _ADALORA = "adalora."
 _AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 _NO_DECAY = re.compile(r"bias$|norm", re.IGNORECASE)
@@ -25,7 +25,7 @@ def freeze(classifier: Classifier, what: Freeze) -> None:
     if what.layers > layers:
         raise RecipeError(f"freeze.layers: {what.layers}, but the encoder has {layers} layers")
     names = [name for name, _ in classifier.encoder.named_parameters()]
-    if what.layers and not any(_LAYER.search(name) for name in names):
+    if what.layers and not any(LAYER.search(name) for name in names):
         raise RecipeError(
             f"freeze.layers: {family} layers share their weights or have no "
             "numbers, so the first of them cannot stand still alone"
@@ -192,7 +192,7 @@ def _family(classifier: Classifier) -> str:
 
 def _depth(name: str, layers: int) -> int:
     """0 for embeddings, 1 to `layers` for the layers, `layers` for what comes after them."""
-    found = _LAYER.search(name)
+    found = LAYER.search(name)
     if found:
         return int(found.group(1)) + 1
     return 0 if "embed" in name else layers

@@ -35,7 +35,9 @@ class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `path` may hold `*`. `labels` maps what is written in the file to the task's labels; a value that maps to
     nothing is an error. `use` is what the rows may do: "train" (a validation part is split off), "validation"
     (never learned from, but early stopping and calibration look at it) or "measure" (only reported at the end).
-    `root` "recipe" looks for the file beside the recipe, "data" in the data directory.
+    `root` "recipe" looks for the file beside the recipe, "data" in the data directory. Texts that are `student_only`
+    teach no teacher of a distillation, and no teacher's answer is mixed with their labels: they can mend what teachers
+    get wrong.
     """
 
     path: str = ""
@@ -49,6 +51,7 @@ class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     labels: dict[str, str] = {}
     use: Literal["train", "validation", "measure"] = "train"
     repeat: Count = 1
+    student_only: bool = False
     root: Literal["data", "recipe"] = "data"
     licence: str = ""
     origin: str = ""
@@ -130,16 +133,35 @@ class Freeze(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     layers: Annotated[int, Meta(ge=0)] = 0
 
 
+class Teacher(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A larger model that a run trains first, on the same texts, for its student to learn from.
+
+    What is not said here is as in the recipe, but for the vocabulary, which it keeps whole.
+    """
+
+    base: str
+    base_licence: str = ""
+    base_origin: str = ""
+    epochs: Count = 3
+    batch: Count = 32
+    dropout: Fraction = 0.1
+    pooling: Literal["mean", "cls"] = "mean"
+    optimiser: Optimiser = Optimiser()
+    freeze: Freeze = Freeze()
+
+
 class Distillation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A last fit that learns from a teacher's answers as well as from labels (Hinton et al. 2015, arXiv:1503.02531).
 
     The teacher is the run's members together (their mean logits), or the finished runs in `teachers`: directories
-    under the data directory, of any size, with the same tasks. `weight` is the teacher's share of a text's loss in
+    under the data directory, of any size, with the same tasks; or `teacher`, a larger model that the run trains itself.
+    `weight` is the teacher's share of a text's loss in
     the task that the text is labelled for, `other_tasks` its weight in all other tasks; `temperature` softens its
     answers. `start` "average" goes on from the mean of the members' weights, "base" from the base model; `rate`
-    multiplies the optimiser's rates.
+    multiplies the optimiser's rates. No members are trained where neither needs them.
     """
 
+    teacher: Teacher | None = None
     teachers: tuple[str, ...] = ()
     epochs: Count = 3
     start: Literal["average", "base"] = "average"
@@ -147,6 +169,16 @@ class Distillation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     other_tasks: Fraction = 0.3
     temperature: Positive = 2.0
     rate: Positive = 1.0
+
+
+class Quantisation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A last fit in which the layers round as 8-bit arithmetic will, and which `export --precision int8` then keeps to.
+
+    It learns what the model learned last, its student where there is one. `rate` multiplies the optimiser's rates.
+    """
+
+    epochs: Count = 1
+    rate: Positive = 0.2
 
 
 class SearchRange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -202,6 +234,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     soups", arXiv:2203.05482). `patience` stops a run after that many epochs without a better mean validation
     accuracy; 0 never does. `thinning` is the share of the texts with a loss below the mean that every epoch after
     the first skips, those that stay weighing the more for it (Qin et al. 2023, "InfoBatch", arXiv:2303.04947).
+    `feed_forward` narrows the feed-forward part of every layer of the base model to so many neurons, before training.
     `device` "auto" is the first CUDA GPU, or else the processor; `precision` is that of the matrix products, "auto"
     bf16 where the device multiplies bf16 itself and fp32 where it would only be emulated.
     """
@@ -221,6 +254,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     freeze: Freeze = Freeze()
     lora: Lora | None = None
     pooling: Literal["mean", "cls"] = "mean"
+    feed_forward: Count | None = None
     dropout: Fraction = 0.1
     head_dropout: Fraction = 0.1
     attention_dropout: Fraction = 0.0
@@ -235,6 +269,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     split: Literal["apart", "random"] = "apart"
     members: Count = 1
     distillation: Distillation | None = None
+    quantisation: Quantisation | None = None
     patience: Annotated[int, Meta(ge=0)] = 0
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -303,7 +338,9 @@ _STRUCTS: tuple[type[Struct], ...] = (
     Optimiser,
     Lora,
     Freeze,
+    Teacher,
     Distillation,
+    Quantisation,
     Search,
     SearchRange,
 )

@@ -84,8 +84,8 @@ def test_a_graph_that_disagrees_with_torch_is_not_written(
 ) -> None:
     real = models.export.open_source
 
-    def lying(source: str, task: str | None) -> Any:
-        model = real(source, task)
+    def lying(source: str, task: str | None, **options: Any) -> Any:
+        model = real(source, task, **options)
         return model._replace(
             reference=lambda ids, mask: {name: -value for name, value in model.reference(ids, mask).items()}
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,16 +16,21 @@ from tests.models.training import needs_training
 needs_training()
 
 import torch
+from tokenizers import Tokenizer
 
 from models.export import export
 from models.predictor import Predictor
 from models.train import train
+from models.training.batches import Batch
 from models.training.compute import Compute, choose_compute, native_bf16
 from models.training.distillation import ask
 from models.training.loop import layout_of, load_data, train_member
+from models.training.losses import DistilledLoss, LossFunction
+from models.training.measure import predict_logits
 from models.training.network import load_classifier, new_classifier, save_classifier
 from models.training.optimisation import add_lora, allocate_ranks, make_optimiser, orthogonality
-from models.training.recipe import Recipe, RecipeError, parse_recipe
+from models.training.pruning import narrow_feed_forward
+from models.training.recipe import Recipe, RecipeError, Source, parse_recipe
 from tests.models.tiny_model import write_encoder
 
 pytestmark = pytest.mark.train
@@ -323,3 +329,66 @@ def _json(recipe: Recipe) -> bytes:
     import msgspec
 
     return msgspec.json.encode(recipe)
+
+
+def test_a_narrower_model_keeps_the_neurons_that_matter(base: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(base, "intent", DESK, epochs=1)
+    data = load_data(recipe, {"data": base, "recipe": base}, lambda _: None)
+    wide, tokenizer = new_classifier(recipe)
+    full = wide.encoder.config.intermediate_size
+    texts = [text for texts in DESK.values() for text in texts]
+    for layer in wide.encoder.encoder.layer:
+        layer.output.dense.weight.data[:, ::2] *= 1e-4
+    before = predict_logits(wide, Tokenizer.from_str(tokenizer), texts, max_tokens=32)["intent"]
+    options: dict[str, Any] = {"max_tokens": 32, "compute": CPU}
+    narrow_feed_forward(wide, Tokenizer.from_str(tokenizer), texts, width=full // 2, **options)
+    after = predict_logits(wide, Tokenizer.from_str(tokenizer), texts, max_tokens=32)["intent"]
+    assert np.abs(before - after).max() < 1e-3
+    with pytest.raises(RecipeError, match="wide"):
+        narrow_feed_forward(wide, Tokenizer.from_str(tokenizer), texts, width=full, **options)
+    narrow = recipe_for(base, "intent", DESK, epochs=1, feed_forward=full // 2)
+    train_member(narrow, data, tmp_path, member=0, compute=CPU, say=lambda _: None)
+    loaded, _, _ = load_classifier(tmp_path)
+    assert loaded.encoder.encoder.layer[0].intermediate.dense.weight.shape[0] == full // 2
+
+
+def test_a_run_trains_its_larger_teacher_first_and_its_student_alone_is_told_some_texts(
+    base: Path, tmp_path: Path
+) -> None:
+    extra = {"billing": ["send the money back"], "login": ["no code came"], "delivery": ["no box"]}
+    rows = [{"text": text, "label": label} for label, texts in extra.items() for text in texts]
+    (base / "extra.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    recipe = recipe_for(
+        base,
+        "intent",
+        DESK,
+        epochs=1,
+        distillation={"start": "base", "epochs": 20, "teacher": {"base": str(base), "epochs": 25, "batch": 8}},
+    )
+    sources = [*recipe.tasks[0].sources, msgspec.convert({"path": "extra.jsonl", "student_only": True}, Source)]
+    task = msgspec.structs.replace(recipe.tasks[0], sources=tuple(sources))
+    recipe = msgspec.structs.replace(recipe, tasks=(task,))
+    said: list[str] = []
+    train(recipe, tmp_path, data=base, recipe_directory=base, threads=1, say=said.append)
+    assert not (tmp_path / "member-0").exists()
+    assert (tmp_path / "teacher" / "model.safetensors").is_file()
+    assert any("training the teacher" in line for line in said)
+    data = load_data(recipe, {"data": base, "recipe": base}, lambda _: None)
+    texts = [e.text for e in data.splits["intent"].train]
+    answers = ask(recipe, data, [tmp_path / "teacher"], 2.0, CPU)
+    assert recipe.distillation is not None
+    asked = torch.tensor([float(not e.source.student_only) for e in data.splits["intent"].train])
+    loss = DistilledLoss(LossFunction(recipe, data.splits), answers, asked, recipe.distillation)
+    alone = texts.index("no box")
+    batch = Batch(
+        ids=torch.zeros(1, 1, dtype=torch.int64),
+        mask=torch.ones(1, 1, dtype=torch.int64),
+        task=torch.tensor([0]),
+        label=torch.tensor([2]),
+        text=torch.tensor([alone]),
+        weight=torch.ones(1),
+    )
+    logits = {"intent": torch.tensor([[0.5, -1.0, 2.0]])}
+    assert torch.equal(loss(logits, batch), LossFunction(recipe, data.splits)(logits, batch))
+    taught = batch._replace(text=torch.tensor([0]))
+    assert not torch.equal(loss(logits, taught), LossFunction(recipe, data.splits)(logits, taught))

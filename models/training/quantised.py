@@ -1,0 +1,146 @@
+"""Linear layers that compute in training as they will in 8 bits, so that the model learns to live with it.
+
+A layer's input is rounded to 256 steps of one fixed range, its weights to 127 steps of each output's own (7 bits: two
+products of such a pair fit into the 16 bits in which processors without VNNI add them up). Nothing is scaled by what
+the batch holds, so a text's result does not depend on its neighbours. Gradients pass through the rounding as if it
+were not there (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference", arXiv:1712.05877).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn.functional import linear
+from torch.utils.hooks import RemovableHandle
+
+from models.int8 import INPUT_STEPS, WEIGHT_STEPS, Layer, affine
+from models.training.batches import pad, pad_id, token_rows
+from models.training.compute import Compute
+
+LAYER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
+"""In the dotted name of a parameter: the number of the encoder's layer that it is in."""
+
+CALIBRATION_TEXTS = 512
+SAMPLE = 1 << 18
+CLIPS = np.linspace(0.3, 1.0, 36)
+
+
+class QuantisedLinear(nn.Module):
+    """`forward(x)`, float[..., in], gives float[..., out] computed on rounded inputs and weights.
+
+    `input_range` float32[2] is the lowest and the highest input that is not clipped.
+    """
+
+    input_range: Tensor
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.weight = layer.weight
+        self.bias = layer.bias
+        self.register_buffer("input_range", torch.zeros(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale, zero = affine(*self.input_range.tolist())
+        rounded = torch.fake_quantize_per_tensor_affine(x.float(), scale, zero, 0, INPUT_STEPS)
+        weight = self.weight.float()
+        scales = weight.detach().abs().amax(dim=1).clamp(min=1e-6) / WEIGHT_STEPS
+        zeros = torch.zeros_like(scales, dtype=torch.int32)
+        weight = torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -WEIGHT_STEPS, WEIGHT_STEPS)
+        return linear(rounded, weight, self.bias)
+
+
+def quantise_layers(encoder: nn.Module) -> None:
+    """Replace the linear layers inside the encoder's layers with quantised ones, whose ranges are not yet set."""
+    for name, layer in _layers(encoder).items():
+        _replace(encoder, name, QuantisedLinear(layer))
+
+
+def plain_layers(encoder: nn.Module) -> None:
+    """Undo `quantise_layers`: the same weights in ordinary layers."""
+    for name, module in list(encoder.named_modules()):
+        if isinstance(module, QuantisedLinear):
+            outputs, inputs = module.weight.shape
+            layer = nn.Linear(inputs, outputs, bias=module.bias is not None)
+            layer.weight, layer.bias = module.weight, module.bias
+            _replace(encoder, name, layer)
+
+
+def quantised_layers(encoder: nn.Module) -> list[Layer]:
+    """The quantised layers of an encoder, as an export needs them; none where it has none."""
+    layers = []
+    for module in encoder.modules():
+        if isinstance(module, QuantisedLinear):
+            low, high = module.input_range.tolist()
+            layers.append(Layer(module.weight.detach().cpu().numpy(), low, high))
+    return layers
+
+
+def set_ranges(
+    classifier: nn.Module, tokenizer: Tokenizer, texts: Sequence[str], *, max_tokens: int, compute: Compute
+) -> None:
+    """Quantise the layers of `classifier.encoder`, with the ranges that round what they see of `texts` best.
+
+    Of every layer's input a fixed sample of some hundred thousand numbers decides, padding left out; the range is its
+    least and greatest number, drawn in by the share that gives the smallest mean squared error.
+    """
+    encoder = cast(nn.Module, classifier.encoder)
+    rows = sorted(token_rows(tokenizer, texts, max_tokens), key=len)
+    filler = pad_id(tokenizer)
+    batches = [pad(rows[at : at + 32], filler) for at in range(0, len(rows), 32)]
+    seen: dict[str, list[NDArray[np.float32]]] = {name: [] for name in _layers(encoder)}
+    mask = batches[0][1]
+
+    def watch(layer: nn.Linear, parts: list[NDArray[np.float32]]) -> RemovableHandle:
+        def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            numbers = inputs[0][mask.bool()].float().cpu().numpy().ravel()
+            parts.append(numbers[:: max(1, len(batches) * len(numbers) // SAMPLE)])
+            parts.append(np.array([numbers.min(), numbers.max()]))
+
+        return layer.register_forward_pre_hook(note)
+
+    hooks = [watch(layer, seen[name]) for name, layer in _layers(encoder).items()]
+    classifier.to(compute.device).eval()
+    with torch.inference_mode(), compute.autocast():
+        for ids, mask in batches:
+            classifier(ids.to(compute.device), mask.to(compute.device))
+    for hook in hooks:
+        hook.remove()
+    quantise_layers(encoder)
+    for name, parts in seen.items():
+        layer = cast(QuantisedLinear, encoder.get_submodule(name))
+        layer.input_range.copy_(torch.tensor(_best_range(np.concatenate(parts))))
+
+
+def _layers(encoder: nn.Module) -> dict[str, nn.Linear]:
+    """The linear layers inside the encoder's layers; a pooler and the like is none of them."""
+    return {
+        name: module
+        for name, module in encoder.named_modules()
+        if isinstance(module, nn.Linear) and LAYER.search(f".{name}")
+    }
+
+
+def _replace(encoder: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, own = name.rpartition(".")
+    setattr(encoder.get_submodule(parent), own, module)
+
+
+def _best_range(numbers: NDArray[np.float32]) -> tuple[float, float]:
+    low, high = min(float(numbers.min()), 0.0), max(float(numbers.max()), 0.0)
+    sample = numbers.astype(np.float64)
+
+    def error(clip: float) -> float:
+        scale, zero = affine(low * clip, high * clip)
+        rounded = (np.clip(np.rint(sample / scale) + zero, 0, INPUT_STEPS) - zero) * scale
+        return float(((rounded - sample) ** 2).mean())
+
+    best = min(CLIPS.tolist(), key=error)
+    return low * best, high * best
