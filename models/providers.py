@@ -42,7 +42,8 @@ class ModelSession:
     A run uses the calling thread alone. `folder` holds the files in which tensors of the model lie, if any do.
     `largest` (batch, seq) bounds the shapes that TensorRT prepares one engine for. `io_binding` copies inputs to the
     device out of page-locked buffers of the calling thread, and binds outputs to it; it is the default on GPUs.
-    Runs that go on at once have CUDA streams of their own and share the weights.
+    Runs that go on at once have CUDA streams of their own and share the weights; TensorRT's provider computes one at
+    a time (onnxruntime pull request 19301).
     """
 
     def __init__(
