@@ -87,9 +87,14 @@ def info(bundle: Path | None, as_json: bool) -> None:
 @PROVIDER
 def verify(bundle: Path | None, provider: str) -> None:
     """Check every file, the graph, and that scores do not depend on batch mates. Exit status 1 if not in order."""
+    from models.bundle import BundleError
     from models.verify import verify_predictor
 
     predictor = _predictor(_load(bundle), provider)
+    try:
+        predictor.warm_up()
+    except BundleError as error:
+        raise click.ClickException(str(error)) from error
     problems = verify_predictor(predictor)
     for problem in problems:
         click.echo(f"not in order: {problem}", err=True)

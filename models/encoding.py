@@ -104,6 +104,11 @@ class Encoder:
         words = [(*_trimmed(text, start, end), places) for start, end, places in found]
         return [word for word in words if any(letter.isalnum() for letter in text[word[0] : word[1]])]
 
+    @property
+    def highest_id(self) -> int:
+        """The largest number that a token can have."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=self.pad_id)
+
     def _find_pad_id(self) -> int:
         for token in ("[PAD]", "<pad>", "<|pad|>"):
             found = self._tokenizer.token_to_id(token)

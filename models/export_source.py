@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.bundle import SENTIMENT_LABELS, DataSource, ParentModel
+from models.bundle import SENTIMENT_LABELS, DataSource, Name, ParentModel
 from models.int8 import Layer
 from models.training.network import base_directory, load_classifier
 from models.training.quantised import plain_layers, quantised_layers
 from models.training.recipe import Normalisation, Recipe, RecipeError
-from models.training.run import DATA, RECIPE, HeldBack, read_held_back
+from models.training.run import DATA, RECIPE, HeldBack, is_finished, read_held_back
 from models.training.tokenisation import build_tokenizer
 
 Reference = Callable[[NDArray[np.int64], NDArray[np.int64]], dict[str, NDArray[np.float32]]]
@@ -74,7 +74,7 @@ def open_source(source: str, task: str | None, *, rounded: bool = False) -> Expo
 
 def _run(directory: Path, rounded: bool) -> Exportable:
     recipe = msgspec.json.decode((directory / RECIPE).read_bytes(), type=Recipe)
-    if not (directory / "model.safetensors").is_file():
+    if not is_finished(directory):
         raise ExportError(f"{directory} is a training run that has not finished; run `bearwire models train` again")
     classifier, tokenizer, layout = load_classifier(directory)
     if not rounded:
@@ -140,20 +140,16 @@ def _heads_config(config: Any, names: list[str]) -> Any:
 
 
 def _hugging_face(directory: Path, source: str, task: str | None) -> Exportable:
-    from transformers import AutoModelForSequenceClassification
-
     if not any(directory.glob("*.safetensors")):
         raise ExportError(
             f"{directory} has no .safetensors weights; pickled ones are not loaded, since unpickling runs code. "
             "Convert them first (transformers: save_pretrained(..., safe_serialization=True))"
         )
-    model: Any = AutoModelForSequenceClassification.from_pretrained(
-        directory, use_safetensors=True, attn_implementation="eager", trust_remote_code=False
-    ).eval()
+    model = _classifier(directory)
     config = model.config
     written = [str(config.id2label[number]) for number in range(config.num_labels)]
     labels, order = _ordered(written)
-    name = task or ("sentiment" if labels == SENTIMENT_LABELS else "label")
+    name = _task_name(task or ("sentiment" if labels == SENTIMENT_LABELS else "label"))
 
     def trace(file: Path) -> None:
         from optimum.exporters.onnx import export
@@ -186,6 +182,45 @@ def _hugging_face(directory: Path, source: str, task: str | None) -> Exportable:
         data=(),
         held_back=(),
     )
+
+
+def _classifier(directory: Path) -> Any:
+    """The classifier in a Hugging Face directory, in evaluation mode. ExportError where its answers would not be the
+    softmax of what it was trained for: no trained head, one number, or several labels at once."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForSequenceClassification
+
+    try:
+        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+            directory,
+            use_safetensors=True,
+            attn_implementation="eager",
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ExportError(
+            f"{directory} cannot be loaded (no pickle and no code of its own is): {type(error).__name__}: {error}"
+        ) from error
+    if loaded["missing_keys"]:
+        raise ExportError(
+            f"{directory} has no weights for {', '.join(sorted(loaded['missing_keys']))}, which would be random; "
+            "export a model that was fine-tuned for classification, or train one with `bearwire models train`"
+        )
+    labels, kind = int(model.config.num_labels), model.config.problem_type
+    if labels < 2 or kind not in (None, "single_label_classification"):
+        raise ExportError(
+            f"{directory} is a model of {labels} label{'s' if labels != 1 else ''} and problem type {kind}; a bundle's "
+            "task chooses one of two labels or more, with probabilities that add up to 1"
+        )
+    return model.eval()
+
+
+def _task_name(name: str) -> str:
+    try:
+        return msgspec.convert(name, Name)
+    except msgspec.ValidationError as error:
+        raise ExportError(f"--task {name!r} is no name of a task: {error}") from error
 
 
 def _ordered(written: list[str]) -> tuple[tuple[str, ...], list[int]]:

@@ -28,7 +28,7 @@ from models.bundle import MODEL, TOKENIZER, Bundle, BundleError
 from models.cache import ScoreCache, text_key
 from models.encoding import Encoder, EncoderError, LongTexts, TokenRows
 from models.probabilities import softmax
-from models.providers import GraphError, ModelSession
+from models.providers import INPUTS, GraphError, ModelSession
 from models.threads import usable_cores
 from models.word_scores import Words, heaviest_words
 
@@ -82,7 +82,8 @@ class Predictor:
     `long_texts` "truncate" to the bundle's limit or score overlapping "chunks" and average them by their
     number of tokens.
 
-    Raises BundleError where the graph does not fit the manifest, ProviderError where the provider is missing.
+    Raises BundleError where the graph does not fit the manifest or the tokenizer, or fails when it is run,
+    ProviderError where the provider is missing.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Predictor:
         self._lock = threading.Lock()
         self._tokenising = ThreadPoolExecutor(1, thread_name_prefix="bearwire-tokenise")
         self._inference = ThreadPoolExecutor(self.threads, thread_name_prefix="bearwire-model")
+        self._try_shortest()
 
     def predict(self, texts: Sequence[str], *, cached: bool = True) -> Predictions:
         """Probabilities of every task for any number of texts (none too). Blocks; releases the GIL for most.
@@ -151,12 +153,42 @@ class Predictor:
 
     def warm_up(self) -> None:
         """Run the model before the first text comes: on a GPU the largest batch of every length, since each new
-        shape costs there; on the CPU one short row and one long one."""
+        shape costs there; on the CPU one short row and one long one. Raises BundleError where that fails."""
         every = [int(length) for length in self._buckets]
         for length in every if self.provider_in_use != "cpu" else (every[0], every[-1]):
             count = max(1, self.max_batch_tokens // length) if self.provider_in_use != "cpu" else 1
-            ids = np.full((count, length), self._encoder.pad_id, dtype=np.int64)
-            self._session.run(self._outputs, ids, np.ones_like(ids))
+            self._try_out(count, length, self._encoder.pad_id)
+
+    def _try_shortest(self) -> None:
+        """Run a row of the least tokens: only a run tells an output's real shape, and tokens that the graph lacks."""
+        length = int(self._buckets[0])
+        self._try_out(1, length, self._encoder.pad_id)
+        highest = self._encoder.highest_id
+        try:
+            self._try_out(1, length, highest)
+        except BundleError as error:
+            raise BundleError(
+                f"{self.bundle.path / TOKENIZER} has tokens up to number {highest}, for which {MODEL} fails: it "
+                f"belongs to another model; export the model again ({error})"
+            ) from error
+
+    def _try_out(self, count: int, length: int, token: int) -> None:
+        """Run `count` rows of `length` times one token. BundleError where the answer is not what the tasks need."""
+        ids = np.full((count, length), token, dtype=np.int64)
+        file = self.bundle.path / MODEL
+        try:
+            found = self._session.run(self._outputs, ids, np.ones_like(ids))
+        except GraphError as error:
+            raise BundleError(f"{file} fails on {count} x {length} tokens: {error}") from error
+        widths = [len(task.labels) for task in self.bundle.tasks] + [length]
+        for name, width, table in zip(self._outputs, widths, found, strict=False):
+            if table.shape != (count, width):
+                raise BundleError(
+                    f"{file} gives {name!r} the shape {table.shape} for {count} x {length} tokens, expected "
+                    f"{(count, width)}; export the model again"
+                )
+            if not np.isfinite(table).all():
+                raise BundleError(f"{file} gives {name!r} values that are not numbers; export it in a higher precision")
 
     def _split(self, scored: _Scored) -> Predictions:
         edges = self._columns
@@ -264,7 +296,7 @@ def _load_session(bundle: Bundle, provider: str, max_batch_tokens: int) -> Model
 
 def _check_graph(bundle: Bundle, session: ModelSession) -> None:
     file = bundle.path / MODEL
-    known = {"input_ids", "attention_mask", "token_type_ids"}
+    known = set(INPUTS)
     inputs = session.inputs
     if not {"input_ids", "attention_mask"} <= inputs.keys() <= known:
         raise BundleError(f"{file} takes {sorted(inputs)}, expected {sorted(known)}; export the model again")

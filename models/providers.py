@@ -5,6 +5,7 @@ A provider that is asked for and not there is an error that says what was found,
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,6 +13,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+
+from models.pinned import HostBuffers, cuda_runtime
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
 PROVIDERS: tuple[str, ...] = get_args(Provider)
@@ -21,21 +24,26 @@ ONNX_NAMES = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""What a graph may take. TensorRT wants a shape for every one that it meets, and lets others be."""
+
 
 class ProviderError(Exception):
     """The provider asked for cannot be used here. The message says what was found and what to install."""
 
 
 class GraphError(ValueError):
-    """ONNX Runtime refuses the graph: damaged, an unknown operator, or a newer opset."""
+    """ONNX Runtime refuses the graph (damaged, an unknown operator, a newer opset) or fails when it runs it."""
 
 
 class ModelSession:
     """One loaded graph. `run` may be called from several threads at once.
 
     A run uses the calling thread alone. `folder` holds the files in which tensors of the model lie, if any do.
-    `largest` (batch, seq) bounds the shapes that TensorRT prepares one engine for. `io_binding` keeps inputs and
-    outputs in buffers bound to the device; it is the default on GPUs.
+    `largest` (batch, seq) bounds the shapes that TensorRT prepares one engine for. `io_binding` copies inputs to the
+    device out of page-locked buffers of the calling thread, and binds outputs to it; it is the default on GPUs.
+    Runs that go on at once have CUDA streams of their own and share the weights; TensorRT's provider computes one at
+    a time (onnxruntime pull request 19301).
     """
 
     def __init__(
@@ -71,6 +79,8 @@ class ModelSession:
         self._bind = provider != "cpu" if io_binding is None else io_binding
         self._device = "cpu" if provider == "cpu" else "cuda"
         self._types = {item.name: item.type for item in self._session.get_inputs()}
+        self._runtime = None if provider == "cpu" else cuda_runtime()
+        self._of_thread = threading.local()
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -85,17 +95,27 @@ class ModelSession:
     def run(
         self, outputs: Sequence[str], input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
     ) -> list[NDArray[np.float32]]:
-        """Logits of each named output, float32[batch, labels], for int64[batch, seq] ids and mask."""
+        """Logits of each named output, float32[batch, labels], for int64[batch, seq] ids and mask.
+
+        Raises GraphError.
+        """
         feed = {"input_ids": input_ids, "attention_mask": attention_mask}
         if "token_type_ids" in self._types:
             feed["token_type_ids"] = np.zeros_like(input_ids)
         run = self._run_bound if self._bind else self._session.run
-        return [np.asarray(result, dtype=np.float32) for result in run(list(outputs), feed)]
+        try:
+            return [np.asarray(result, dtype=np.float32) for result in run(list(outputs), feed)]
+        except Exception as error:  # each of onnxruntime's errors derives from Exception itself
+            raise GraphError(str(error)) from error
 
     def _run_bound(self, outputs: Sequence[str], feed: dict[str, NDArray[np.int64]]) -> list[NDArray[Any]]:
+        buffers: HostBuffers | None = getattr(self._of_thread, "buffers", None)
+        if buffers is None:
+            buffers = self._of_thread.buffers = HostBuffers(self._runtime)
         binding = self._session.io_binding()
         for name, array in feed.items():
-            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, self._device, 0))
+            value = ort.OrtValue.ortvalue_from_numpy(buffers.filled(name, array), self._device, 0)
+            binding.bind_ortvalue_input(name, value)
         for name in outputs:
             binding.bind_output(name, self._device, 0)
         binding.synchronize_inputs()
@@ -126,7 +146,7 @@ def _provider_options(provider: str, largest: tuple[int, int]) -> list[str | tup
         typical = (min(rows, 32), min(length, 32))
         shapes = {"min": (1, 1), "opt": typical, "max": largest}
         profile = {
-            f"trt_profile_{name}_shapes": ",".join(f"{tensor}:{b}x{n}" for tensor in ("input_ids", "attention_mask"))
+            f"trt_profile_{name}_shapes": ",".join(f"{tensor}:{b}x{n}" for tensor in INPUTS)
             for name, (b, n) in shapes.items()
         }
         return [("TensorrtExecutionProvider", {"trt_fp16_enable": "1", **profile}), cuda]

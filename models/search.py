@@ -246,13 +246,15 @@ def _begin_with_the_recipe(study: optuna.Study, space: list[Parameter]) -> None:
 
 def _draw(trial: Trial, parameter: Parameter) -> Value:
     key, allowed = parameter.key, parameter.range
+    low: Any = allowed.low
+    high: Any = allowed.high
     drawn: Any
     if parameter.kind == "choice":
         drawn = trial.suggest_categorical(key, allowed.choices)
     elif parameter.kind == "int":
-        drawn = trial.suggest_int(key, allowed.low, allowed.high, log=allowed.log)
+        drawn = trial.suggest_int(key, low, high, log=allowed.log)
     else:
-        drawn = trial.suggest_float(key, allowed.low, allowed.high, log=allowed.log)
+        drawn = trial.suggest_float(key, low, high, log=allowed.log)
     value: Value = drawn
     return value
 

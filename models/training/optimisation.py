@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from models.training.network import Classifier
@@ -20,10 +20,18 @@ _NO_DECAY = re.compile(r"bias$|norm", re.IGNORECASE)
 
 
 def freeze(classifier: Classifier, what: Freeze) -> None:
-    """Stop the named parts from learning. RecipeError where that leaves no layer of the encoder to learn."""
-    layers = int(classifier.encoder.config.num_hidden_layers)
+    """Stop the named parts from learning. RecipeError where the encoder has none, or no layers to tell apart."""
+    layers, family = _layers(classifier), _family(classifier)
     if what.layers > layers:
         raise RecipeError(f"freeze.layers: {what.layers}, but the encoder has {layers} layers")
+    names = [name for name, _ in classifier.encoder.named_parameters()]
+    if what.layers and not any(LAYER.search(name) for name in names):
+        raise RecipeError(
+            f"freeze.layers: {family} layers share their weights or have no "
+            "numbers, so the first of them cannot stand still alone"
+        )
+    if what.embeddings and not any(_depth(name, layers) == 0 for name in names):
+        raise RecipeError(f"freeze.embeddings: no part of {family} is known as embeddings")
     for name, parameter in classifier.encoder.named_parameters():
         depth = _depth(name, layers)
         if (depth == 0 and what.embeddings) or 0 < depth <= what.layers:
@@ -31,7 +39,19 @@ def freeze(classifier: Classifier, what: Freeze) -> None:
 
 
 def add_lora(classifier: Classifier, settings: Lora, steps: int) -> None:
-    """Put low-rank adapters on the encoder; everything else of it stands still."""
+    """Put low-rank adapters on the encoder; everything else of it stands still.
+
+    Raises RecipeError where a target names no linear layer of the encoder, with the names that there are.
+    """
+    linear = {
+        name.rpartition(".")[2] for name, part in classifier.encoder.named_modules() if isinstance(part, nn.Linear)
+    }
+    unknown = [target for target in settings.targets if target.rpartition(".")[2] not in linear]
+    if unknown:
+        raise RecipeError(
+            f"lora.targets: {', '.join(unknown)} name no linear layer of {_family(classifier)}, which has "
+            f"{', '.join(sorted(linear))}"
+        )
     from peft import AdaLoraConfig, LoraConfig, get_peft_model
 
     shared: dict[str, Any] = {
@@ -121,7 +141,7 @@ def merge_lora(classifier: Classifier) -> None:
 
 def make_optimiser(classifier: Classifier, settings: Optimiser) -> Optimizer:
     """AdamW or SGD over groups: heads at `head_rate`, each encoder layer at its decayed `rate`."""
-    layers = int(classifier.encoder.config.num_hidden_layers)
+    layers = _layers(classifier)
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in classifier.named_parameters():
         if not parameter.requires_grad:
@@ -157,6 +177,17 @@ def set_rates(optimiser: Optimizer, factor: float) -> None:
     """Multiply every group's full rate with `factor`."""
     for group in optimiser.param_groups:
         group["lr"] = group["full_rate"] * factor
+
+
+def _layers(classifier: Classifier) -> int:
+    config: Any = classifier.encoder.config
+    return int(config.num_hidden_layers)
+
+
+def _family(classifier: Classifier) -> str:
+    """What transformers calls the kind of encoder: "bert", "modernbert"."""
+    config: Any = classifier.encoder.config
+    return str(config.model_type)
 
 
 def _depth(name: str, layers: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from models.training.compute import Compute, Computed, computed
 from models.training.measure import predict_logits, report_table
 from models.training.network import Classifier
 from models.training.recipe import Recipe
-from models.training.run import HeldBack
+from models.training.run import HeldBack, finish_run
 
 MISTAKES = 100
 _CHINESE_FONTS = (
@@ -69,7 +70,8 @@ def write_report(
     compute: Compute,
     say: Callable[[str], None],
 ) -> list[Reported]:
-    """Measure the run's result on what it held back; writes report.json, mistakes.jsonl and a PNG per task."""
+    """Measure the run's result on what it held back; writes mistakes.jsonl, report.json, and pictures: TASK.png of the
+    validation texts, which the temperature is fitted on, and TASK-DATA.png of each data set that is only measured."""
     groups: dict[tuple[str, str, str], list[HeldBack]] = defaultdict(list)
     for row in rows:
         groups[row.task, row.use, row.source].append(row)
@@ -97,16 +99,18 @@ def write_report(
             reported.append(Reported(data=key[2], use=key[1], temperature=temperature, result=result))
             say(f"{task.name} on {key[2]} ({key[1]})\n{report_table(result)}")
             mistakes += _mistakes(task.labels, key[2], groups[key], probabilities)
+            if key[1] == "measuring":
+                picture = directory / f"{task.name}-{_file_name(key[2])}.png"
+                draw_task(picture, f"{task.name} on {key[2]}", task.labels, probabilities, truth[key])
         if fitted:
             together = softmax(np.concatenate([logits[key] for key in fitted]), temperature)
             answers = np.concatenate([truth[key] for key in fitted])
             draw_task(directory / f"{task.name}.png", task.name, task.labels, together, answers)
-    content = Report(computed=computed(compute), results=tuple(reported))
-    (directory / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
     mistakes.sort(key=lambda mistake: -mistake.probability)
     (directory / "mistakes.jsonl").write_bytes(
         b"".join(msgspec.json.encode(mistake) + b"\n" for mistake in mistakes[:MISTAKES])
     )
+    finish_run(directory, Report(computed=computed(compute), results=tuple(reported)))
     return reported
 
 
@@ -128,11 +132,16 @@ def _mistakes(
     ]
 
 
+def _file_name(data: str) -> str:
+    """The name of a data set, which may be a path or hold spaces, as a part of a file's name."""
+    return re.sub(r"[^\w.]+", "-", data).strip("-.") or "data"
+
+
 def draw_task(
     file: Path,
     name: str,
     labels: tuple[str, ...],
-    probabilities: NDArray[np.float64],
+    probabilities: NDArray[np.float32] | NDArray[np.float64],
     truth: NDArray[np.int64],
 ) -> None:
     """A PNG with the confusion matrix (rows: truth, shares of the row) and the calibration curve.

@@ -13,6 +13,7 @@ from models.training.recipe import Recipe, Source, Task
 from models.training.sources import Example
 
 RECIPE = "recipe.json"
+REPORT = "report.json"
 CLEANING = "cleaning.json"
 DATA = "data.json"
 HELD_BACK = "held_back.jsonl"
@@ -35,7 +36,17 @@ def write_run(directory: Path, recipe: Recipe, splits: dict[str, Split]) -> None
     _write(directory / CLEANING, [split.report for split in splits.values()])
     _write(directory / DATA, [entry for task in recipe.tasks for entry in _data(task, splits[task.name])])
     lines = [msgspec.json.encode(row) for task in recipe.tasks for row in _held_back(task, splits[task.name])]
-    (directory / HELD_BACK).write_bytes(b"\n".join([*lines, b""]))
+    _put(directory / HELD_BACK, b"\n".join([*lines, b""]))
+
+
+def finish_run(directory: Path, report: Struct) -> None:
+    """Write report.json, the last file of a run: where it lies, the run's model is the one that was asked for."""
+    _write(directory / REPORT, report)
+
+
+def is_finished(directory: Path) -> bool:
+    """Whether the run in `directory` went to its end. Its model may lie there before a student has learned from it."""
+    return (directory / REPORT).is_file()
 
 
 def read_held_back(directory: Path) -> tuple[HeldBack, ...]:
@@ -82,4 +93,11 @@ def _data(task: Task, split: Split) -> list[DataSource]:
 
 
 def _write(file: Path, content: object) -> None:
-    file.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
+    _put(file, msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
+
+
+def _put(file: Path, content: bytes) -> None:
+    """Write the file in one rename: whoever starts after a kill finds all of it or nothing."""
+    draft = file.with_name(file.name + ".new")
+    draft.write_bytes(content)
+    draft.replace(file)

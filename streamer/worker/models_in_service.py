@@ -71,6 +71,9 @@ class ModelsInService:
             except _REFUSALS as error:
                 status.model_swaps["refused"] += 1
                 log.error("the new model is refused, %s stays in service: %s", before, error)
+            except Exception:  # nobody waits for this task: what is not told here would be told nowhere
+                status.model_swaps["refused"] += 1
+                log.exception("the new model is refused, %s stays in service", before)
             else:
                 status.model_swaps["done"] += 1
                 status.model = version

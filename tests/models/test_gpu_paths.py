@@ -1,0 +1,142 @@
+"""The code that serves GPUs, run with the CPU provider: bound and locked buffers, warm-up, runs side by side."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.batching import length_buckets
+from models.bundle import Bundle
+from models.pinned import HostBuffers
+from models.predictor import Predictor
+from models.providers import ModelSession, _provider_options
+from tests.models.tiny_bundle import vocabulary
+
+
+class Runtime:
+    """Stands in for CUDA's runtime library: locks pages as long as there are fewer than `most` locked places."""
+
+    def __init__(self, most: int = 100) -> None:
+        self.most = most
+        self.locked: dict[int, int] = {}
+
+    def cudaHostRegister(self, address: ctypes.c_void_p, size: ctypes.c_size_t, flags: ctypes.c_uint) -> int:
+        if len(self.locked) >= self.most:
+            return 2
+        assert flags.value == 1 and address.value is not None and address.value not in self.locked
+        self.locked[address.value] = size.value
+        return 0
+
+    def cudaHostUnregister(self, address: ctypes.c_void_p) -> int:
+        assert address.value is not None
+        del self.locked[address.value]
+        return 0
+
+
+shapes = st.lists(st.tuples(st.sampled_from(["input_ids", "attention_mask"]), st.integers(1, 9), st.integers(1, 9)))
+
+
+@given(shapes)
+def test_a_buffer_holds_what_it_was_filled_with_and_lies_in_locked_memory(steps: list[tuple[str, int, int]]) -> None:
+    runtime = Runtime()
+    buffers = HostBuffers(runtime)
+    for number, (name, rows, columns) in enumerate(steps):
+        content = np.arange(rows * columns).reshape(rows, columns) + number
+        found = buffers.filled(name, content)
+        assert np.array_equal(found, content)
+        assert found.flags.c_contiguous
+        start = found.ctypes.data
+        assert any(at <= start and start + found.nbytes <= at + size for at, size in runtime.locked.items())
+    assert len(runtime.locked) <= 2
+    del buffers
+    found = None
+    gc.collect()
+    assert not runtime.locked
+
+
+def test_where_no_more_pages_can_be_locked_ordinary_memory_does() -> None:
+    buffers = HostBuffers(Runtime(most=1))
+    one = buffers.filled("input_ids", np.ones((2, 3), dtype=np.int64))
+    other = buffers.filled("attention_mask", np.zeros((2, 3), dtype=np.int64))
+    assert one.sum() == 6 and other.sum() == 0
+    assert not buffers.pinned
+
+
+@pytest.fixture
+def bound(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Predictor]:
+    """Makes predictors whose sessions work as on a GPU: bound buffers, locked memory."""
+    runtime = Runtime()
+    monkeypatch.setattr("models.predictor.ModelSession", partial(ModelSession, io_binding=True))
+
+    def make(bundle: Bundle, **settings: Any) -> Predictor:
+        predictor = Predictor(bundle, cache_entries=0, **settings)
+        predictor._session._runtime = runtime
+        del predictor._session._of_thread.buffers
+        return predictor
+
+    return make
+
+
+def test_bound_buffers_give_every_text_what_it_gets_without_them(bound: Callable[..., Predictor], tiny: Bundle) -> None:
+    rng = random.Random(3)
+    words = [word for word in vocabulary() if not word.startswith("[")]
+    texts = [" ".join(rng.choices(words, k=rng.randint(0, 40))) for _ in range(300)]
+    expected = Predictor(tiny, cache_entries=0).predict(texts)
+    predictor = bound(tiny, threads=3, max_batch_tokens=128)
+    for _ in range(3):
+        found = predictor.predict(texts)
+        assert found.words == expected.words
+        assert all(np.array_equal(found.probabilities[task], table) for task, table in expected.probabilities.items())
+
+
+def shapes_of_warming_up(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    ran: list[tuple[int, int]] = []
+    run = predictor._session.run
+
+    def recorded(outputs: Sequence[str], ids: np.ndarray, mask: np.ndarray) -> Any:
+        ran.append(ids.shape)
+        return run(outputs, ids, mask)
+
+    monkeypatch.setattr(predictor._session, "run", recorded)
+    predictor.warm_up()
+    return ran
+
+
+def test_a_gpu_is_warmed_with_the_largest_batch_of_every_length(
+    bound: Callable[..., Predictor], tiny: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = bound(tiny, max_batch_tokens=200)
+    predictor.provider_in_use = "cuda"
+    lengths = length_buckets(tiny.max_tokens).tolist()
+    assert shapes_of_warming_up(predictor, monkeypatch) == [(200 // length, length) for length in lengths]
+
+
+def test_a_processor_is_warmed_with_one_short_and_one_long_row(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shapes_of_warming_up(Predictor(tiny), monkeypatch) == [(1, 4), (1, tiny.max_tokens)]
+
+
+def test_tensorrt_is_told_the_shapes_of_every_input_that_a_graph_may_have() -> None:
+    (name, options), cuda = _provider_options("tensorrt", (64, 256))
+    assert (name, cuda[0]) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+    for bound, shape in (("min", "1x1"), ("opt", "32x32"), ("max", "64x256")):
+        told = dict(entry.split(":") for entry in options[f"trt_profile_{bound}_shapes"].split(","))
+        assert told == dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), shape)
+
+
+def test_a_session_starts_no_threads_that_would_compete_with_other_workers(tiny: Bundle) -> None:
+    tasks = Path("/proc/self/task")
+    before = len(list(tasks.iterdir()))
+    session = ModelSession(tiny.read("model.onnx"))
+    ids = np.ones((64, 20), dtype=np.int64)
+    session.run(["topic"], ids, np.ones_like(ids))
+    assert len(list(tasks.iterdir())) == before

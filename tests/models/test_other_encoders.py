@@ -1,0 +1,98 @@
+"""Encoders of other families train, take adapters, and become bundles that score a text alone as in a batch."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from models.bundle import Bundle
+from models.predictor import Predictor
+from models.verify import verify_predictor
+from tests.models.tiny_model import write_tokenizer
+from tests.models.training import needs_training
+from tests.shell.commands import bearwire
+
+needs_training()
+pytestmark = pytest.mark.train
+
+TEXTS = {
+    "billing": [f"the invoice of {month} has a wrong amount" for month in ("may", "june", "july", "march", "april")],
+    "login": [f"i cannot sign in on my {device}" for device in ("phone", "laptop", "tablet", "watch", "desktop")],
+}
+ALL = [text for texts in TEXTS.values() for text in texts]
+SIZES: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
+FAMILIES: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "distilbert": ({"dim": 64, "n_layers": 2, "n_heads": 2, "hidden_dim": 128}, ["q_lin", "v_lin"]),
+    "roberta": ({**SIZES, "pad_token_id": 0}, ["query", "value"]),
+    "deberta-v2": (
+        {**SIZES, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
+        ["query_proj", "value_proj"],
+    ),
+    "modernbert": ({**SIZES, **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 0)}, ["Wqkv", "Wo"]),
+}
+
+
+def write_base(directory: Path, family: str) -> Path:
+    """A random encoder of two layers, as a Hugging Face directory."""
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    words = sorted({word for text in ALL for word in re.findall(r"[a-z]+", text)})
+    size = write_tokenizer(directory, words)
+    torch.manual_seed(0)
+    sizes, _ = FAMILIES.get(family, (SIZES, []))
+    AutoModel.from_config(
+        AutoConfig.for_model(family, vocab_size=size, max_position_embeddings=66, **sizes)
+    ).save_pretrained(directory)
+    return directory
+
+
+def train(base: Path, directory: Path, **changes: object) -> Any:
+    rows = [{"text": text, "label": label} for label, texts in TEXTS.items() for text in texts]
+    directory.mkdir(exist_ok=True)
+    (directory / "learned.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    recipe = {
+        "name": "desk",
+        "base": str(base),
+        "tasks": [{"name": "intent", "labels": list(TEXTS), "sources": [{"path": "learned.jsonl"}]}],
+        "epochs": 1,
+        "validation": 0.3,
+        "split": "random",
+        "max_tokens": 32,
+        "train_tokens": 32,
+        "precision": "fp32",
+        **changes,
+    }
+    (directory / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return bearwire("models", "train", str(directory / "recipe.yaml"), "-o", str(directory / "run"), "--threads", "1")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_encoder_of_another_family_becomes_a_bundle(family: str, tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base", family)
+    done = train(base, tmp_path, lora={"targets": FAMILIES[family][1]})
+    assert done.exit_code == 0, done.output
+    (tmp_path / "texts.txt").write_text("\n".join(ALL), encoding="utf-8")
+    source, bundle = str(tmp_path / "run"), str(tmp_path / "bundle")
+    written = bearwire("models", "export", source, "-o", bundle, "--texts", str(tmp_path / "texts.txt"))
+    assert written.exit_code == 0, written.output
+    predictor = Predictor(Bundle.load(tmp_path / "bundle"), threads=1, cache_entries=0)
+    assert verify_predictor(predictor) == []
+
+
+def test_adapters_for_layers_that_are_not_there_name_those_that_are(tmp_path: Path) -> None:
+    done = train(write_base(tmp_path / "base", "distilbert"), tmp_path, lora={})
+    assert done.exit_code == 1
+    assert "lora.targets: query, key, value, dense name no linear layer of distilbert" in done.output
+    assert "k_lin, lin1, lin2, out_lin, q_lin, v_lin" in done.output
+
+
+def test_layers_that_share_their_weights_cannot_be_frozen_one_by_one(tmp_path: Path) -> None:
+    done = train(write_base(tmp_path / "base", "albert"), tmp_path, freeze={"layers": 1})
+    assert done.exit_code == 1
+    assert "freeze.layers: albert layers share their weights" in done.output

@@ -1,0 +1,76 @@
+"""A worker that is told to change its model says what came of it, whatever that is, and goes on serving."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.bundle import Bundle
+from streamer.config import Config, ModelRoute, ModelSettings
+from streamer.config_load import ConfigError
+from streamer.worker.models_in_service import ModelsInService
+from streamer.worker.status import WorkerStatus
+from tests.models.tiny_bundle import write_tiny_bundle
+
+
+def configured(path: Path, **settings: object) -> Config:
+    return Config(model=ModelSettings(bundle=str(path), threads=1, **settings))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Bundle:
+    return write_tiny_bundle(tmp_path / "old", version="1")
+
+
+def serving(bundle: Bundle) -> tuple[ModelsInService, WorkerStatus]:
+    return ModelsInService(configured(bundle.path).model), WorkerStatus("score")
+
+
+async def test_a_new_bundle_takes_over_and_is_named(old: Bundle, tmp_path: Path) -> None:
+    new = write_tiny_bundle(tmp_path / "new", version="2", seed=1)
+    models, status = serving(old)
+    await models.swap(lambda: configured(new.path), status)
+    assert (status.model_swaps["done"], status.model_swaps["refused"]) == (1, 0)
+    assert status.model == new.version_id
+    assert models.predict(["profit"], np.zeros(1, np.int32)).version_id == new.version_id
+
+
+def another_language(path: Path) -> Config:
+    spanish = write_tiny_bundle(path / "es", languages=("es",))
+    return configured(path / "old", routes=(ModelRoute(languages=("es",), bundle=str(spanish.path)),))
+
+
+def no_memory(path: Path) -> Config:
+    raise MemoryError("4 GiB wanted")
+
+
+def nowhere(path: Path) -> Config:
+    return configured(path / "nowhere")
+
+
+def unreadable(path: Path) -> Config:
+    raise ConfigError([])
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (nowhere, "is not a directory"),
+        (another_language, "restart the worker"),
+        (unreadable, "stays in service"),
+        (no_memory, "MemoryError"),
+    ],
+)
+async def test_what_goes_wrong_is_counted_and_told_and_the_old_model_stays(
+    asked: Callable[[Path], Config], said: str, old: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    models, status = serving(old)
+    with caplog.at_level(logging.ERROR):
+        await models.swap(lambda: asked(tmp_path), status)
+    assert (status.model_swaps["done"], status.model_swaps["refused"]) == (0, 1)
+    assert old.version_id in caplog.text and said in caplog.text
+    assert models.predict(["profit"], np.zeros(1, np.int32)).version_id == old.version_id
