@@ -28,6 +28,7 @@ from models.predictor import Predictor
 from models.probabilities import softmax
 from models.quantise import quantise
 from models.training.run import HeldBack
+from models.verify import verify_predictor
 from models.word_scores_fit import add_word_scores, word_texts
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -85,6 +86,8 @@ def export(
             learnable = [row.text for row in model.held_back if row.use == "validation"]
             learnable += word_texts() if "en" in bundle.languages else []
             bundle = add_word_scores(bundle, learnable, task="sentiment", label=SENTIMENT_LABELS[0], say=say)
+        if precision != "fp16":
+            _check_served(bundle)
         for metric in bundle.manifest.metrics:
             say(f"{metric.task} on {metric.data}: accuracy {metric.accuracy:.4f}, macro F1 {metric.macro_f1:.4f}")
         _replace(destination, draft)
@@ -146,6 +149,15 @@ def _refuse(parity: Parity, precision: Precision) -> None:
             f"{parity.alone - parity.alone_equal} of {parity.alone} texts score differently alone and in a batch; "
             "a bundle must treat the texts of a batch apart"
         )
+
+
+def _check_served(bundle: Bundle) -> None:
+    """Load the finished bundle as the daemon does; what would be refused there is refused here."""
+    predictor = Predictor(bundle, cache_entries=0)
+    predictor.warm_up()
+    problems = verify_predictor(predictor)
+    if problems:
+        raise ExportError("; ".join(problems))
 
 
 def _manifest(model: Exportable, precision: Precision, version: str, created: str) -> Manifest:

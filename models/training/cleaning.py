@@ -29,6 +29,7 @@ _SPACE = re.compile(r"\s+")
 class CleaningReport(Struct, frozen=True, kw_only=True):
     """Counts of rows of one task: what came in, what was dropped and why, what is left per split and label.
 
+    `near_across` validation rows are near-duplicates of rows to train on, as `split: random` leaves them.
     Rows with HTML entities, web addresses and cashtags are kept; the recipe's `normalisation` says what of these
     the model sees.
     """
@@ -43,6 +44,7 @@ class CleaningReport(Struct, frozen=True, kw_only=True):
     conflicting: int
     leaked: int
     measured_overlap: int
+    near_across: int
     train: dict[str, int]
     validation: dict[str, int]
 
@@ -100,6 +102,7 @@ def clean_and_split(
         conflicting=conflicting,
         leaked=len(kept) - len(clean),
         measured_overlap=sum(near_key(e.text) in seen for rows in measured.values() for e in rows),
+        near_across=sum(near_key(e.text) in seen for e in part),
         train=_by_label(task, train),
         validation=_by_label(task, part),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -99,7 +100,7 @@ def ask(
     for teacher in teachers:
         try:
             classifier, tokenizer, layout = load_classifier(teacher)
-        except OSError as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise RecipeError(f"distillation.teachers: {teacher} is no finished model: {error}") from error
         if layout.tasks != wanted:
             raise RecipeError(f"distillation.teachers: {teacher} has other tasks or labels than the recipe")

@@ -71,7 +71,7 @@ def load_data(recipe: Recipe, roots: dict[str, Path], say: Say) -> Data:
             f"rows dropped, {found.empty} empty, "
             f"{found.html_entities} with HTML entities, {found.urls} with web addresses, "
             f"{found.cashtags} with cashtags, "
-            f"{found.leaked} leaks into validation dropped, "
+            f"{found.leaked} leaks into validation dropped, {found.near_across} near-duplicates left on both sides, "
             f"{found.measured_overlap} measured rows also in training; "
             f"{sum(found.train.values())} to train, {sum(found.validation.values())} to validate"
         )
@@ -152,6 +152,9 @@ def fit(
     with _board(directory) as board:
         while progress.epoch < recipe.epochs:
             epoch = progress.epoch
+            if recipe.patience and epoch and epoch - 1 - progress.best_epoch >= recipe.patience:
+                say(f"member {member}: stopped early, epoch {progress.best_epoch + 1} was best")
+                break
             batches = _epoch(recipe, data, tokenizer, member, epoch, losses["before"].numpy())
             for step in range(progress.step, len(batches)):
                 torch.manual_seed(hash((recipe.seed, member, epoch, step)) % (1 << 62))
@@ -177,9 +180,6 @@ def fit(
             save_checkpoint(checkpoint, classifier, optimiser, progress, saved())
             if after_epoch is not None:
                 after_epoch(progress.epoch)
-            if recipe.patience and epoch - progress.best_epoch >= recipe.patience:
-                say(f"member {member}: stopped early, epoch {progress.best_epoch + 1} was best")
-                break
     if recipe.patience and (directory / "best").is_dir():
         from safetensors.torch import load_file
 

@@ -130,10 +130,11 @@ def _loaded(recipe: Recipe, load: Callable[[], Any]) -> Any:
 
 
 def save_classifier(classifier: Classifier, tokenizer: str, layout: HeadLayout, directory: Path) -> None:
-    """Write weights (safetensors), configuration and tokenizer, so that `load_classifier` gives the same."""
+    """Write configuration, tokenizer and weights (safetensors), so that `load_classifier` gives the same.
+
+    The weights come last and in one rename: where they lie, a kill left a whole model.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().contiguous().clone() for name, value in classifier.state_dict().items()}
-    save_file(state, directory / WEIGHTS)
     config = {
         "encoder": classifier.encoder.config.to_dict(),
         "tasks": {name: list(labels) for name, labels in layout.tasks.items()},
@@ -143,6 +144,10 @@ def save_classifier(classifier: Classifier, tokenizer: str, layout: HeadLayout, 
     }
     (directory / CONFIG).write_text(json.dumps(config, indent=1, default=str), encoding="utf-8")
     (directory / TOKENIZER).write_text(tokenizer, encoding="utf-8")
+    state = {name: value.detach().contiguous().clone() for name, value in classifier.state_dict().items()}
+    draft = directory / f"{WEIGHTS}.new"
+    save_file(state, draft)
+    draft.replace(directory / WEIGHTS)
 
 
 def load_classifier(directory: Path) -> tuple[Classifier, str, HeadLayout]:

@@ -108,3 +108,42 @@ def test_a_file_of_the_run_is_whole_or_not_there(
     with pytest.raises(KeyboardInterrupt):
         write_run(tmp_path, asked, data.splits)
     assert not (tmp_path / name).exists()
+
+
+def test_weights_lie_in_a_run_when_all_else_of_the_model_does(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import models.training.network as network
+    from models.training.loop import layout_of
+    from models.training.recipe import load_recipe
+
+    asked = load_recipe(recipe)
+    classifier, tokenizer = network.new_classifier(asked)
+    save = network.save_file
+
+    def cut_off(state: object, file: Path) -> None:
+        save(state, file)
+        file.write_bytes(file.read_bytes()[:999])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(network, "save_file", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        network.save_classifier(classifier, tokenizer, layout_of(asked), tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
+    assert (tmp_path / "config.json").is_file() and (tmp_path / "tokenizer.json").is_file()
+
+
+def test_a_run_killed_after_it_stopped_early_trains_no_further_epoch(recipe: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    still = {"rate": 1.0e-9, "head_rate": 1.0e-9}
+    changed = {**content, "epochs": 9, "patience": 1, "optimiser": still, "members": 1, "distillation": None}
+    early = recipe.with_name("early.yaml")
+    early.write_text(yaml.safe_dump(changed), encoding="utf-8")
+    assert bearwire(*command(early, tmp_path / "run")).exit_code == 0
+    member = tmp_path / "run" / "member-0"
+    epochs = (member / "epochs.jsonl").read_text(encoding="utf-8")
+    assert len(epochs.splitlines()) == 2
+    (member / "model.safetensors").unlink()
+    done = bearwire(*command(early, tmp_path / "run"))
+    assert "stopped early, epoch 1 was best" in done.output
+    assert (member / "epochs.jsonl").read_text(encoding="utf-8") == epochs
