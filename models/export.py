@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -52,18 +52,27 @@ def export(
     version: str = "1.0.0",
     created: str = "",
     task: str | None = None,
+    languages: Sequence[str] = (),
     texts: list[str] | None = None,
     say: Callable[[str], None] = print,
 ) -> Exported:
     """Write the model at `source` (see `open_source`) as a bundle at `destination`, replacing a bundle there.
 
     `texts` are what it is compared with torch on; without them, texts that the run held back, or the sentiment
-    texts that ship with Bearwire. Raises ExportError where it disagrees with torch, where a text's logits
+    texts that ship with Bearwire, which are English. `languages` are those that a Hugging Face model reads, "en" where
+    none is said; a run's recipe names its own. Raises ExportError where it disagrees with torch, where a text's logits
     depend on its batch, or where `destination` holds something else than a bundle.
     """
     if destination.exists() and any(destination.iterdir()) and not (destination / MANIFEST).is_file():
         raise ExportError(f"{destination} exists and is not a bundle; choose another directory")
     model = open_source(source, task, rounded=precision == "int8")
+    if model.recipe is not None and languages:
+        raise ExportError(f"{source} is a training run, whose recipe names its languages; leave --language out")
+    read = model.recipe.languages if model.recipe else tuple(languages) or ("en",)
+    if not model.held_back and not texts and "en" not in read:
+        raise ExportError(
+            f"there are no texts in {', '.join(read)} to compare the export on; give some with --texts FILE"
+        )
     destination.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
     try:
@@ -79,7 +88,7 @@ def export(
         )
         _refuse(parity, precision)
         (draft / "NOTICE").write_text(_notice(model), encoding="utf-8")
-        manifest = _manifest(model, precision, version, created)
+        manifest = _manifest(model, precision, version, created, read)
         write_manifest(draft, manifest)
         bundle = write_manifest(draft, _calibrated(manifest, draft, model))
         if SENTIMENT_LABELS[0] in model.tasks.get("sentiment", ()):
@@ -160,14 +169,16 @@ def _check_served(bundle: Bundle) -> None:
         raise ExportError("; ".join(problems))
 
 
-def _manifest(model: Exportable, precision: Precision, version: str, created: str) -> Manifest:
+def _manifest(
+    model: Exportable, precision: Precision, version: str, created: str, languages: tuple[str, ...]
+) -> Manifest:
     recipe = model.recipe
     return Manifest(
         name=model.name,
         version=version,
         tasks=tuple(Task(name=name, labels=labels, output=model.outputs[name]) for name, labels in model.tasks.items()),
         max_tokens=model.max_tokens,
-        languages=recipe.languages if recipe else ("en",),
+        languages=languages,
         precision=precision,
         description=recipe.description if recipe else "",
         licence=recipe.licence if recipe else "",

@@ -87,11 +87,25 @@ def search(
 @click.option("--version", default="1.0.0", show_default=True, help="version of the bundle")
 @click.option("--task", help="what the one task of a Hugging Face model is called")
 @click.option(
+    "--language",
+    "languages",
+    multiple=True,
+    help="a language that a Hugging Face model reads, such as zh; may be repeated; default: en",
+)
+@click.option(
     "--texts",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="one text per line to compare the export with torch on",
 )
-def export(source: str, output: Path, precision: str, version: str, task: str | None, texts: Path | None) -> None:
+def export(
+    source: str,
+    output: Path,
+    precision: str,
+    version: str,
+    task: str | None,
+    languages: tuple[str, ...],
+    texts: Path | None,
+) -> None:
     """Write SOURCE (a training run, a Hugging Face directory or id) as a verified ONNX bundle."""
     from models.export import Precision
     from models.export import export as write
@@ -106,6 +120,7 @@ def export(source: str, output: Path, precision: str, version: str, task: str | 
             version=version,
             created=datetime.now(UTC).date().isoformat(),
             task=task,
+            languages=languages,
             texts=lines,
             say=click.echo,
         )

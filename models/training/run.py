@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,7 @@ from msgspec import Struct
 
 from models.bundle import DataSource
 from models.training.cleaning import Split
-from models.training.recipe import Recipe, Source, Task
+from models.training.recipe import Recipe, RecipeError, Source, Task
 from models.training.sources import Example
 
 RECIPE = "recipe.json"
@@ -17,6 +18,7 @@ REPORT = "report.json"
 CLEANING = "cleaning.json"
 DATA = "data.json"
 HELD_BACK = "held_back.jsonl"
+TEXTS = "texts.sha256"
 
 
 class HeldBack(Struct, frozen=True):
@@ -30,8 +32,21 @@ class HeldBack(Struct, frozen=True):
 
 
 def write_run(directory: Path, recipe: Recipe, splits: dict[str, Split]) -> None:
-    """Write the recipe, what cleaning found, which data were used, and the texts held back."""
+    """Write the recipe, what cleaning found, which data were used, and the texts held back.
+
+    A run that lies there goes on, and is not finished until it is again. Raises RecipeError where it has learned from
+    other texts.
+    """
     directory.mkdir(parents=True, exist_ok=True)
+    digest = _digest(splits)
+    begun = directory / TEXTS
+    if begun.is_file() and begun.read_bytes() != digest:
+        raise RecipeError(
+            f"{directory} holds a run that was begun with other texts to train on; put the data back as they were, or "
+            "choose another directory"
+        )
+    (directory / REPORT).unlink(missing_ok=True)
+    _put(begun, digest)
     _write(directory / RECIPE, recipe)
     _write(directory / CLEANING, [split.report for split in splits.values()])
     _write(directory / DATA, [entry for task in recipe.tasks for entry in _data(task, splits[task.name])])
@@ -90,6 +105,15 @@ def _data(task: Task, split: Split) -> list[DataSource]:
                 }
                 entries.append(msgspec.convert(entry, DataSource))
     return entries
+
+
+def _digest(splits: dict[str, Split]) -> bytes:
+    """A hash of every text to train on with its task and label, in order."""
+    found = hashlib.sha256()
+    for task, split in splits.items():
+        for example in split.train:
+            found.update(msgspec.json.encode([task, example.label, example.text]))
+    return found.hexdigest().encode() + b"\n"
 
 
 def _write(file: Path, content: object) -> None:

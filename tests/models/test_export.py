@@ -119,3 +119,14 @@ def test_quantised_weights_are_within_half_a_step(axis: int) -> None:
     back = (numbers * scales.astype(np.float32)).reshape(weight.shape)
     steps = np.broadcast_to(scales.astype(np.float32), numbers.shape).reshape(weight.shape)
     assert np.all(np.abs(back - weight) <= steps * 0.57)  # a scale is a float16: the largest number may be cut by 1/16
+
+
+def test_a_model_of_another_language_says_so_and_is_compared_on_its_own_texts(
+    finbert: tuple[Path, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ExportError, match="no texts in zh"):
+        export(str(finbert[0]), tmp_path / "bundle", languages=["zh"], say=lambda _: None)
+    written = export(
+        str(finbert[0]), tmp_path / "bundle", precision="fp32", languages=["zh"], texts=TEXTS, say=lambda _: None
+    )
+    assert written.bundle.languages == ("zh",)

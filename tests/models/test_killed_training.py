@@ -147,3 +147,21 @@ def test_a_run_killed_after_it_stopped_early_trains_no_further_epoch(recipe: Pat
     done = bearwire(*command(early, tmp_path / "run"))
     assert "stopped early, epoch 1 was best" in done.output
     assert (member / "epochs.jsonl").read_text(encoding="utf-8") == epochs
+
+
+def test_a_run_does_not_go_on_with_other_texts_and_is_unfinished_once_it_goes_on(recipe: Path, tmp_path: Path) -> None:
+    from models.training.loop import load_data
+    from models.training.recipe import RecipeError, load_recipe
+    from models.training.run import finish_run, is_finished, write_run
+
+    asked = load_recipe(recipe)
+    roots = {"data": recipe.parent, "recipe": recipe.parent}
+    data = load_data(asked, roots, lambda _: None)
+    write_run(tmp_path, asked, data.splits)
+    finish_run(tmp_path, asked)
+    write_run(tmp_path, asked, data.splits)
+    assert not is_finished(tmp_path)
+    name, split = next(iter(data.splits.items()))
+    fewer = {**data.splits, name: split._replace(train=split.train[1:])}
+    with pytest.raises(RecipeError, match="other texts"):
+        write_run(tmp_path, asked, fewer)
