@@ -77,6 +77,8 @@ def blocks(
             record_offsets=number,
             fates=np.zeros(n, np.uint8),
             late_at_ms=np.empty(0, np.int64),
+            late_topic=np.empty(0, np.int32),
+            late_symbols=Ragged(np.empty(0, np.int32), np.zeros(1, np.int64)),
             time_ms=time_ms,
             sentiment=sentiment,
             topic=random.integers(0, TOPICS, n).astype(np.int32),
