@@ -280,7 +280,10 @@ class Watcher:
 
     async def _measure(self, index: int, book: BookWatcher, now: float) -> None:
         partition = TP(self._topic, index)
-        end = self._app.consumer.highwater(partition)
+        try:
+            end = self._app.consumer.highwater(partition)
+        except AssertionError:  # aiokafka's word for a partition that was taken away just now
+            return
         if end is None:
             return
         status = self._status.book(book.book)

@@ -28,6 +28,7 @@ class Log:
         self.size = size
         self.deleted = deleted
         self.fails = False
+        self.assigned = True
 
     async def between(self, partition: int, first: int, until: int | None) -> AsyncGenerator[TopicRecord]:
         if self.fails:
@@ -39,6 +40,7 @@ class Log:
         return dict.fromkeys(partitions, self.deleted)
 
     def highwater(self, partition: Any) -> int:
+        assert self.assigned, "Partition is not assigned"
         return self.size
 
 
@@ -122,6 +124,14 @@ async def test_a_digest_that_faust_never_delivers_is_read_once_nothing_came_for_
     watcher = watching(Log(50), book)
     await watcher._measure(BOOK, book, now=1e9)  # type: ignore[arg-type]
     assert book.taken == list(range(3, 50))
+
+
+async def test_a_book_whose_partition_was_taken_away_just_now_waits_for_nothing() -> None:
+    book, log = Book(3), Log(50)
+    watcher = watching(log, book)
+    log.assigned = False
+    await watcher._measure(BOOK, book, now=1e9)  # type: ignore[arg-type]
+    assert book.taken == []
 
 
 async def test_a_broker_that_does_not_answer_skips_nothing() -> None:
