@@ -112,6 +112,7 @@ def _window() -> Example:
         "first": format_rfc3339(_AT_MS - 2_940_000),
         "last": format_rfc3339(_AT_MS + 31_000),
         "strongest": ["wire-20260304-0117", "desk-88213", "wire-20260304-0092"],
+        "late": 1,
     }
     record = {
         "book": BOOK,
@@ -122,6 +123,7 @@ def _window() -> Example:
         "first": format_rfc3339(_AT_MS),
         "last": format_rfc3339(_AT_MS + 31_000),
         "strongest": ["wire-20260304-0117", "desk-88213"],
+        "late": 0,
         "windows": {"1h": hour},
         "model": MODEL,
     }

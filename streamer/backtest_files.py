@@ -171,7 +171,6 @@ class WindowFile:
         counts = [rows.counts for rows in panes]
         columns |= _sums("", counts, [rows.sources[0] for rows in panes])
         columns |= _stories("", panes, [0] * len(panes))
-        columns["late"] = pa.array([late for rows in panes for late in rows.late], pa.int64())
         columns["model"] = pa.array([model for rows in panes for model in rows.models], pa.string())
         for window_ms in self._windows_ms:
             columns |= self._window(window_ms, panes)
@@ -201,13 +200,15 @@ def _sums(prefix: str, counts: list[NDArray[np.int64]], sources: list[NDArray[np
 
 
 def _stories(prefix: str, panes: list[WindowRows], spans: list[int]) -> dict[str, Any]:
-    """When the stories of one span of each of `panes` came, and the ids of the strongest."""
+    """When the stories of one span of each of `panes` came, the ids of the strongest, and how many were too late."""
     columns = {}
     for name in ("first_ms", "last_ms"):
         times = _joined([getattr(rows, name)[span] for rows, span in zip(panes, spans, strict=True)])
         columns[f"{prefix}{name.removesuffix('_ms')}"] = pa.array(times, _TIME, mask=times == NO_TIME)
     ids = [each for rows, span in zip(panes, spans, strict=True) for each in rows.strongest_ids(span)]
-    return columns | {f"{prefix}strongest": pa.array(ids, pa.list_(pa.string()))}
+    late = _joined([rows.late[span] for rows, span in zip(panes, spans, strict=True)])
+    columns[f"{prefix}strongest"] = pa.array(ids, pa.list_(pa.string()))
+    return columns | {f"{prefix}late": pa.array(late, pa.int64())}
 
 
 def _joined(parts: list[NDArray[np.int64]], width: int | None = None) -> NDArray[np.int64]:

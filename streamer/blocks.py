@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -21,10 +22,13 @@ from streamer.ragged import Ragged
 from streamer.records import Counts
 
 MAGIC: Final = b"BWDB"
-VERSION: Final = 2
+VERSION: Final = 3
+_WITHOUT_LATE: Final = 2
+"""The version before, which is still read: it does not say which series late documents are of."""
 
-SELECTED, SCORED, LATE, DEAD = range(4)
-"""What became of a record: a row of this block; scored but not of this book; too late; a dead letter."""
+SELECTED, SCORED, LATE, DEAD, MISSED = range(5)
+"""What became of a record: a row of this block; scored but not of this book; too late and not of this book; a dead
+letter; of this book, but too late."""
 
 _HEAD: Final = struct.Struct("<4sBI")
 _MAX_TIME: Final = 1 << 53
@@ -46,8 +50,10 @@ class DigestBlock:
     `[from_offset, to_offset)`; `watermark_ms` is the partition's after them; `idle` says that the partition is at
     its end and should not be waited for; `model` is the id of the model that scored the rows.
 
-    Records: `record_offsets` int64[m] ascending, `fates` uint8[m], `late_at_ms` int64[late]: the watermark that
-    each late record missed.
+    Records: `record_offsets` int64[m] ascending, `fates` uint8[m].
+
+    Late documents of this book, l records that are `MISSED`, in offset order: `late_at_ms` int64[l], the watermark that
+    each missed; `late_topic` int32[l] into `topics`, -1 for none; `late_symbols` int32 rows into `symbol_table`.
 
     Rows, in offset order: `time_ms` int64[n]; `id`, `excerpt`, `url` text; `words` text, the words of the excerpt that
     made it negative, heaviest first, one to a line; `sentiment` float32[n, 3] (negative,
@@ -72,6 +78,8 @@ class DigestBlock:
     record_offsets: NDArray[np.int64]
     fates: NDArray[np.uint8]
     late_at_ms: NDArray[np.int64]
+    late_topic: NDArray[np.int32]
+    late_symbols: Ragged
     time_ms: NDArray[np.int64]
     sentiment: NDArray[np.float32]
     topic: NDArray[np.int32]
@@ -101,25 +109,49 @@ class DigestBlock:
     @property
     def counts(self) -> Counts:
         """What became of the m source records."""
-        fates = np.bincount(self.fates, minlength=4)
-        return Counts(len(self.fates), int(fates[SELECTED] + fates[SCORED]), int(fates[LATE]), int(fates[DEAD]))
+        fates = np.bincount(self.fates, minlength=5).tolist()
+        return Counts(len(self.fates), fates[SELECTED] + fates[SCORED], fates[LATE] + fates[MISSED], fates[DEAD])
 
     def since(self, offset: int) -> DigestBlock:
         """The part of the block from `offset` on: what a reader that is already there has not seen."""
         if offset <= self.from_offset:
             return self
         records = self.record_offsets >= offset
-        rows = np.flatnonzero(records[self.fates == SELECTED])
-        columns: dict[str, Any] = {name: getattr(self, name)[rows] for name in _ROW_DTYPES}
-        columns |= {name: getattr(self, name).take(rows) for name in _RAGGED_DTYPES}
         return replace(
             self,
             from_offset=min(offset, self.to_offset),
             record_offsets=self.record_offsets[records],
             fates=self.fates[records],
-            late_at_ms=self.late_at_ms[records[self.fates == LATE]],
-            **columns,
+            **self._taken(_LATE_COLUMNS, np.flatnonzero(records[self.fates == MISSED])),
+            **self._taken(_ROW_COLUMNS, np.flatnonzero(records[self.fates == SELECTED])),
         )
+
+    def closed_before(self, time_ms: int) -> DigestBlock:
+        """The block for a book whose panes before `time_ms` are closed: rows older than that came too late, and what is
+        late missed at least that."""
+        old = self.time_ms < time_ms
+        late_at_ms = np.maximum(self.late_at_ms, time_ms)
+        if not old.any():
+            return replace(self, late_at_ms=late_at_ms)
+        rows = np.flatnonzero(old)
+        fates = self.fates.copy()
+        fates[np.flatnonzero(fates == SELECTED)[rows]] = MISSED
+        order = np.argsort(np.concatenate((self.record_offsets[self.fates == MISSED], self.offsets[rows])))
+        return replace(
+            self,
+            fates=fates,
+            late_at_ms=np.concatenate((late_at_ms, np.full(len(rows), time_ms)))[order],
+            late_topic=np.concatenate((self.late_topic, self.topic[rows]))[order],
+            late_symbols=Ragged.concatenated([self.late_symbols, self.symbols.take(rows)]).take(order),
+            **self._taken(_ROW_COLUMNS, np.flatnonzero(~old)),
+        )
+
+    def _taken(self, columns: Mapping[str, str], rows: NDArray[np.int64]) -> dict[str, Any]:
+        taken: dict[str, Any] = {}
+        for name in columns:
+            column: Any = getattr(self, name)
+            taken[name] = column.take(rows) if name in _RAGGED_DTYPES else column[rows]
+        return taken
 
     def encode(self) -> bytes:
         """The bytes of the block; equal blocks give equal bytes."""
@@ -148,12 +180,16 @@ class DigestBlock:
         payload = memoryview(data)[_HEAD.size :]
         if zlib.crc32(payload) != checksum:
             raise DigestError("the checksum does not fit the bytes")
-        if version != VERSION:
+        if version not in (VERSION, _WITHOUT_LATE):
             raise DigestVersionError(f"version {version} of the digest block is not known here, only version {VERSION}")
         try:
             envelope = _decoder.decode(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise DigestError(f"the envelope is malformed: {error}") from None
+        if version == _WITHOUT_LATE:
+            envelope.columns.update(
+                dict.fromkeys(("late_at_ms", "late_topic", "late_symbols", "late_symbols_lengths"), b"")
+            )
         return _checked(envelope)
 
 
@@ -179,7 +215,8 @@ _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(_Envelope)
 
 _HEADER_FIELDS: Final = tuple(_Envelope.__struct_fields__[:-2])
-_RECORD_DTYPES: Final = {"record_offsets": "<i8", "fates": "<u1", "late_at_ms": "<i8"}
+_RECORD_DTYPES: Final = {"record_offsets": "<i8", "fates": "<u1"}
+_LATE_DTYPES: Final = {"late_at_ms": "<i8", "late_topic": "<i4"}
 _ROW_DTYPES: Final = {
     "time_ms": "<i8",
     "sentiment": "<f4",
@@ -193,8 +230,11 @@ _ROW_DTYPES: Final = {
     "text_hash": "<u8",
     "content_hash": "<u8",
 }
-_COLUMN_DTYPES: Final = _RECORD_DTYPES | _ROW_DTYPES
-_RAGGED_DTYPES: Final = {"id": "<u1", "excerpt": "<u1", "url": "<u1", "words": "<u1", "symbols": "<i4"}
+_COLUMN_DTYPES: Final = _RECORD_DTYPES | _LATE_DTYPES | _ROW_DTYPES
+_ROW_RAGGED: Final = {"id": "<u1", "excerpt": "<u1", "url": "<u1", "words": "<u1", "symbols": "<i4"}
+_RAGGED_DTYPES: Final = _ROW_RAGGED | {"late_symbols": "<i4"}
+_ROW_COLUMNS: Final = _ROW_DTYPES | _ROW_RAGGED
+_LATE_COLUMNS: Final = _LATE_DTYPES | {"late_symbols": "<i4"}
 
 
 def _bytes(column: NDArray[Any], dtype: str) -> bytes:
@@ -211,12 +251,14 @@ def _checked(envelope: _Envelope) -> DigestBlock:
     columns: dict[str, Any] = {name: _column(header, name, dtype) for name, dtype in _COLUMN_DTYPES.items()}
     fates, record_offsets = columns["fates"], columns["record_offsets"]
     _require(len(fates) == len(record_offsets), "fates and record_offsets differ in length")
-    _require(not len(fates) or int(fates.max()) <= DEAD, "a fate is unknown")
+    _require(not len(fates) or int(fates.max()) <= MISSED, "a fate is unknown")
     _require(bool((np.diff(record_offsets) > 0).all()), "record_offsets do not rise")
     if len(record_offsets):
         first, last = int(record_offsets[0]), int(record_offsets[-1])
         _require(header.from_offset <= first and last < header.to_offset, "a record lies outside the block's offsets")
-    _require(len(columns["late_at_ms"]) == int((fates == LATE).sum()), "late_at_ms and fates differ")
+    late = int((fates == MISSED).sum())
+    for name in _LATE_DTYPES:
+        _require(len(columns[name]) == late, f"{name} and fates differ")
 
     n = int((fates == SELECTED).sum())
     shapes = {"sentiment": (n, 3), "fingerprint": (n, header.fingerprint_size)}
@@ -234,7 +276,10 @@ def _checked(envelope: _Envelope) -> DigestBlock:
     _require(bool(((weight > 0) & (weight <= 1000)).all()), "a weight is not above 0 and at most 1000")
     _require(not header.idle or n == 0, "an idle block has rows")
 
-    ragged: dict[str, Any] = {name: _ragged(header, name, dtype, n) for name, dtype in _RAGGED_DTYPES.items()}
+    ragged: dict[str, Any] = {name: _ragged(header, name, dtype, n) for name, dtype in _ROW_RAGGED.items()}
+    ragged["late_symbols"] = _ragged(header, "late_symbols", _RAGGED_DTYPES["late_symbols"], late)
+    _within(columns["late_topic"], len(header.topics), -1, "late_topic")
+    _within(ragged["late_symbols"].values, len(header.symbol_table), 0, "late_symbols")
     _within(columns["topic"], len(header.topics), -1, "topic")
     _within(columns["source_index"], len(header.sources), -1, "source_index")
     _within(columns["lang_index"], len(header.langs), -1, "lang_index")

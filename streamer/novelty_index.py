@@ -60,7 +60,7 @@ class NoveltyIndex:
         text_hash: NDArray[np.uint64],
         minima: NDArray[np.uint16],
     ) -> Folded:
-        """Fold n documents of one `slot`, in canonical order, which follow all documents folded before.
+        """Fold n documents (maybe none) of one `slot`, in canonical order, which follow all documents folded before.
 
         `id_hash`, `text_hash` uint64[n]; `minima` uint16[n, K].
         """
@@ -68,6 +68,9 @@ class NoveltyIndex:
         if self.segments and self.segments[0].last_slot < live_from:
             self.segments = [segment for segment in self.segments if segment.last_slot >= live_from]
             self._filter.rebuild(self.segments)
+        if not len(id_hash):
+            none = np.zeros(0, dtype=np.bool_)
+            return Folded(none, np.zeros(0, dtype=np.int64), none)
         duplicate = self._duplicates(id_hash, live_from)
         rows = np.flatnonzero(~duplicate)
         first_of, hash_of = _first_of_equals(text_hash[rows])

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from alerts.panes import COPIES, DOCUMENTS, FIELDS, NEGATIVE
 from streamer.pending import Batch
+from streamer.ragged import Ragged
 from streamer.runs import run_numbers, run_starts
 from streamer.series import ALL, SeriesIndex, pair_hash, series_hash
 from streamer.story_times import NO_TIME
@@ -30,8 +31,8 @@ class Reduced:
     `counts` int64[g, F] as in `alerts.panes.FIELDS`; `first_ms`, `last_ms` int64[g] of its stories,
     `NO_TIME` where it has copies alone; `source_group` int64[s],
     `source_hash` uint64[s]: the distinct sources of each group's stories, sorted by group; `strongest` int64[g,
-    STRONGEST] documents, the most negative stories first, -1 for none. `unfollowed` counts how often a document found
-    no series because the book has as many as it may.
+    STRONGEST] documents, the most negative stories first, -1 for none; `late` int64[g] late documents, of which a group
+    may have no others. `unfollowed` counts how often a document found no series because the book has as many as it may.
     """
 
     pane: NDArray[np.int64]
@@ -42,13 +43,21 @@ class Reduced:
     source_group: NDArray[np.int64]
     source_hash: NDArray[np.uint64]
     strongest: NDArray[np.int64]
+    late: NDArray[np.int64]
     unfollowed: int
+
+    @property
+    def told(self) -> NDArray[np.bool_]:
+        """bool[g]: whether a group has stories or copies."""
+        told: NDArray[np.bool_] = (self.counts[:, DOCUMENTS] > 0) | (self.counts[:, COPIES] > 0)
+        return told
 
 
 def document_counts(batch: Batch, copy: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """int64[n, F]: what each document adds to the sums of its series. A copy counts as a copy and as nothing else."""
-    counts = np.zeros((len(copy), len(FIELDS)), dtype=np.int64)
-    counts[copy, COPIES] = 1
+    """int64[n + l, F]: what each document, and each late one after them, adds to the sums of its series. A copy counts
+    as a copy and as nothing else, a late one not at all."""
+    counts = np.zeros((len(copy) + len(batch.late), len(FIELDS)), dtype=np.int64)
+    counts[: len(copy)][copy, COPIES] = 1
     rows = np.flatnonzero(~copy)
     probabilities, weight = batch.sentiment[rows].astype(np.float64), batch.weight[rows]
     counts[rows, DOCUMENTS] = 1
@@ -63,9 +72,12 @@ def document_counts(batch: Batch, copy: NDArray[np.bool_]) -> NDArray[np.int64]:
 def reduce_batch(
     batch: Batch, keep: NDArray[np.int64], copy: NDArray[np.bool_], index: SeriesIndex, settings: WatchSettings
 ) -> Reduced:
-    """Reduce the documents `keep` int64[k] of a batch, of which `copy` bool[n] are copies; new series are numbered."""
-    row, series, unfollowed = memberships(batch, keep, index, settings)
-    panes, pane_of = _runs(batch.pane)
+    """Reduce the documents `keep` int64[k] of a batch, of which `copy` bool[n] are copies, and the late ones; new
+    series are numbered."""
+    everything = _with_late(batch)
+    late_rows = np.arange(len(batch.pane), len(everything.pane))
+    row, series, unfollowed = memberships(everything, np.concatenate((keep, late_rows)), index, settings)
+    panes, pane_of = np.unique(everything.pane, return_inverse=True) if len(late_rows) else _runs(batch.pane)
     width = len(index.keys)
     packed = np.sort(((pane_of[row] * width + series).astype(np.uint64) << _SHIFT) | row.astype(np.uint64))
     by_group = (packed & _LOW).astype(np.int64)
@@ -73,14 +85,15 @@ def reduce_batch(
     begins, group_of = run_starts(codes), run_numbers(codes)
     edges = np.append(begins, len(codes))
     member = sparse.csr_matrix(
-        (np.ones(len(codes), dtype=np.int64), by_group, edges), shape=(len(begins), len(batch.pane))
+        (np.ones(len(codes), dtype=np.int64), by_group, edges), shape=(len(begins), len(everything.pane))
     )
     counts = member @ document_counts(batch, copy)
-    story_ms = np.where(copy, np.iinfo(np.int64).max, batch.time_ms)[by_group]
-    first_ms = np.minimum.reduceat(story_ms, begins)
-    last_ms = np.maximum.reduceat(np.where(copy, NO_TIME, batch.time_ms)[by_group], begins)
+    untold = np.concatenate((copy, np.ones(len(late_rows), dtype=np.bool_)))
+    time_ms = np.concatenate((batch.time_ms, np.zeros(len(late_rows), dtype=np.int64)))
+    first_ms = np.minimum.reduceat(np.where(untold, np.iinfo(np.int64).max, time_ms)[by_group], begins)
+    last_ms = np.maximum.reduceat(np.where(untold, NO_TIME, time_ms)[by_group], begins)
     first_ms[counts[:, DOCUMENTS] == 0] = NO_TIME
-    source_group, source_hash = _distinct_sources(batch, copy, group_of, by_group)
+    source_group, source_hash = _distinct_sources(batch, untold, group_of, by_group)
     return Reduced(
         pane=panes[codes[begins] // width],
         series=codes[begins] % width,
@@ -89,15 +102,40 @@ def reduce_batch(
         last_ms=last_ms,
         source_group=source_group,
         source_hash=source_hash,
-        strongest=_strongest(batch, copy, group_of, by_group, len(begins)),
+        strongest=_strongest(batch, untold, group_of, by_group, len(begins)),
+        late=np.bincount(group_of[by_group >= len(copy)], minlength=len(begins)),
         unfollowed=unfollowed,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Mentions:
+    """What n documents are about: their `pane` and `topic` int64[n], -1 for none, and rows of `symbols`, in the tables
+    `topics` and `companies`."""
+
+    pane: NDArray[np.int64]
+    topic: NDArray[np.int64]
+    symbols: Ragged
+    topics: list[str]
+    companies: list[str]
+
+
+def _with_late(batch: Batch) -> Mentions:
+    """The documents of a batch and its late ones after them."""
+    late = batch.late
+    return Mentions(
+        np.concatenate((batch.pane, late.pane)),
+        np.concatenate((batch.topic, late.topic)),
+        Ragged.concatenated([batch.symbols, late.symbols]) if len(late) else batch.symbols,
+        batch.topics,
+        batch.companies,
     )
 
 
 class _Sectors:
     """The sectors of the companies of a batch: their `names`, in order, and each company's place among them or -1."""
 
-    def __init__(self, batch: Batch, settings: WatchSettings) -> None:
+    def __init__(self, batch: Mentions, settings: WatchSettings) -> None:
         found = [settings.sectors.get(company) for company in batch.companies] if settings.sectors else []
         self.names = sorted({sector for sector in found if sector is not None})
         place = {name: number for number, name in enumerate(self.names)}
@@ -114,7 +152,7 @@ class _Sectors:
 
 
 def memberships(
-    batch: Batch, keep: NDArray[np.int64], index: SeriesIndex, settings: WatchSettings
+    batch: Mentions, keep: NDArray[np.int64], index: SeriesIndex, settings: WatchSettings
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
     """(document, series number) for every series that a kept document counts in, and how many found no number.
 
@@ -148,12 +186,12 @@ def memberships(
     numbers = index.find(hashes)
     addable = (numbers < 0) & ((present <= broad) | (index.room_for_companies > 0))
     if addable.any():
-        first = np.full(len(present), len(kept), dtype=np.int64)
+        first = np.full(len(present), np.iinfo(np.int64).max, dtype=np.int64)
         unknown = numbers[place] < 0
-        np.minimum.at(first, place[unknown], row[unknown])
+        np.minimum.at(first, place[unknown], batch.pane[row[unknown]])
         missing = np.flatnonzero(addable).tolist()
         keys = [_code_key(int(present[number]), batch, sectors.names) for number in missing]
-        panes = batch.pane[first[missing]].tolist()
+        panes = first[missing].tolist()
         index.add({int(hashes[m]): (pane, key) for m, pane, key in zip(missing, panes, keys, strict=True)})
         numbers = index.find(hashes)
     series = numbers[place]
@@ -163,7 +201,7 @@ def memberships(
     return row[followed], series[followed], int(len(row) - followed.sum())
 
 
-def _code_hashes(codes: NDArray[np.int64], batch: Batch, sectors: list[str]) -> NDArray[np.uint64]:
+def _code_hashes(codes: NDArray[np.int64], batch: Mentions, sectors: list[str]) -> NDArray[np.uint64]:
     topic_hash = np.array([series_hash(f"topic:{label}") for label in batch.topics], dtype=np.uint64)
     company_hash = np.array([series_hash(f"company:{name}") for name in batch.companies], dtype=np.uint64)
     sector_hash = np.array([series_hash(f"sector:{name}") for name in sectors], dtype=np.uint64)
@@ -174,7 +212,7 @@ def _code_hashes(codes: NDArray[np.int64], batch: Batch, sectors: list[str]) -> 
     return np.concatenate((plain[codes[codes < len(plain)]], hashes))
 
 
-def _code_key(code: int, batch: Batch, sectors: list[str]) -> str:
+def _code_key(code: int, batch: Mentions, sectors: list[str]) -> str:
     topics, companies = len(batch.topics), len(batch.companies)
     broad = topics + len(sectors)
     if code == 0:
@@ -204,10 +242,10 @@ def _runs(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int6
 
 
 def _distinct_sources(
-    batch: Batch, copy: NDArray[np.bool_], group_of: NDArray[np.int64], by_group: NDArray[np.int64]
+    batch: Batch, untold: NDArray[np.bool_], group_of: NDArray[np.int64], by_group: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """Each group's distinct sources of stories; who only copies is not independent."""
-    story = ~copy[by_group]
+    """Each group's distinct sources of stories; who only copies, or is late, is not independent."""
+    story = ~untold[by_group]
     group_of, by_group = group_of[story], by_group[story]
     hashes, source = np.unique(batch.source, return_inverse=True)
     pairs = np.sort(group_of * len(hashes) + source[by_group])
@@ -217,18 +255,20 @@ def _distinct_sources(
 
 def _strongest(
     batch: Batch,
-    copy: NDArray[np.bool_],
+    untold: NDArray[np.bool_],
     group_of: NDArray[np.int64],
     by_group: NDArray[np.int64],
     groups: int,
 ) -> NDArray[np.int64]:
     """int64[groups, STRONGEST]: the most negative stories of each group, ties in canonical order, -1 for none."""
-    n = len(copy)
+    n = max(1, len(batch.pane))
     negative = np.ascontiguousarray(batch.sentiment[:, 0]).view(np.uint32).astype(np.uint64)
-    by_rank = (np.sort(((_LOW - negative) << _SHIFT) | np.arange(n, dtype=np.uint64)) & _LOW).astype(np.int64)
-    rank = np.empty(n, dtype=np.int64)
-    rank[by_rank] = np.arange(n)
-    story = ~copy[by_group]
+    by_rank = (np.sort(((_LOW - negative) << _SHIFT) | np.arange(len(negative), dtype=np.uint64)) & _LOW).astype(
+        np.int64
+    )
+    rank = np.empty(len(by_rank), dtype=np.int64)
+    rank[by_rank] = np.arange(len(by_rank))
+    story = ~untold[by_group]
     ranked = np.sort(group_of[story] * n + rank[by_group[story]])
     group = ranked // n
     within = np.arange(len(group)) - run_starts(group)[run_numbers(group)]

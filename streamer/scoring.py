@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from models.model_set import Answer
 from models.word_scores import MAX_WORDS_BYTES, Words
-from streamer.blocks import DEAD, LATE, SCORED, SELECTED, DigestBlock
+from streamer.blocks import DEAD, LATE, MISSED, SCORED, SELECTED, DigestBlock
 from streamer.documents import Document, DocumentLimits, Rejection, parse_document
 from streamer.languages import NO_MODEL, LanguageRules, unserved
 from streamer.novelty import FINGERPRINT_SIZE, Fingerprints, fingerprint
@@ -205,44 +205,43 @@ class PartitionScorer:
         prints = fingerprint([])
         part = slice(0, 0)
         return {
-            book.name: self._block(book, prepared, scored, (), prints, nothing, part, (next_offset, next_offset), True)
+            book.name: self._block(
+                book, prepared, scored, (), prints, nothing, nothing, part, (next_offset, next_offset), True
+            )
             for book in self.books
         }
 
     def _blocks(self, prepared: Prepared, scored: Scored, words: Sequence[Words]) -> dict[str, list[bytes]]:
-        on_time = ~prepared.late
         labels = scored.topic_labels()
-        chosen = {
+        admitted = {
             book.name: np.fromiter(
-                (
-                    bool(ok) and book.select.admits(document, label)
-                    for ok, document, label in zip(on_time.tolist(), prepared.documents, labels, strict=True)
-                ),
-                dtype=np.bool_,
-                count=len(labels),
+                map(book.select.admits, prepared.documents, labels), dtype=np.bool_, count=len(labels)
             )
             for book in self.books
         }
         wanted = np.zeros(len(labels), dtype=np.bool_)
-        for mask in chosen.values():
-            wanted |= mask
+        for mask in admitted.values():
+            wanted |= mask & ~prepared.late
         prints = Fingerprints(np.zeros((len(labels), FINGERPRINT_SIZE), np.uint16), np.zeros(len(labels), np.uint64))
         rows = np.flatnonzero(wanted)
         made = fingerprint([prepared.documents[row].scored_text for row in rows])
         prints.minima[rows], prints.text_hash[rows] = made
         blocks: dict[str, list[bytes]] = {}
         for book in self.books:
-            selected = np.flatnonzero(chosen[book.name])
-            parts = self._parts(prepared, selected)
+            selected = np.flatnonzero(admitted[book.name] & ~prepared.late)
+            missed = np.flatnonzero(admitted[book.name] & prepared.late)
+            parts = self._parts(prepared, selected, missed)
             edges = [prepared.from_offset, *(int(prepared.record_offsets[part.start]) for part in parts[1:])]
             edges.append(prepared.to_offset)
             blocks[book.name] = [
-                self._block(book, prepared, scored, words, prints, selected, part, (edges[i], edges[i + 1]), False)
+                self._block(
+                    book, prepared, scored, words, prints, selected, missed, part, (edges[i], edges[i + 1]), False
+                )
                 for i, part in enumerate(parts)
             ]
         return blocks
 
-    def _parts(self, prepared: Prepared, selected: NDArray[np.int64]) -> list[slice]:
+    def _parts(self, prepared: Prepared, selected: NDArray[np.int64], missed: NDArray[np.int64]) -> list[slice]:
         """The records cut into runs whose blocks stay below `max_block_bytes`, one run at least."""
         sizes = np.full(len(prepared.record_offsets), 9, dtype=np.int64)
         for row in selected.tolist():
@@ -250,6 +249,9 @@ class PartitionScorer:
             strings = 4 * (min(len(document.text), EXCERPT_CHARACTERS) + len(document.url or "") + len(document.id))
             tables = 4 * (len(document.source or "") + sum(map(len, document.symbols)) + 4 * len(document.symbols))
             sizes[prepared.document_rows[row]] += strings + tables + 2 * FINGERPRINT_SIZE + 80 + MAX_WORDS_BYTES
+        for row in missed.tolist():
+            symbols = prepared.documents[row].symbols
+            sizes[prepared.document_rows[row]] += 4 * (sum(map(len, symbols)) + 4 * len(symbols)) + 16
         part = np.cumsum(sizes) // self.max_block_bytes
         starts = np.flatnonzero(np.diff(part, prepend=-1)).tolist()
         return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(sizes)], strict=True)]
@@ -262,6 +264,7 @@ class PartitionScorer:
         words: Sequence[Words],
         prints: Fingerprints,
         selected: NDArray[np.int64],
+        missed: NDArray[np.int64],
         part: slice,
         covers: tuple[int, int],
         idle: bool,
@@ -270,15 +273,14 @@ class PartitionScorer:
         records = prepared.document_rows
         fates = np.full(len(prepared.record_offsets), DEAD, dtype=np.uint8)
         fates[records] = np.where(prepared.late, LATE, SCORED)
-        fates[records[selected]] = SELECTED
-        late_rows = records[prepared.late]
-        late_rows = late_rows[(late_rows >= first) & (late_rows < last)]
+        fates[records[selected]], fates[records[missed]] = SELECTED, MISSED
+        late = missed[(records[missed] >= first) & (records[missed] < last)]
         rows = selected[(records[selected] >= first) & (records[selected] < last)]
         documents = [prepared.documents[row] for row in rows.tolist()]
         watermark = prepared.watermark_ms[last - 1] if last else None
         if watermark is None or watermark == UNSET:
             watermark = self.clock.watermark_ms if idle else None
-        symbols, symbol_table = _symbol_rows(documents)
+        symbols, symbol_table = _symbol_rows([*documents, *(prepared.documents[row] for row in late.tolist())])
         source_index, sources = _indexed([document.source for document in documents])
         lang_index, langs = _indexed([document.lang for document in documents])
         excerpts = [self.redactor.excerpt(document.scored_text, EXCERPT_CHARACTERS) for document in documents]
@@ -298,7 +300,9 @@ class PartitionScorer:
             langs=langs,
             record_offsets=prepared.record_offsets[part],
             fates=fates[part],
-            late_at_ms=prepared.watermark_ms[late_rows],
+            late_at_ms=prepared.watermark_ms[records[late]],
+            late_topic=scored.topic[late],
+            late_symbols=symbols.take(np.arange(len(rows), len(rows) + len(late))),
             time_ms=np.fromiter((d.published_at_ms for d in documents), dtype=np.int64, count=len(documents)),
             sentiment=scored.sentiment[rows],
             topic=scored.topic[rows],
@@ -319,7 +323,7 @@ class PartitionScorer:
                 "\n".join(word for word in words[row] if word in excerpt)
                 for row, excerpt in zip(rows.tolist(), excerpts, strict=True)
             ),
-            symbols=symbols,
+            symbols=symbols.take(np.arange(len(rows))),
         ).encode()
 
 

@@ -63,7 +63,8 @@ class StoryTimes:
         self._forgotten += entries
 
     def of(self, series: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """int64[W, n] each: first and last story of `series` in each window, `NO_TIME` where it has none."""
+        """int64[W, n] each: the first and last story of ascending `series` in each window, `NO_TIME` for none."""
+        self._make_room(int(series[-1]) + 1, 0)
         first_ms = self._first_ms[:, series]
         return first_ms, np.where(first_ms == NO_TIME, NO_TIME, self.last_ms[series])
 

@@ -25,6 +25,7 @@ from streamer.blocks import DigestBlock
 from streamer.book_clock import BookClock, SourcePartition
 from streamer.controls import Control
 from streamer.evidence import EvidencePage, EvidenceStore
+from streamer.late_counts import LateCounts
 from streamer.links import StoryLinks
 from streamer.novelty_index import NoveltyIndex
 from streamer.pending import Batch, PendingRows
@@ -49,8 +50,8 @@ class WatchCounts:
     """What became of the rows taken in: those of closed panes are `stories`, `copies` or `duplicates`.
 
     `too_late` rows found their pane closed; `skipped` records had been taken in before; `gaps` counts source offsets
-    that no block covered; `panes` were closed with documents; `unfollowed` counts how often a story or copy found no
-    series, because the book has as many as it may.
+    that no block covered; `panes` were closed with stories or copies; `unfollowed` counts how often a document found
+    no series, because the book has as many as it may.
     """
 
     rows: int = 0
@@ -99,7 +100,7 @@ class Watch:
         self._links = StoryLinks(settings.horizon_ms)
         self._sources = SourceSightings()
         self._evidence = EvidenceStore(settings.slot_panes)
-        self._late: dict[int, int] = {}
+        self._late = LateCounts(lengths)
         self._slot: int | None = None
         self._model = ""
 
@@ -139,11 +140,13 @@ class Watch:
         self.source_counts = self.source_counts.plus(block.counts)
         self.counts.rows += len(block)
         closed = self._closed_pane
-        self._note_late(block, closed)
-        missed = self._pending.add(block, closed)
-        if len(missed):
+        if closed is not None:
+            closed_ms = closed * self.settings.pane_ms
+            missed = np.flatnonzero(block.time_ms < closed_ms).tolist()
             self.counts.too_late += len(missed)
-            output.too_late = [late_row_record(block, row) for row in np.sort(missed).tolist()]
+            output.too_late = [late_row_record(block, row) for row in missed]
+            block = block.closed_before(closed_ms)
+        self._pending.add(block)
         self.clock.note(block)
         if self._closed_pane != closed and self._closed_pane is not None:
             self._close(self._closed_pane, output)
@@ -173,13 +176,12 @@ class Watch:
             "watermark_ms": self.clock.watermark_ms,
             "counts": asdict(self.counts),
             "source_counts": self.source_counts,
-            "late": list(self._late.items()),
             "slot": self._slot,
             "model": self._model,
             "next_block": self._pending.next_number,
         }
         chunks = {"head": pack("head", head, {}), "series": self.series.chunk(), "sightings": self._sources.chunk()}
-        chunks |= self._pending.chunks()
+        chunks |= {"late": self._late.chunk()} | self._pending.chunks()
         chunks |= self._novelty.chunks()
         chunks |= self._links.chunks()
         chunks |= self._sums.chunks(self.settings.slot_panes)
@@ -217,11 +219,12 @@ class Watch:
         self.clock.watermark_ms = head["watermark_ms"]
         self.counts = WatchCounts(**head["counts"])
         self.source_counts = Counts(*head["source_counts"])
-        self._late = dict(head["late"])
         self._slot = head["slot"]
         self._model = head["model"]
         self.series.restore(chunks["series"])
         self._sources.restore(chunks["sightings"])
+        if "late" in chunks:  # not in states of format 2, which go on with no late documents
+            self._late.restore(chunks["late"])
         blocks = {name: data for name, data in chunks.items() if name.startswith("block/")}
         self._pending.restore(blocks, self._closed_pane)
         self._pending.next_number = head["next_block"]
@@ -241,12 +244,6 @@ class Watch:
         watermark = self.clock.watermark_ms
         return None if watermark is None else watermark // self.settings.pane_ms
 
-    def _note_late(self, block: DigestBlock, closed: int | None) -> None:
-        panes, counts = np.unique(block.late_at_ms // self.settings.pane_ms, return_counts=True)
-        for pane, count in zip(panes.tolist(), counts.tolist(), strict=True):
-            pane = pane if closed is None else max(pane, closed)
-            self._late[pane] = self._late.get(pane, 0) + count
-
     def _close(self, end: int, output: WatchOutput) -> None:
         """Close all panes before pane `end`."""
         for panes in self._batches(end):
@@ -261,14 +258,14 @@ class Watch:
             self.counts.duplicates += duplicates
             self.counts.stories += len(batch.pane) - copies - duplicates
             kept = np.flatnonzero(~folded.duplicate)
-            if len(kept):
+            if len(kept) or len(batch.late):
                 reduced = reduce_batch(batch, kept, folded.copy, self.series, self.settings)
                 self.counts.unfollowed += reduced.unfollowed
                 self._close_batch(batch, folded.story, folded.copy, reduced, output)
         self._pass_quiet_panes(end, output)
 
     def _batches(self, end: int) -> Iterator[list[int]]:
-        """The panes before `end` that have rows, in runs that share a slot and are not too large."""
+        """The panes before `end` that have rows or late documents, in runs that share a slot and are not too large."""
         run: list[int] = []
         rows = 0
         for pane in self._pending.panes_before(end):
@@ -329,10 +326,13 @@ class Watch:
             self._pass_quiet_panes(pane, output)
             rows = slice(row_edges[number], row_edges[number + 1])
             seen = slice(source_edges[number], source_edges[number + 1])
-            series, counts = reduced.series[begin:end], reduced.counts[begin:end]
+            series = reduced.series[begin:end]
+            told = begin + np.flatnonzero(reduced.told[begin:end])
+            told_series, counts = reduced.series[told], reduced.counts[told]
             self._novelty.add_copies(story[rows][copy[rows]])
-            self._model = batch.models_of(rows)
-            self._sums.add(pane, series, counts, reduced.first_ms[begin:end], reduced.last_ms[begin:end])
+            model = batch.models_of(pane, rows)
+            self._model = model if len(told) else self._model
+            self._sums.add(pane, told_series, counts, reduced.first_ms[told], reduced.last_ms[told])
             self._sources.see(pane, source_series[seen], reduced.source_hash[seen])
             self.series.touch(series, pane)
             windows.append(self._sums.sums(len(self.series.keys))[:, series])
@@ -341,10 +341,11 @@ class Watch:
             strongest.append(self._strongest.add(pane, series, text_group[texts] - begin, text[texts], negative[texts]))
             since = (pane, *(pane + 1 - length for length in self._sums.lengths))
             sources.append(self._sources.count(series, since))
-            late.append(self._late_until(pane))
-            models.append(self._model)
-            self._observe(pane, series, counts, output)
-        self.counts.panes += len(panes)
+            late.append(self._late.add(pane, series, reduced.late[begin:end]))
+            models.append(model)
+            if len(told) or self.desk.is_live():
+                self._observe(pane, told_series, counts, output)
+            self.counts.panes += bool(len(told))
         in_pane = np.full((1, *reduced.strongest.shape), -1, dtype=np.int64)
         in_pane[0][reduced.strongest >= 0] = text
         output.rows.append(
@@ -357,16 +358,10 @@ class Watch:
                 strongest=np.concatenate((in_pane, np.concatenate(strongest, axis=1))),
                 ids_of=self._evidence.ids,
                 sources=np.concatenate(sources, axis=1),
-                late=late,
+                late=np.concatenate(late, axis=1),
                 models=models,
             )
         )
-
-    def _late_until(self, pane: int) -> int:
-        """Documents that missed their pane up to `pane` and were not told of yet."""
-        if not self._late:
-            return 0
-        return sum(self._late.pop(each) for each in [each for each in self._late if each <= pane])
 
     def _observe(self, pane: int, series: NDArray[np.int64], counts: NDArray[np.int64], output: WatchOutput) -> None:
         pane_ms, keys = self.settings.pane_ms, self.series.keys

@@ -25,13 +25,13 @@ _SQUARES = FIELDS.index("sentiment_sq_micro")
 
 @dataclass(frozen=True, slots=True)
 class WindowRows:
-    """n rows, one per closed pane and series that had documents in it, by pane, then key.
+    """n rows, one per closed pane and series that had documents or late ones in it, by pane, then key.
 
     `start_ms` int64[n] is the beginning of the pane; `counts` int64[n, F]; `windows` int64[W, n, F]: the sums over the
     windows that end with the pane. Of the pane, then of each window: `sources` int64[1 + W, n], independent ones;
     `first_ms`, `last_ms` int64[1 + W, n], of its stories, `NO_TIME` for none; `strongest` int64[1 + W, n, k], the most
-    negative stories, places in `ids`, -1 for none. `late`: of the series `all`, how many documents missed their pane
-    since the pane before; `models`: who scored the pane.
+    negative stories, places in `ids`, -1 for none; `late` int64[1 + W, n], documents that came too late, by the pane
+    that was open then. `models`: who scored the pane.
     """
 
     book: str
@@ -46,7 +46,7 @@ class WindowRows:
     last_ms: NDArray[np.int64]
     strongest: NDArray[np.int64]
     ids: list[str]
-    late: list[int]
+    late: NDArray[np.int64]
     models: list[str]
 
     @classmethod
@@ -61,10 +61,10 @@ class WindowRows:
         strongest: NDArray[np.int64],
         ids_of: Callable[[NDArray[np.int64]], list[str]],
         sources: NDArray[np.int64],
-        late: list[int],
+        late: NDArray[np.int64],
         models: list[str],
     ) -> WindowRows:
-        """The rows of a reduced batch. `late` and `models` are by pane, everything else by group.
+        """The rows of a reduced batch. `models` is by pane, everything else by group.
 
         `times` int64[2, W, g] are the first and last story of each window; `strongest` int64[1 + W, g, k] are texts
         whose ids `ids_of` knows, given their numbers, ascending.
@@ -86,7 +86,7 @@ class WindowRows:
             last_ms=np.concatenate((reduced.last_ms[None, rows], times[1][:, rows])),
             strongest=place,
             ids=ids_of(texts),
-            late=[late[number[group]] if keys[group] == "all" else 0 for group in order],
+            late=late[:, rows],
             models=[models[number[group]] for group in order],
         )
 
@@ -103,15 +103,13 @@ class WindowRows:
         counts = [self.counts[rows], *self.windows[:, rows]]
         first, last = _times(self.first_ms[:, rows]), _times(self.last_ms[:, rows])
         strongest = [_ids(ids, places) for places in self.strongest[:, rows]]
-        spans = map(_span_columns, counts, self.sources[:, rows], first, last, strongest)
+        spans = map(_span_columns, counts, self.sources[:, rows], first, last, strongest, self.late[:, rows])
         start_ms = self.start_ms[rows]
         starts, ends = _times(start_ms), _times(start_ms + self.pane_ms)
-        for key, start, end, late, model, pane, *windows in zip(
-            self.keys[rows], starts, ends, self.late[rows], self.models[rows], *spans, strict=True
+        for key, start, end, model, pane, *windows in zip(
+            self.keys[rows], starts, ends, self.models[rows], *spans, strict=True
         ):
             record: dict[str, Any] = {"book": self.book, "series": key, "start": start, "end": end, **pane}
-            if key == "all":
-                record["late"] = late
             record["windows"] = dict(zip(names, windows, strict=True))
             record["model"] = model
             yield KeyedRecord(f"{self.book}/{key}@{start}".encode(), orjson.dumps(record))
@@ -147,6 +145,7 @@ def _span_columns(
     first: list[str | None],
     last: list[str | None],
     strongest: list[list[str]],
+    late: NDArray[np.int64],
 ) -> list[dict[str, Any]]:
     weight = np.maximum(counts[:, WEIGHT_MICRO], 1)[:, None]
     shares = np.round(counts[:, WEIGHT_MICRO + 1 : WEIGHT_MICRO + 4] / weight, 6)
@@ -165,6 +164,7 @@ def _span_columns(
             "first": begun,
             "last": ended,
             "strongest": ids,
+            "late": missed,
         }
         for (
             documents,
@@ -172,7 +172,7 @@ def _span_columns(
             negative,
             neutral,
             positive,
-        ), source, total, share, mean, spread, begun, ended, ids in zip(
+        ), source, total, share, mean, spread, begun, ended, ids, missed in zip(
             counts[:, DOCUMENTS : len(_COUNTS)].tolist(),
             sources.tolist(),
             (counts[:, WEIGHT_MICRO] / 1e6).tolist(),
@@ -182,6 +182,7 @@ def _span_columns(
             first,
             last,
             strongest,
+            late.tolist(),
             strict=True,
         )
     ]

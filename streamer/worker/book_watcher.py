@@ -29,8 +29,8 @@ from streamer.kafka_client import KafkaSetupError
 from streamer.state_chunks import StateError
 from streamer.watch import Watch, WatchOutput
 from streamer.worker.memory import give_back
-from streamer.worker.publishing import FencedPublisher, Publisher, settle
-from streamer.worker.snapshots import EMPTY, SnapshotWriter, highest_epoch, newest_state
+from streamer.worker.publishing import FencedError, FencedPublisher, Publisher, settle
+from streamer.worker.snapshots import EMPTY, SnapshotWriter, highest_epoch, newest_state, next_epoch
 from streamer.worker.state_table import StateTable
 from streamer.worker.status import BookStatus
 
@@ -93,14 +93,17 @@ class BookWatcher:
     async def open(self) -> None:
         """Fence off predecessors, restore the state to go on from, and lay claim to it.
 
-        Raises KafkaError, KafkaSetupError, PublishError, StateError.
+        Raises KafkaError, KafkaSetupError, PublishError, StateError, and FencedError where a successor has claimed it.
         """
         started = time.monotonic()
         await self._publisher.start()
         await self._log_publisher.start()
         await self._table.catch_up(self.partition)
-        entries = self._table.entries
-        self._writer = SnapshotWriter(self.book, epoch=highest_epoch(entries, self.book) + 1, settings=self._settings)
+        fence = self._publisher.fence
+        epoch = next_epoch(self._table.entries, self.book, fence)
+        if epoch is None:
+            raise FencedError(f"another worker has taken book {self.book} over")
+        self._writer = SnapshotWriter(self.book, epoch=epoch, settings=self._settings, fence=fence)
         self._watch, self.next_offset = await asyncio.to_thread(self._restored)
         self._status.restore_seconds = time.monotonic() - started
         self._status.next_offset = self.next_offset or 0
@@ -315,5 +318,8 @@ async def opened(make: Callable[[], BookWatcher], attempts_seconds: float) -> Bo
             log.warning("book %s cannot be opened yet (%s), next try in %.1f s", watcher.book, error, pause)
             await asyncio.sleep(pause)
             pause = min(5.0, pause * 2)
+        except BaseException:
+            await watcher.close()
+            raise
         else:
             return watcher

@@ -21,6 +21,7 @@ from aiokafka.errors import (
 
 from streamer.kafka_client import COMPRESSION
 from streamer.records import Headers
+from streamer.worker.snapshots import Fence
 from streamer.worker.topics import LARGE_MESSAGE_BYTES
 
 MAX_REQUEST_BYTES: Final = LARGE_MESSAGE_BYTES + 2 * 1024 * 1024
@@ -134,6 +135,16 @@ class FencedPublisher(Publisher):
         if not self._transactional:
             log.warning("the broker knows no transactions: a worker that was paused may still write for a moment")
             await super().start()
+
+    @property
+    def fence(self) -> Fence | None:
+        """What the broker gave to this producer when it fenced off its predecessors, None where it knows no fences.
+
+        aiokafka keeps it to itself."""
+        if self._producer is None or not self._transactional:
+            return None
+        manager = self._producer._txn_manager
+        return Fence(manager.producer_id, manager.producer_epoch)
 
     async def send(self, topic: str, value: bytes | None, **how: Any) -> asyncio.Future[Any]:
         """Hand over one record within the current transaction."""

@@ -244,6 +244,10 @@ class Worker:
                     await self._app.stop()
         except TimeoutError:
             self._failure = self._failure or WorkerError(f"the worker could not finish within {limit:.0f} s")
+        except Exception as error:
+            if self._failure is None:
+                raise
+            log.warning("while ending: %s", _said(error))  # what ended it stays the reason
 
     async def _until_stopped(self, starting: Any) -> None:
         """Wait for the start, unless the worker is told to stop before."""

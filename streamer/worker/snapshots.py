@@ -7,9 +7,10 @@ that lists them is written last:
     main/00000003-5fe01c22/4be1...e0/1     the next piece
     main/00000003-5fe01c22/manifest        digest offset, chunk names, hashes, checksum
 
-Every worker that takes a book over becomes a new writer with a higher epoch and a random name of its own, and
-writes a full copy under it. A writer removes only its own pieces, and those of lower epochs once its own
-manifest is durable. So nobody can pull a piece from under a manifest of a higher epoch.
+Every worker that takes a book over becomes a new writer with an epoch and a random name of its own, and writes a full
+copy under it. Epochs rise in the order in which the workers fenced each other off, whenever they then come to read and
+write (`next_epoch`). A writer removes only its own pieces, and those of lower epochs once its own manifest is durable.
+So nobody can pull a piece from under a manifest of a higher epoch.
 
 Every complete manifest is a right state, since a state is a function of the digests before its offset. Which one to
 go on from is decided by what was *produced*. The records of an alert share a key, and the last one written counts; a
@@ -21,7 +22,11 @@ follows must not begin after them. So a worker that takes a book over
 3. writes its own manifest with that state (its claim), and only then produces.
 
 Whoever produced had written its claim before, and its successor sees it, since it was fenced before the table was
-read. Later manifests of those that were fenced off have a lower epoch, or the same one and a claim no further on.
+read. Manifests that those write who were fenced off have a lower epoch, however late they come: none can lead its
+successors past what was produced again, and none can lead them back to an old state.
+
+A broker without transactions fences nobody and orders nothing. There the epoch is the next one that the table does not
+show, two that open a book at once may have the same, and the lower offset is the safe one.
 """
 
 from __future__ import annotations
@@ -33,15 +38,27 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-FORMAT: Final = 2
+FORMAT: Final = 3
+_FORMATS: Final = (2, 3)
+"""Formats that are read. The one before says nothing of fences."""
 EMPTY: Final = -1
 PIECE_BYTES: Final = 512 * 1024
 _MANIFEST: Final = b"manifest"
 _CHECKSUM_BYTES: Final = 32
+_FENCES: Final = 1 << 15
+"""How many fences a producer id has: its epochs are int16."""
 
 
 class SnapshotError(Exception):
     """A stored state that this version cannot use."""
+
+
+class Fence(NamedTuple):
+    """What the broker gives whoever fences its predecessors off (KIP-98): a producer id, and an epoch that rises with
+    every fence under that id. It gives a new id when the epochs are used up or the old one has expired."""
+
+    producer_id: int
+    producer_epoch: int
 
 
 class ChunkEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -54,7 +71,7 @@ class ChunkEntry(msgspec.Struct, frozen=True, array_like=True):
 
 class Manifest(msgspec.Struct, frozen=True):
     """What a complete state consists of. `next_offset` is the first digest offset that it does not contain, -1
-    (`EMPTY`) where it contains none."""
+    (`EMPTY`) where it contains none. `fence` is its writer's, None where the broker knows none."""
 
     book: str
     epoch: int
@@ -63,6 +80,7 @@ class Manifest(msgspec.Struct, frozen=True):
     settings: str
     chunks: dict[str, ChunkEntry]
     format: int = FORMAT
+    fence: Fence | None = None
 
 
 class Restored(NamedTuple):
@@ -87,14 +105,15 @@ class Writes(NamedTuple):
 
 
 class SnapshotWriter:
-    """Writes the snapshots of one book as one writer. `epoch` is above every epoch seen in the table.
+    """Writes the snapshots of one book as one writer, whose `epoch` is that of `next_epoch` for its `fence`.
 
     `settings` is a fingerprint of the configuration that shapes the state; a state of other settings is refused.
     """
 
-    def __init__(self, book: str, *, epoch: int, settings: str) -> None:
+    def __init__(self, book: str, *, epoch: int, settings: str, fence: Fence | None = None) -> None:
         self.book = book
         self.epoch = epoch
+        self.fence = fence
         self.writer = f"{epoch:08d}-{secrets.token_hex(4)}"
         self._settings = settings
         self._known: dict[str, tuple[bytes, ChunkEntry]] = {}
@@ -109,7 +128,7 @@ class SnapshotWriter:
         for name, entry in entries.items():
             if entry.hash not in self._durable:
                 pieces.update(self._pieces(entry, chunks[name]))
-        manifest = Manifest(self.book, self.epoch, self.writer, next_offset, self._settings, entries)
+        manifest = Manifest(self.book, self.epoch, self.writer, next_offset, self._settings, entries, fence=self.fence)
         wanted = {entry.hash for entry in entries.values()}
         removals = [
             self._key(entry.hash, piece)
@@ -157,7 +176,7 @@ def decode_manifest(data: bytes) -> Manifest:
     if hashlib.sha256(body).digest() != data[:_CHECKSUM_BYTES]:
         raise SnapshotError("the manifest does not match its checksum")
     found = msgspec.json.decode(body).get("format")
-    if found != FORMAT:
+    if found not in _FORMATS:
         raise SnapshotError(f"the state has format {found}, this version reads format {FORMAT}")
     return msgspec.json.decode(body, type=Manifest)
 
@@ -165,6 +184,23 @@ def decode_manifest(data: bytes) -> Manifest:
 def highest_epoch(keys: Iterable[bytes], book: str) -> int:
     """The highest writer epoch that the table holds for a book; 0 when it holds none."""
     return max((epoch for key in keys if (epoch := _epoch_of(key, book)) is not None), default=0)
+
+
+def next_epoch(table: Mapping[bytes, bytes], book: str, fence: Fence | None) -> int | None:
+    """The epoch of whoever has fenced its predecessors off and then read the table; None where one that fenced it off
+    in turn has written a manifest already.
+
+    Within a producer id epochs are as far apart as the fences are, so that two who do not see each other's manifests
+    are in the order of their fences too. A new id begins above all that the one before can have had.
+    """
+    highest = highest_epoch(table, book)
+    if fence is None:
+        return highest + 1
+    for manifest in _manifests(table, book)[0]:
+        if manifest.fence is not None and manifest.fence.producer_id == fence.producer_id:
+            ahead = fence.producer_epoch - manifest.fence.producer_epoch
+            return manifest.epoch + ahead if ahead > 0 else None
+    return highest + _FENCES + fence.producer_epoch
 
 
 def belongs_to(key: bytes, book: str) -> bool:
@@ -177,16 +213,9 @@ def newest_state(table: Mapping[bytes, bytes], book: str) -> tuple[Restored | No
 
     In place of one that cannot be used comes the next one in order that is no further on.
     """
-    problems: list[str] = []
-    manifests: list[Manifest] = []
-    for key in table:
-        if belongs_to(key, book) and key.endswith(b"/" + _MANIFEST):
-            try:
-                manifests.append(decode_manifest(table[key]))
-            except SnapshotError as error:
-                problems.append(f"{key.decode()}: {error}")
+    manifests, problems = _manifests(table, book)
     furthest: int | None = None
-    for manifest in sorted(manifests, key=lambda each: (-each.epoch, each.next_offset)):
+    for manifest in manifests:
         if furthest is not None and manifest.next_offset > furthest:
             continue
         try:
@@ -197,6 +226,19 @@ def newest_state(table: Mapping[bytes, bytes], book: str) -> tuple[Restored | No
             continue
         return Restored(manifest, chunks, problems), problems
     return None, problems
+
+
+def _manifests(table: Mapping[bytes, bytes], book: str) -> tuple[list[Manifest], list[str]]:
+    """The manifests of a book, that to go on from first, and what is wrong with those that cannot be read."""
+    problems: list[str] = []
+    manifests: list[Manifest] = []
+    for key in table:
+        if belongs_to(key, book) and key.endswith(b"/" + _MANIFEST):
+            try:
+                manifests.append(decode_manifest(table[key]))
+            except SnapshotError as error:
+                problems.append(f"{key.decode()}: {error}")
+    return sorted(manifests, key=lambda each: (-each.epoch, each.next_offset)), problems
 
 
 def _read(table: Mapping[bytes, bytes], manifest: Manifest, name: str, entry: ChunkEntry) -> bytes:

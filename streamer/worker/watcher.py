@@ -1,8 +1,9 @@
 """The watchers of the books that Faust assigns to this worker: an agent over the digests, a table for their state.
 
 Where a book continues is decided by its newest snapshot, never by Faust's committed offset: the two may differ
-after a crash, a zombie's write, or events that Faust skipped and yet acknowledged in a rebalance. A digest ahead of
-the expected one makes the consumer seek back; one behind it is only acknowledged.
+after a crash, a zombie's write, or events that Faust skipped and yet acknowledged in a rebalance. What lies between
+the expected digest and one that is ahead of it is read from the log (`missed_digests.py`); one behind it is only
+acknowledged.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any, Final
 
 import faust
@@ -18,7 +20,9 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from streamer.config import Config
+from streamer.kafka_client import KafkaSetupError
 from streamer.worker.book_watcher import BookWatcher, Delivered, opened
+from streamer.worker.missed_digests import PATIENCE_SECONDS, DigestLog
 from streamer.worker.publishing import FencedError, PublishError
 from streamer.worker.rule_sets import RuleSets
 from streamer.worker.silence_feed import SilenceFeed
@@ -27,7 +31,6 @@ from streamer.worker.status import WorkerStatus
 from streamer.worker.topics import changelog_name
 
 _TICK_SECONDS: Final = 0.5
-_SEEK_PATIENCE_SECONDS: Final = 5.0
 _STALL_SECONDS: Final = 10.0
 
 log = logging.getLogger(__name__)
@@ -57,7 +60,6 @@ class Watcher:
         self._rules = rules
         self._silences = silences
         self._books: dict[int, BookWatcher] = {}
-        self._sought_at: dict[int, float] = {}
         self._taken_at: dict[int, float] = {}
         self._reopen_at: dict[int, float] = {}
         self._lock = asyncio.Lock()
@@ -75,6 +77,7 @@ class Watcher:
             allow_empty=True,
         )
         self._topic = config.topics.digests.name
+        self._log = DigestLog(config.kafka, self._topic)
         table = app.Table(
             "state",
             key_type=bytes,
@@ -103,7 +106,7 @@ class Watcher:
             self._fail(error)
 
     async def keep_house(self) -> None:
-        """Write snapshots, measure lag, seek where a book waits in vain; runs until the worker stops."""
+        """Write snapshots, measure lag, read what a book waits for in vain; runs until the worker stops."""
         self._status.note_part("watcher")
         while not self._stopping:
             await asyncio.sleep(_TICK_SECONDS)
@@ -157,7 +160,6 @@ class Watcher:
             if index not in assigned:
                 self._table.forget(book.book, index)
         self._reopen_at = {}
-        self._sought_at = {}
         for index in sorted(assigned - self._books.keys()):
             await self._open(index)
         self._settled = True
@@ -192,25 +194,42 @@ class Watcher:
         book = self._books.get(index)
         if book is None or self._stopping:
             return
-        expected = book.next_offset
-        if expected is None or offset > expected:
-            try:
-                expected = await self._first_kept(index, expected)
-            except KafkaError as error:
-                self._put_off(book, error)
-                return
-            if offset > expected:
-                await self._seek(index, expected)
-                return
-        self._sought_at.pop(index, None)
+        if book.next_offset is None or offset > book.next_offset:
+            await self._read_missed(index, book, offset)
+            if self._books.get(index) is not book or (book.next_offset or 0) < offset:
+                return  # lost, or not come so far yet; the next digest goes on from there
+        await self._take_one(index, book, Delivered(offset, message.value, event.ack))
+
+    async def _take_one(self, index: int, book: BookWatcher, delivered: Delivered) -> bool:
+        """Whether the book has taken it and is still this worker's."""
         try:
-            await book.take(Delivered(offset, message.value, event.ack))
+            await book.take(delivered)
         except (FencedError, PublishError) as error:
             await self._lose(index, error)
-            return
+            return False
         self._taken_at[index] = time.monotonic()
         self._status.note_part(f"book {book.book}")
         self._status.note_progress()
+        return True
+
+    async def _read_missed(self, index: int, book: BookWatcher, until: int | None) -> None:
+        """Let the book take in what lies before `until` in the log, or what there is, for as long as it may."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        try:
+            first = await self._first_kept(index, book.next_offset)
+            book.next_offset = first
+            if until is not None and first >= until:
+                return
+            async with aclosing(self._log.between(index, first, until)) as records:
+                async for record in records:
+                    if not await self._take_one(index, book, Delivered(record.offset, record.value or b"", _taken)):
+                        return
+                    if time.monotonic() > deadline:
+                        break
+        except (KafkaError, KafkaSetupError) as error:
+            log.warning("book %s: its digests from %s on cannot be read yet: %s", book.book, book.next_offset, error)
+            return
+        log.info("book %s has read digests %d to %d by itself", book.book, first, (book.next_offset or 0) - 1)
 
     async def _first_kept(self, index: int, expected: int | None) -> int:
         """The offset to continue at: the expected one, or where the log begins if that is later."""
@@ -231,37 +250,14 @@ class Watcher:
             return first
         return expected
 
-    async def _seek_kept(self, index: int, book: BookWatcher) -> None:
-        try:
-            await self._seek(index, await self._first_kept(index, book.next_offset))
-        except KafkaError as error:
-            self._put_off(book, error)
-
-    def _put_off(self, book: BookWatcher, error: KafkaError) -> None:
-        """While there is lag and nothing comes, `keep_house` seeks again."""
-        log.warning("book %s: the broker does not say where its digests begin: %s", book.book, error)
-
-    async def _seek(self, index: int, offset: int) -> None:
-        now = time.monotonic()
-        if now - self._sought_at.get(index, -_SEEK_PATIENCE_SECONDS) < _SEEK_PATIENCE_SECONDS:
-            return
-        self._sought_at[index] = now
-        log.info("book %s continues at digest %d", self._config.books[index].name, offset)
-        partition = TP(self._topic, index)
-        consumer: Any = self._app.consumer
-        # `consumer.seek` would call aiokafka from the wrong thread; `seek_wait` leaves Faust's own note of what it
-        # has read at a higher offset when it seeks to 0, and then drops everything below that.
-        consumer._read_offset[partition] = offset or None
-        await consumer.seek_wait({partition: offset})
-
     async def _keep_books(self) -> None:
         now = time.monotonic()
         for index, at in list(self._reopen_at.items()):
-            if now >= at:
+            if now >= at and not self._app.in_recovery:  # which first goes back to old entries of the table
                 del self._reopen_at[index]
                 await self._open(index)
                 if index in self._books:
-                    await self._seek_kept(index, self._books[index])
+                    await self._read_missed(index, self._books[index], None)
         for index, book in list(self._books.items()):
             if book.is_snapshot_due(self._config.worker.snapshot_seconds):
                 await self._snapshot(book)
@@ -284,7 +280,10 @@ class Watcher:
 
     async def _measure(self, index: int, book: BookWatcher, now: float) -> None:
         partition = TP(self._topic, index)
-        end = self._app.consumer.highwater(partition)
+        try:
+            end = self._app.consumer.highwater(partition)
+        except AssertionError:  # aiokafka's word for a partition that was taken away just now
+            return
         if end is None:
             return
         status = self._status.book(book.book)
@@ -292,7 +291,7 @@ class Watcher:
         if not status.lag:
             self._status.note_part(f"book {book.book}")
         if status.lag and now - self._taken_at[index] > _STALL_SECONDS:
-            await self._seek_kept(index, book)
+            await self._read_missed(index, book, None)
 
     async def _lose(self, index: int, error: Exception) -> None:
         name = self._books[index].book
@@ -305,3 +304,7 @@ class Watcher:
         name = self._config.books[index].name
         self._status.hold(f"book {name}", "another worker took it over, or the broker refused its records")
         self._reopen_at[index] = time.monotonic() + self._config.worker.session_timeout_seconds
+
+
+def _taken() -> None:
+    """Nothing is acknowledged to Faust of what it did not deliver: its committed offset decides nothing."""

@@ -1,7 +1,8 @@
 """How fast a watch takes blocks in, and what it keeps: `python -m tests.benchmarks.core_take_in --help`.
 
 The documents are made up: three in ten are copies, each has a topic and up to two of the companies, favourites far
-more often than others. No detection, so that the figures are those of novelty, panes, windows and evidence.
+more often than others; one in fifty comes too late. No detection, so that the figures are those of novelty, panes,
+windows and evidence.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from alerts.desk import Desk
 from alerts.dispatch import Told
 from alerts.panes import ClosedPane, EvidenceOf
 from alerts.rules import RuleSet
-from streamer.blocks import DigestBlock
+from streamer.blocks import MISSED, SELECTED, DigestBlock
 from streamer.ragged import Ragged
 from streamer.watch import Watch
 from streamer.watch_settings import WatchSettings
@@ -50,7 +51,9 @@ def blocks(
     random = np.random.default_rng(1)
     symbols = tuple(f"S{number}" for number in range(companies))
     for first in range(0, documents, size):
-        n = min(size, documents - first)
+        records = min(size, documents - first)
+        late = records // 50
+        n = records - late
         number = np.arange(first, first + n)
         time_ms = START_MS + (number * (1000 / per_second)).astype(np.int64) + random.integers(0, 60_000, n)
         ids = np.char.encode(np.char.mod("doc-%09d", number))
@@ -66,7 +69,7 @@ def blocks(
             partition=0,
             partitions=1,
             from_offset=first,
-            to_offset=first + n,
+            to_offset=first + records,
             watermark_ms=int(time_ms.max()) - 300_000,
             idle=False,
             model="none",
@@ -74,9 +77,11 @@ def blocks(
             symbol_table=symbols,
             sources=tuple(f"source-{source}" for source in range(SOURCES)),
             langs=(),
-            record_offsets=number,
-            fates=np.zeros(n, np.uint8),
-            late_at_ms=np.empty(0, np.int64),
+            record_offsets=np.arange(first, first + records),
+            fates=np.repeat(np.array([SELECTED, MISSED], np.uint8), [n, late]),
+            late_at_ms=np.sort(random.integers(int(time_ms.min()), int(time_ms.max()), late)) - 300_000,
+            late_topic=random.integers(0, TOPICS, late).astype(np.int32),
+            late_symbols=Ragged(random.integers(0, companies, late).astype(np.int32), np.arange(late + 1)),
             time_ms=time_ms,
             sentiment=sentiment,
             topic=random.integers(0, TOPICS, n).astype(np.int32),

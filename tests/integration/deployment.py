@@ -118,7 +118,8 @@ class Deployment:
         return len(sent)
 
     async def _producer(self) -> AIOKafkaProducer:
-        """A started producer; waits for a broker that is being killed or started just now."""
+        """A started producer that knows the documents topic; waits for a broker that is being killed or started just
+        now, and at first knows of no topics."""
         deadline = time.monotonic() + 120
         while True:
             producer = AIOKafkaProducer(
@@ -130,6 +131,7 @@ class Deployment:
             )
             try:
                 await producer.start()
+                await producer.partitions_for(self.config.topics.documents.name)
             except KafkaError:
                 await producer.stop()
                 if time.monotonic() > deadline:

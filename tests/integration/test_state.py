@@ -101,9 +101,9 @@ async def test_a_state_that_cannot_be_used_is_refused_until_a_rebuild_is_asked_f
     table = await changelog(deployment)
     key, manifest = next((key, value) for key, value in table.items() if key.endswith(b"/manifest"))
 
-    body = manifest[32:].replace(b'"format":2', b'"format":99')
+    body = manifest[32:].replace(b'"format":3', b'"format":99')
     await produce(deployment, name, [(key, hashlib.sha256(body).digest() + body)])
-    assert "the state has format 99, this version reads format 2" in await ended(deployment.worker(number=1))
+    assert "the state has format 99, this version reads format 3" in await ended(deployment.worker(number=1))
 
     await produce(deployment, name, [(key, manifest[:-1] + b"!")])
     refusal = await ended(deployment.worker(number=2))

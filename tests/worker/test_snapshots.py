@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.worker.snapshots import (
     PIECE_BYTES,
+    Fence,
     Manifest,
     SnapshotError,
     SnapshotWriter,
@@ -18,6 +21,7 @@ from streamer.worker.snapshots import (
     encode_manifest,
     highest_epoch,
     newest_state,
+    next_epoch,
 )
 
 Table = dict[bytes, bytes]
@@ -136,46 +140,122 @@ def test_a_state_of_one_that_was_fenced_off_is_not_taken_up_past_its_successor()
         assert (restored.manifest.next_offset, restored.chunks) == (0, state(0))
 
 
+def opened(log: Log, fence: Fence | None) -> SnapshotWriter | None:
+    """The writer of a worker that has read the log to its end after it was given `fence`."""
+    epoch = next_epoch(applied(log), "main", fence)
+    return None if epoch is None else SnapshotWriter("main", epoch=epoch, settings="s", fence=fence)
+
+
+def begun(log: Log) -> int:
+    """The offset from which whoever opens the book now goes on, nothing being wrong with any state."""
+    restored, problems = newest_state(applied(log), "main")
+    assert not problems
+    return 0 if restored is None else restored.manifest.next_offset
+
+
+def test_a_claim_that_came_late_does_not_lead_a_successor_back_for_days() -> None:
+    """A is stopped between reading the table and writing its claim; B fences it off, reads the same table, and watches
+    for days. When B dies its successor goes on from B's last state and not from A's claim."""
+    log: Log = []
+    a, b = opened(log, Fence(7, 0)), opened(log, Fence(7, 1))
+    assert a is not None
+    assert b is not None
+    for offset in (0, 5000):
+        save(b, state(offset), offset, log)
+        if offset == 0:
+            save(a, state(0), 0, log)
+    assert begun(log) == 5000
+
+
+def test_a_worker_that_was_fenced_off_while_it_read_claims_nothing_and_removes_nothing() -> None:
+    log: Log = []
+    b = opened(log, Fence(7, 1))
+    assert b is not None
+    save(b, state(3), 3, log)
+    assert opened(log, Fence(7, 0)) is None
+
+
+def test_a_new_producer_id_begins_above_every_epoch_of_the_one_before() -> None:
+    log: Log = []
+    first = opened(log, Fence(7, 0))
+    assert first is not None
+    save(first, state(1), 1, log)
+    last, renewed = opened(log, Fence(7, 32767)), opened(log, Fence(4, 0))
+    assert last is not None
+    assert renewed is not None
+    assert renewed.epoch > last.epoch > first.epoch
+
+
+def test_a_state_of_the_format_before_is_gone_on_from() -> None:
+    log: Log = []
+    old = SnapshotWriter("main", epoch=12, settings="s")
+    *pieces, (key, manifest) = written(old.plan(state(9), 9, []))
+    assert manifest is not None
+    fields = {name: value for name, value in msgspec.json.decode(manifest[32:]).items() if name != "fence"}
+    body = msgspec.json.encode(fields | {"format": 2})
+    log += [*pieces, (key, hashlib.sha256(body).digest() + body)]
+    assert begun(log) == 9
+    successor = opened(log, Fence(7, 3))
+    assert successor is not None
+    save(successor, state(10), 10, log)
+    assert begun(log) == 10
+    assert not any(b"/00000012-" in key for key in applied(log))
+
+
 @dataclass
 class Owner:
-    """A worker that took the book over, in the order of the fences. `position` is the next digest that it takes."""
+    """A worker that took the book over, in the order of the fences. `position` is the next digest that it takes,
+    `durable` the offset of its last state whose manifest is in the table."""
 
+    fence: Fence | None
     writer: SnapshotWriter | None = None
     position: int = 0
     pending: Log = field(default_factory=list)
     target: int = 0
-    claimed: bool = False
+    durable: int | None = None
+
+    @property
+    def claimed(self) -> bool:
+        return self.writer is not None and self.writer.has_written
 
 
 @pytest.mark.properties
+@pytest.mark.parametrize("broker", ["fences", "knows no fences"])
 @given(st.data())
-def test_whoever_takes_over_begins_no_later_than_what_was_produced_last(data: st.DataObject) -> None:
-    """Workers come and go; some are zombies that go on writing states between the records of their successors.
+def test_whoever_takes_over_begins_where_what_was_produced_last_was_written_down(
+    broker: str, data: st.DataObject
+) -> None:
+    """Workers come and go; some are zombies that open the book or write states between the records of their successors.
 
     A state at offset n is the text of n, so that a state mixed of two is seen. Only the last to have fenced the others
     off produces, and only once its claim is durable; each digest writes one record under the same key. Whoever takes
-    over must begin at most one digest after the last record, or the key would keep an old one for ever.
+    over must begin at most one digest after the last record, or the key would keep an old one for ever; and where the
+    broker fences, at the last state of the last worker that laid its claim, or old digests would be wanted again.
     """
     log: Log = []
     owners: list[Owner] = []
-    produced = 0
+    produced = fences = 0
+    producer_id = 7
     for _ in range(data.draw(st.integers(1, 60))):
         action = data.draw(st.sampled_from(["fence", "open", "take", "take", "snapshot", "step", "step", "step"]))
         if action == "fence" or not owners:
-            owners.append(Owner())
+            owners.append(Owner(Fence(producer_id, fences) if broker == "fences" else None))
+            fences += data.draw(st.integers(1, 3))  # a transaction that timed out uses one up as well
             continue
         owner = owners[data.draw(st.integers(max(0, len(owners) - 3), len(owners) - 1))]
         if action == "open" and owner.writer is None:
-            table = applied(log)
-            restored, _ = newest_state(table, "main")
-            begin = 0 if restored is None else restored.manifest.next_offset
+            owner.writer = opened(log, owner.fence)
+            if owner.writer is None:
+                assert owner is not owners[-1]
+                owners.remove(owner)
+                continue
+            begin = begun(log)
             if owner is owners[-1]:
                 assert begin <= produced
-            if restored is not None:
-                assert restored.chunks == state(begin)
-            owner.writer = SnapshotWriter("main", epoch=highest_epoch(table, "main") + 1, settings="s")
+                if broker == "fences":
+                    assert begin == next((each.durable for each in reversed(owners) if each.durable is not None), 0)
             owner.position = owner.target = begin
-            owner.pending = written(owner.writer.plan(state(begin), begin, list(table)))
+            owner.pending = written(owner.writer.plan(state(begin), begin, list(applied(log))))
         elif action == "take" and owner is owners[-1] and owner.claimed:
             owner.position += 1
             produced = owner.position
@@ -185,10 +265,11 @@ def test_whoever_takes_over_begins_no_later_than_what_was_produced_last(data: st
         elif action == "step" and owner.pending and owner.writer is not None:
             steps = data.draw(st.integers(1, len(owner.pending)))
             log += owner.pending[:steps]
+            if any(key.endswith(b"/manifest") and value is not None for key, value in owner.pending[:steps]):
+                owner.durable = owner.target
             owner.pending = owner.pending[steps:]
             if not owner.pending:
                 owner.writer.done()
-                owner.claimed = True
 
 
 def state(offset: int) -> dict[str, bytes]:

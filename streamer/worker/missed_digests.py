@@ -1,0 +1,39 @@
+"""Digests that Faust has passed over, read from the log by a consumer of our own.
+
+In a rebalance Faust drops what it has fetched and goes back to its committed offset; but its fetcher, still in the
+middle of an older batch, notes a later offset as read, and then everything before that is dropped
+(`transport/consumer.py`). To seek back meets the same race for as long as there is a backlog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Final
+
+from aiokafka import TopicPartition
+
+from streamer.config import KafkaSettings
+from streamer.topic_reader import TopicRecord, open_consumer, read_to_end
+
+PATIENCE_SECONDS: Final = 2.0
+"""How long a book may read by itself in one go: a rebalance waits for it."""
+
+
+class DigestLog:
+    """The topic of the digests, read without Faust."""
+
+    def __init__(self, kafka: KafkaSettings, topic: str) -> None:
+        self._kafka = kafka
+        self._topic = topic
+
+    async def between(self, partition: int, first: int, until: int | None) -> AsyncGenerator[TopicRecord]:
+        """The records from offset `first` up to, not including, `until`; None: to what is the end now.
+
+        Raises KafkaError or KafkaSetupError.
+        """
+        place = TopicPartition(self._topic, partition)
+        async with open_consumer(self._kafka) as consumer:
+            async for record in read_to_end(consumer, [place], {place: first}):
+                if until is not None and record.offset >= until:
+                    return
+                yield record

@@ -1,0 +1,91 @@
+"""Several books over several workers: each is watched in one place, and somebody else takes over from who dies."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from streamer.worker.embedded import free_port
+from tests.integration.deployment import OUTPUTS, Deployment, WorkerProcess, until
+from tests.integration.stream import documents
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
+
+HOUR_MS = 3_600_000
+RULES = {"learning": {"warm_up": "6h"}, "rules": [{"name": "surge"}]}
+BOOKS = [
+    {"name": "main", "windows": ["15m", "1h"], "rules": RULES},
+    {"name": "wires", "select": {"sources": ["wire-1", "wire-2", "wire-3"]}, "windows": ["20m"]},
+    {"name": "pairs", "windows": ["1h"], "company_topics": True},
+]
+
+
+class Watched:
+    """A worker, and which books it says that it watches."""
+
+    def __init__(self, deployment: Deployment, number: int) -> None:
+        self.port = free_port()
+        self.process: WorkerProcess = deployment.worker(
+            "--set", "web.enabled=true", "--set", f"web.port={self.port}", number=number
+        )
+
+    def books(self) -> set[str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
+                lines = answer.read().decode().splitlines()
+        except OSError:
+            return set()
+        # A book that is being opened is not watched yet: it has written no state.
+        return {
+            line.split('"')[1] for line in lines if line.startswith("bearwire_snapshot_bytes{") and line[-2:] != " 0"
+        }
+
+
+async def test_books_are_spread_over_workers_and_taken_over_from_one_that_dies(
+    kafka: str, tiny_bundle: str, tmp_path: Path
+) -> None:
+    deployment = Deployment(
+        kafka,
+        tmp_path,
+        model__bundle=tiny_bundle,
+        topics__documents__partitions=1,  # so that a pause between two lots of documents makes none too late
+        time__pane_seconds=300,
+        time__idle_timeout_seconds=3,
+        books=BOOKS,
+    )
+    deployment.idempotent = True
+    names = {str(book["name"]) for book in BOOKS}
+    first = Watched(deployment, 1)
+    await until(deployment.has_topics, "the topics exist", worker=first.process)
+    second = Watched(deployment, 2)
+
+    async def spread() -> bool:
+        one, other = first.books(), second.books()
+        return bool(one) and bool(other) and one | other == names and not one & other
+
+    async def accounted() -> bool:
+        return (await deployment.accounted_for())["all"] == published
+
+    async def same() -> bool:
+        return all([await deployment.latest(topic) == expected[topic] for topic in OUTPUTS])
+
+    await until(spread, "each worker watches a book of its own", worker=second.process)
+    start = int(time.time() * 1000) - 50 * HOUR_MS
+    stream = list(documents(3000, seed=8, partitions=1, start_ms=start, step_ms=48 * HOUR_MS // 3000, surge_every=400))
+    published = await deployment.publish(stream[:1500])
+    await until(accounted, "the first half is accounted for", worker=second.process)
+    first.process.kill()
+
+    async def taken_over() -> bool:
+        return second.books() == names
+
+    await until(taken_over, "the other worker watches every book", worker=second.process)
+    published += await deployment.publish(stream[1500:])
+    await until(accounted, "everything is accounted for", worker=second.process)
+    expected, _ = await deployment.backtest()
+    assert {key.split(b"/")[0].decode() for key in expected["windows"]} == names
+    await until(same, "what the books say is what a backtest says", worker=second.process)
+    assert second.process.finish() == 0, second.process.tail()
