@@ -9,6 +9,7 @@ are as independent, but changed one label in a hundred, and were slower than fp3
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -74,9 +75,12 @@ def _stored(node: Any, tables: dict[str, Any]) -> list[tuple[str, int]]:
     tensor = tables.get(name)
     if tensor is None or tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) != 2:
         return []
-    if tensor.dims[0] * tensor.dims[1] < SMALLEST or tensor.dims[axis] % BLOCK:
-        return []
-    return [(name, axis)]
+    return [(name, axis)] if is_stored(tuple(tensor.dims), axis) else []
+
+
+def is_stored(shape: Sequence[int], axis: int) -> bool:
+    """Whether a table of two dimensions is large enough to be worth 8 bits, and divides into blocks along `axis`."""
+    return shape[0] * shape[1] >= SMALLEST and shape[axis] % BLOCK == 0
 
 
 def _cast(source: str, target: str) -> Any:
