@@ -103,9 +103,9 @@ async def check_dead_letters(deployment: Deployment, server: Server, replay: Any
 async def check_age_and_nonsense(deployment: Deployment, server: Server) -> None:
     """A backfill pages nobody; what is no notification is a dead letter; both let what follows through."""
     worker = await ready(deployment)
-    producer = await deployment._producer()
+    topic = deployment.config.topics.notifications.name
+    producer = await deployment.producer(topic)
     try:
-        topic = deployment.config.topics.notifications.name
         await producer.send_and_wait(topic, b"{}", key=b"x")
         await producer.send_and_wait(topic, None, key=b"x")
     finally:

@@ -82,7 +82,7 @@ class Deployment:
 
     async def notify(self, *notifications: Notification) -> None:
         """Produce to the notifications topic, as a book's watcher does."""
-        producer = await self._producer()
+        producer = await self.producer(self.config.topics.notifications.name)
         try:
             for each in notifications:
                 await producer.send_and_wait(self.config.topics.notifications.name, each.encode(), key=each.key)
@@ -91,7 +91,7 @@ class Deployment:
 
     async def publish(self, records: Iterable[tuple[int | None, bytes | None, bytes | None]]) -> int:
         """Produce (partition, key, value) to the documents topic; returns how many."""
-        producer = await self._producer()
+        producer = await self.producer(self.config.topics.documents.name)
         try:
             topic = self.config.topics.documents.name
             sent = [
@@ -117,8 +117,8 @@ class Deployment:
             await producer.stop()
         return len(sent)
 
-    async def _producer(self) -> AIOKafkaProducer:
-        """A started producer that knows the documents topic; waits for a broker that is being killed or started just
+    async def producer(self, topic: str) -> AIOKafkaProducer:
+        """A started producer that knows `topic`; waits for a broker that is being killed or started just
         now, and at first knows of no topics."""
         deadline = time.monotonic() + 120
         while True:
@@ -131,7 +131,7 @@ class Deployment:
             )
             try:
                 await producer.start()
-                await producer.partitions_for(self.config.topics.documents.name)
+                await producer.partitions_for(topic)
             except KafkaError:
                 await producer.stop()
                 if time.monotonic() > deadline:

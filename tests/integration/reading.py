@@ -35,7 +35,7 @@ async def create_topic(deployment: Deployment, partitions: int = 2) -> str:
 
 async def produce(deployment: Deployment, *values: bytes | AlertRecord | None) -> None:
     """Records of the alerts topic, one after the other."""
-    producer = await deployment._producer()
+    producer = await deployment.producer(deployment.config.topics.alerts.name)
     try:
         for value in values:
             key, content = (value.key, value.encode()) if isinstance(value, AlertRecord) else (b"x", value)
@@ -82,7 +82,7 @@ async def check_reader(deployment: Deployment, *, exact: bool) -> None:
         begun = await take(reader, 3)
     async with AlertReader(servers, topic=topic, group=group) as reader:
         rest = await take(reader, 3)
-    assert rest[0] == begun[-1], "the one that was not dealt with comes again"
+    assert begun[-1] in rest, "the one that was not dealt with comes again"
     assert sorted({*begun, *rest}) == sorted(found)
     async with AlertReader(servers, topic=topic) as reader:
         await produce(deployment, *life("new", 1))
