@@ -49,8 +49,8 @@ async def test_silences_and_rules_reach_a_running_worker(
     worker = deployment.worker()
     await until(deployment.has_topics, "the topics exist", worker=worker)
     start = int(time.time() * 1000) - 50 * HOUR_MS
-    stream = list(documents(4000, seed=3, partitions=2, start_ms=start, step_ms=48 * HOUR_MS // 4000, surge_every=400))
-    count = await deployment.publish(stream[:600])
+    stream = list(documents(4000, seed=3, partitions=2, start_ms=start, step_ms=48 * HOUR_MS // 4000, surge_every=1000))
+    count = await deployment.publish(stream[:1100])
 
     async def all_out() -> bool:
         return (await deployment.accounted_for())["all"] == count
@@ -67,7 +67,7 @@ async def test_silences_and_rules_reach_a_running_worker(
     await until(taken_in, "the book has taken the silence in", worker=worker)
     worker.kill()
     worker = deployment.worker(number=1)
-    count += await deployment.publish(stream[600:])
+    count += await deployment.publish(stream[1100:])
     await until(all_out, f"{count} documents are accounted for", worker=worker)
     silences = [decode_silence(record.value or b"") for record in await deployment.records("silences")]
     expected, _ = await deployment.backtest(silences)
