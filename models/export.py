@@ -111,7 +111,7 @@ def parity_texts(model: Exportable) -> list[str]:
     texts = texts or word_texts()
     if not texts:
         raise ExportError("there are no texts to compare the export on; give some with --texts FILE")
-    return texts[:: max(1, len(texts) // PARITY_TEXTS)][:PARITY_TEXTS]
+    return texts[:: max(1, -(-len(texts) // PARITY_TEXTS))]
 
 
 def _write_graph(model: Exportable, file: Path, precision: Precision) -> None:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from models.bundle import SENTIMENT_LABELS, DataSource, Name, ParentModel
 from models.int8 import Layer
-from models.quantise import is_stored, quantise_blocks
 from models.training.network import base_directory, load_classifier
 from models.training.quantised import plain_layers, quantised_layers
 from models.training.recipe import Normalisation, Recipe, RecipeError
@@ -80,8 +79,6 @@ def _run(directory: Path, rounded: bool) -> Exportable:
     classifier, tokenizer, layout = load_classifier(directory)
     if not rounded:
         plain_layers(classifier.encoder)
-    elif quantised_layers(classifier.encoder):
-        _round_tables(classifier.encoder)
     names = list(layout.tasks)
 
     def trace(file: Path) -> None:
@@ -115,17 +112,6 @@ def _run(directory: Path, rounded: bool) -> Exportable:
         held_back=read_held_back(directory),
         rounded=tuple(quantised_layers(classifier.encoder)),
     )
-
-
-def _round_tables(encoder: torch.nn.Module) -> None:
-    """Give the embeddings the values that the bundle will store: layers that round their input amplify what differs."""
-    for module in encoder.modules():
-        if isinstance(module, torch.nn.Embedding):
-            table = module.weight.detach().numpy()
-            if is_stored(table.shape, 1):
-                numbers, scales = quantise_blocks(table, 1)
-                stored = (numbers * scales.astype(np.float32)).reshape(table.shape)
-                module.weight.data = torch.from_numpy(stored)
 
 
 def _as_pretrained(classifier: Any) -> Any:

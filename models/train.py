@@ -11,9 +11,10 @@ from tokenizers import Tokenizer
 
 from models.training.compute import choose_compute
 from models.training.distillation import distil, taught, train_teacher
-from models.training.loop import Loss, fit_quantised, layout_of, load_data, train_member
+from models.training.loop import Data, Loss, fit_quantised, layout_of, load_data, train_member
 from models.training.losses import LossFunction
-from models.training.network import WEIGHTS, load_classifier, save_classifier
+from models.training.network import WEIGHTS, load_classifier, new_classifier, save_classifier
+from models.training.quantised import check_layers
 from models.training.recipe import Recipe, RecipeError
 from models.training.report import Reported, write_report
 from models.training.run import RECIPE, read_held_back, write_run
@@ -42,6 +43,7 @@ def train(
     compute = choose_compute(recipe)
     say(f"computing in {compute.precision} on {compute.device.type}: {compute.why}")
     read = load_data(recipe, {"data": data, "recipe": recipe_directory}, say)
+    _check(recipe, read)
     write_run(directory, recipe, read.splits)
     members: list[Path] = []
     if _members_needed(recipe):
@@ -73,6 +75,21 @@ def train(
     classifier, tokenizer, _ = load_classifier(directory)
     rows = read_held_back(directory)
     return write_report(directory, recipe, classifier, Tokenizer.from_str(tokenizer), rows, compute, say)
+
+
+def _check(recipe: Recipe, data: Data) -> None:
+    """Raise RecipeError for what would only fail after hours, or do something else than the recipe says."""
+    for name, split in data.splits.items():
+        if not split.train:
+            raise RecipeError(f"task {name!r} has no text to train on left after cleaning")
+    if recipe.patience and not any(split.validation for split in data.splits.values()):
+        raise RecipeError(
+            "patience: no text is held back to validate on, so no epoch is better than another; raise `validation`, "
+            "add texts, or leave `patience` out"
+        )
+    if recipe.quantisation is not None:
+        classifier, _ = new_classifier(recipe)
+        check_layers(classifier.encoder)
 
 
 def _members_needed(recipe: Recipe) -> bool:

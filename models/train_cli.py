@@ -148,7 +148,9 @@ def add_words(bundle: Path, output: Path, texts: Path | None, version: str | Non
 
     lines = [line for line in texts.read_text(encoding="utf-8").splitlines() if line] if texts else word_texts()
     try:
-        copied = copy_bundle(Bundle.load(bundle), output, version)
+        source = Bundle.load(bundle)
+        source.task("sentiment")
+        copied = copy_bundle(source, output, version)
         written = add_word_scores(copied, lines, task="sentiment", label=SENTIMENT_LABELS[0], say=click.echo)
     except (BundleError, FileExistsError) as error:
         raise click.ClickException(f"no bundle was written: {error}") from error

@@ -73,7 +73,7 @@ def add_word_scores(
         return bundle
     encoder = Encoder(bundle.read(TOKENIZER), max_tokens=bundle.max_tokens)
     examples = [
-        _Example(text, encoder.words(text), weights)
+        _Example(text, encoder.words(text)[: len(weights)], weights)
         for text, weights in zip(chosen, explain_many(predictor, chosen, task, label), strict=True)
     ]
     features, targets, owner = _features(graph, hidden, encoder, examples)
@@ -86,7 +86,7 @@ def add_word_scores(
         f"words behind {label!r}, on {checked} texts kept out: without the "
         f"{REMOVED} heaviest words the probability falls by {named:.2f}, without {REMOVED} others by {others:.2f}"
     )
-    if named < LEAST_ADVANTAGE * others:
+    if not is_better(named, others):
         say("the words are not better than others, so they are not scored")
         return bundle
     output = f"{task}.{label}.words"
@@ -96,6 +96,11 @@ def add_word_scores(
         task=task, label=label, output=output, drop=round(named, 4), drop_others=round(others, 4), texts=len(examples)
     )
     return write_manifest(bundle.path, msgspec.structs.replace(bundle.manifest, word_scores=scored))
+
+
+def is_better(named: float, others: float) -> bool:
+    """Whether words that cost a label `named` of its probability are worth naming, where others cost `others`."""
+    return named > max(0.0, LEAST_ADVANTAGE * others)
 
 
 def _last_hidden(graph: Any) -> str | None:

@@ -20,6 +20,7 @@ from models.training.losses import DistilledLoss, LossFunction
 from models.training.measure import predict_logits
 from models.training.network import load_classifier
 from models.training.recipe import Distillation, Recipe, RecipeError, Teacher
+from models.training.sources import Example
 
 ANSWERS = "answers.safetensors"
 
@@ -44,8 +45,14 @@ def taught(
         save_file(ask(recipe, data, teachers, settings.temperature, compute), draft)
         draft.rename(file)
     answers = {name: probabilities.to(compute.device) for name, probabilities in load_file(file).items()}
-    asked = torch.tensor([not e.source.student_only for task in recipe.tasks for e in data.splits[task.name].train])
-    return DistilledLoss(LossFunction(recipe, data.splits), answers, asked.float().to(compute.device), settings)
+    sources = [example.source for task in recipe.tasks for example in data.splits[task.name].train]
+    return DistilledLoss(
+        LossFunction(recipe, data.splits),
+        answers,
+        settings,
+        asked=torch.tensor([float(not source.student_only) for source in sources], device=compute.device),
+        spread=torch.tensor([source.label_smoothing or 0.0 for source in sources], device=compute.device),
+    )
 
 
 def distil(
@@ -78,12 +85,22 @@ def train_teacher(
     larger = msgspec.structs.replace(
         recipe, **changes, normalisation=whole, feed_forward=None, lora=None, distillation=None, patience=0
     )
-    splits = {
-        name: split._replace(train=[e for e in split.train if not e.source.student_only])
-        for name, split in data.splits.items()
-    }
     say(f"training the teacher, {settings.base}")
-    train_member(larger, Data(splits), directory, member=0, compute=compute, say=say)
+    train_member(larger, as_taught(data), directory, member=0, compute=compute, say=say)
+
+
+def as_taught(data: Data) -> Data:
+    """What a teacher learns from: not the texts for its student alone, and with the recipe's label smoothing."""
+
+    def plain(example: Example) -> Example:
+        return example._replace(source=msgspec.structs.replace(example.source, label_smoothing=None))
+
+    return Data(
+        {
+            name: split._replace(train=[plain(e) for e in split.train if not e.source.student_only])
+            for name, split in data.splits.items()
+        }
+    )
 
 
 def ask(

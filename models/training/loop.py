@@ -42,7 +42,7 @@ from models.training.optimisation import (
     set_rates,
 )
 from models.training.pruning import TEXTS, narrow_feed_forward
-from models.training.quantised import CALIBRATION_TEXTS, set_ranges
+from models.training.quantised import CALIBRATION_TEXTS, round_tables, set_ranges
 from models.training.recipe import Quantisation, Recipe
 from models.training.sources import read_source
 
@@ -133,7 +133,7 @@ def fit(
     freeze(classifier, recipe.freeze)
     texts = sum(len(split.train) for split in data.splits.values())
     if recipe.lora is not None:
-        add_lora(classifier, recipe.lora, texts * recipe.epochs // recipe.batch)
+        add_lora(classifier, recipe.lora, recipe.freeze, texts * recipe.epochs // recipe.batch)
     classifier.to(compute.device)
     optimiser = make_optimiser(classifier, recipe.optimiser)
     checkpoint = directory / "checkpoint"
@@ -207,9 +207,10 @@ def fit_quantised(
     compute: Compute,
     say: Say,
 ) -> None:
-    """Go on from the model in `start` with layers that round as int8 does, and leave the result in `directory`."""
+    """Go on from the model in `start`, rounded as an int8 bundle is, and leave the result in `directory`."""
     classifier, tokenizer, _ = load_classifier(start)
     classifier.dropout.p = recipe.head_dropout
+    round_tables(classifier.encoder)
     set_ranges(
         classifier,
         Tokenizer.from_str(tokenizer),

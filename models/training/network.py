@@ -92,6 +92,9 @@ def base_directory(base: str) -> Path:
 
 def new_classifier(recipe: Recipe) -> tuple[Classifier, str]:
     """An untrained classifier on the recipe's base, and its tokenizer.json. Heads depend on the seed alone."""
+    for task in recipe.tasks:
+        if task.name in ("input_ids", "attention_mask") or hasattr(nn.ModuleDict(), task.name):
+            raise RecipeError(f"a task cannot be called {task.name!r}; choose another name")
     directory = base_directory(recipe.base)
     tokenizer = build_tokenizer(directory, recipe.normalisation)
     torch.manual_seed(recipe.seed)
@@ -109,6 +112,7 @@ def new_classifier(recipe: Recipe) -> tuple[Classifier, str]:
             directory, config=config, attn_implementation="eager", use_safetensors=True, trust_remote_code=False
         ),
     )
+    _check_positions(recipe, encoder)
     if tokenizer.rows is not None:
         table = encoder.get_input_embeddings()
         kept = nn.Embedding(len(tokenizer.rows), table.embedding_dim, padding_idx=0)
@@ -117,6 +121,18 @@ def new_classifier(recipe: Recipe) -> tuple[Classifier, str]:
         encoder.config.vocab_size = len(tokenizer.rows)
     tasks = {task.name: len(task.labels) for task in recipe.tasks}
     return Classifier(encoder, tasks, pooling=recipe.pooling, dropout=recipe.head_dropout), tokenizer.json
+
+
+def _check_positions(recipe: Recipe, encoder: nn.Module) -> None:
+    """Raise RecipeError where texts may be longer than the base model has positions for."""
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.Embedding) and name.endswith("position_embeddings"):
+            room = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+            for key in ("train_tokens", "max_tokens"):
+                if getattr(recipe, key) > room:
+                    raise RecipeError(
+                        f"{key}: {getattr(recipe, key)}, but the base model {recipe.base} reads {room} tokens at most"
+                    )
 
 
 def _loaded(recipe: Recipe, load: Callable[[], Any]) -> Any:

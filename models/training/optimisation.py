@@ -25,7 +25,7 @@ def freeze(classifier: Classifier, what: Freeze) -> None:
     if what.layers > layers:
         raise RecipeError(f"freeze.layers: {what.layers}, but the encoder has {layers} layers")
     names = [name for name, _ in classifier.encoder.named_parameters()]
-    if what.layers and not any(LAYER.search(name) for name in names):
+    if what.layers and not any(LAYER.search(f".{name}") for name in names):
         raise RecipeError(
             f"freeze.layers: {family} layers share their weights or have no "
             "numbers, so the first of them cannot stand still alone"
@@ -33,25 +33,27 @@ def freeze(classifier: Classifier, what: Freeze) -> None:
     if what.embeddings and not any(_depth(name, layers) == 0 for name in names):
         raise RecipeError(f"freeze.embeddings: no part of {family} is known as embeddings")
     for name, parameter in classifier.encoder.named_parameters():
-        depth = _depth(name, layers)
-        if (depth == 0 and what.embeddings) or 0 < depth <= what.layers:
+        if _is_frozen(name, what, layers):
             parameter.requires_grad_(False)
 
 
-def add_lora(classifier: Classifier, settings: Lora, steps: int) -> None:
-    """Put low-rank adapters on the encoder; everything else of it stands still.
+def add_lora(classifier: Classifier, settings: Lora, frozen: Freeze, steps: int) -> None:
+    """Put low-rank adapters on the encoder but not on what is `frozen`; everything else of it stands still.
 
     Raises RecipeError where a target names no linear layer of the encoder, with the names that there are.
     """
-    linear = {
-        name.rpartition(".")[2] for name, part in classifier.encoder.named_modules() if isinstance(part, nn.Linear)
-    }
+    names = [name for name, part in classifier.encoder.named_modules() if isinstance(part, nn.Linear)]
+    linear = {name.rpartition(".")[2] for name in names}
     unknown = [target for target in settings.targets if target.rpartition(".")[2] not in linear]
     if unknown:
         raise RecipeError(
             f"lora.targets: {', '.join(unknown)} name no linear layer of {_family(classifier)}, which has "
             f"{', '.join(sorted(linear))}"
         )
+    layers = _layers(classifier)
+    still = [name for name in names if "pooler" in name or _is_frozen(name, frozen, layers)]
+    if all(name in still for name in names if any(f".{name}".endswith(f".{each}") for each in settings.targets)):
+        raise RecipeError(f"lora: every layer that its targets name is frozen: {', '.join(settings.targets)}")
     from peft import AdaLoraConfig, LoraConfig, get_peft_model
 
     shared: dict[str, Any] = {
@@ -59,8 +61,8 @@ def add_lora(classifier: Classifier, settings: Lora, steps: int) -> None:
         "lora_dropout": settings.dropout,
         "target_modules": list(settings.targets),
     }
-    if any("pooler" in name for name, _ in classifier.encoder.named_modules()):
-        shared["exclude_modules"] = ["pooler.dense"]
+    if still:
+        shared["exclude_modules"] = still
     config: Any
     if settings.kind == "adalora":
         config = AdaLoraConfig(
@@ -164,7 +166,7 @@ def rate_factor(done: float, settings: Optimiser) -> float:
     """What the learning rates are multiplied with when the share `done` of a run is behind: up in `warmup`,
     then down."""
     if done < settings.warmup:
-        return max(done, 1e-3) / settings.warmup
+        return min(max(done, 1e-3) / settings.warmup, 1.0)
     left = (1.0 - done) / (1.0 - settings.warmup) if settings.warmup < 1.0 else 1.0
     if settings.schedule == "constant":
         return 1.0
@@ -190,9 +192,14 @@ def _family(classifier: Classifier) -> str:
     return str(config.model_type)
 
 
+def _is_frozen(name: str, what: Freeze, layers: int) -> bool:
+    depth = _depth(name, layers)
+    return (depth == 0 and what.embeddings) or 0 < depth <= what.layers
+
+
 def _depth(name: str, layers: int) -> int:
     """0 for embeddings, 1 to `layers` for the layers, `layers` for what comes after them."""
-    found = LAYER.search(name)
+    found = LAYER.search(f".{name}")
     if found:
         return int(found.group(1)) + 1
     return 0 if "embed" in name else layers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from tokenizers import Tokenizer
@@ -16,6 +16,8 @@ from models.training.quantised import LAYER
 from models.training.recipe import RecipeError
 
 TEXTS = 512
+WIDTHS = ("intermediate_size", "hidden_dim", "ffn_dim")
+"""What configurations of transformers call the width of the feed-forward layers."""
 
 
 class _FeedForward(NamedTuple):
@@ -34,7 +36,9 @@ def narrow_feed_forward(
     from it (the measure of Sun et al. 2023, arXiv:2306.11695, for whole neurons). Raises RecipeError where the encoder
     has no such layers or they are narrower already.
     """
-    full = int(getattr(classifier.encoder.config, "intermediate_size", 0))
+    config: Any = classifier.encoder.config
+    key = next((key for key in WIDTHS if hasattr(config, key)), WIDTHS[0])
+    full = int(getattr(config, key, 0))
     if not width <= full:
         raise RecipeError(f"feed_forward: {width}, but the base model's feed-forward layers are {full} wide")
     found = _feed_forwards(classifier.encoder, full)
@@ -65,7 +69,7 @@ def narrow_feed_forward(
         part.up.bias.data = part.up.bias.data[kept].clone()
         part.down.weight.data = part.down.weight.data[:, kept].clone()
         part.up.out_features = part.down.in_features = width
-    classifier.encoder.config.intermediate_size = width
+    setattr(config, key, width)
 
 
 def _feed_forwards(encoder: nn.Module, width: int) -> list[_FeedForward]:

@@ -10,8 +10,9 @@ Inference", arXiv:1712.05877).
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -22,8 +23,10 @@ from torch.nn.functional import linear
 from torch.utils.hooks import RemovableHandle
 
 from models.int8 import INPUT_STEPS, WEIGHT_STEPS, Layer, affine
+from models.quantise import is_stored, quantise_blocks
 from models.training.batches import pad, pad_id, token_rows
 from models.training.compute import Compute
+from models.training.recipe import RecipeError
 
 LAYER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
 """In the dotted name of a parameter: the number of the encoder's layer that it is in."""
@@ -31,6 +34,14 @@ LAYER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
 CALIBRATION_TEXTS = 512
 SAMPLE = 1 << 18
 CLIPS = np.linspace(0.3, 1.0, 36)
+
+
+class _Seen(NamedTuple):
+    """Of a layer's input: a sample, float32 arrays, and the least and the greatest number, or 0."""
+
+    sample: list[NDArray[np.float32]]
+    low: float
+    high: float
 
 
 class QuantisedLinear(nn.Module):
@@ -54,7 +65,8 @@ class QuantisedLinear(nn.Module):
         scales = weight.detach().abs().amax(dim=1).clamp(min=1e-6) / WEIGHT_STEPS
         zeros = torch.zeros_like(scales, dtype=torch.int32)
         weight = torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -WEIGHT_STEPS, WEIGHT_STEPS)
-        return linear(rounded, weight, self.bias)
+        with torch.autocast(x.device.type, enabled=False):  # bf16 would round what has just been rounded once more
+            return linear(rounded, weight, self.bias)
 
 
 def quantise_layers(encoder: nn.Module) -> None:
@@ -83,30 +95,82 @@ def quantised_layers(encoder: nn.Module) -> list[Layer]:
     return layers
 
 
+def check_layers(encoder: nn.Module) -> None:
+    """Raise RecipeError where `quantise_layers` would not do what it says: an encoder has no layers that are known, or
+    one of them computes something else than a vector per token, once."""
+    family = str(getattr(encoder.config, "model_type", "this encoder"))
+    layers = _layers(encoder)
+    if not layers:
+        raise RecipeError(f"quantisation: no part of {family} is known as a layer, so there is nothing to round")
+    seen: Counter[str] = Counter()
+
+    def watch(name: str, layer: nn.Linear) -> RemovableHandle:
+        def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            seen[name] += 1 if inputs[0].shape[:-1] == (2, 3) else 2
+
+        return layer.register_forward_pre_hook(note)
+
+    hooks = [watch(name, layer) for name, layer in layers.items()]
+    ids = torch.ones((2, 3), dtype=torch.int64, device=next(encoder.parameters()).device)
+    with torch.inference_mode():
+        encoder(input_ids=ids, attention_mask=ids)
+    for hook in hooks:
+        hook.remove()
+    for name in layers:
+        if seen[name] != 1:
+            raise RecipeError(
+                f"quantisation: {name} of {family} is not used once for every token of a text, so it cannot be rounded "
+                "in one range; leave `quantisation` out"
+            )
+
+
+def round_tables(encoder: nn.Module) -> None:
+    """Give the encoder's tables outside its layers the values that an int8 bundle stores, and stop them from learning:
+    embeddings, and what projects them.
+
+    Layers that round what comes in are sensitive to the last digits of it, so they have to learn with these. A table
+    that was rounded is stored without loss.
+    """
+    for name, module in encoder.named_modules():
+        if not isinstance(module, nn.Embedding | nn.Linear) or LAYER.search(f".{name}"):
+            continue
+        axis = 1 if isinstance(module, nn.Embedding) else 0
+        weight = module.weight
+        table = weight.detach().cpu().numpy()
+        table = table if axis else table.T
+        if is_stored(table.shape, axis):
+            numbers, scales = quantise_blocks(table, axis)
+            stored = (numbers * scales.astype(np.float32)).reshape(table.shape)
+            weight.data.copy_(torch.from_numpy(stored if axis else stored.T))
+            weight.requires_grad_(False)
+
+
 def set_ranges(
     classifier: nn.Module, tokenizer: Tokenizer, texts: Sequence[str], *, max_tokens: int, compute: Compute
 ) -> None:
     """Quantise the layers of `classifier.encoder`, with the ranges that round what they see of `texts` best.
 
-    Of every layer's input a fixed sample of some hundred thousand numbers decides, padding left out; the range is its
-    least and greatest number, drawn in by the share that gives the smallest mean squared error.
+    Of every layer's input some hundred thousand numbers decide, drawn with one seed, padding left out; the range is
+    from the least to the greatest of all, drawn in by the share that gives them the smallest mean squared error.
     """
     encoder = cast(nn.Module, classifier.encoder)
     rows = sorted(token_rows(tokenizer, texts, max_tokens), key=len)
     filler = pad_id(tokenizer)
     batches = [pad(rows[at : at + 32], filler) for at in range(0, len(rows), 32)]
-    seen: dict[str, list[NDArray[np.float32]]] = {name: [] for name in _layers(encoder)}
+    seen = {name: _Seen([], 0.0, 0.0) for name in _layers(encoder)}
     mask = batches[0][1]
+    rng = np.random.default_rng(SAMPLE)
 
-    def watch(layer: nn.Linear, parts: list[NDArray[np.float32]]) -> RemovableHandle:
+    def watch(layer: nn.Linear, name: str) -> RemovableHandle:
         def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             numbers = inputs[0][mask.bool()].float().cpu().numpy().ravel()
-            parts.append(numbers[:: max(1, len(batches) * len(numbers) // SAMPLE)])
-            parts.append(np.array([numbers.min(), numbers.max()]))
+            sample, low, high = seen[name]
+            sample.append(numbers[rng.integers(len(numbers), size=-(-SAMPLE // len(batches)))])
+            seen[name] = _Seen(sample, min(low, float(numbers.min())), max(high, float(numbers.max())))
 
         return layer.register_forward_pre_hook(note)
 
-    hooks = [watch(layer, seen[name]) for name, layer in _layers(encoder).items()]
+    hooks = [watch(layer, name) for name, layer in _layers(encoder).items()]
     classifier.to(compute.device).eval()
     with torch.inference_mode(), compute.autocast():
         for ids, mask in batches:
@@ -114,9 +178,9 @@ def set_ranges(
     for hook in hooks:
         hook.remove()
     quantise_layers(encoder)
-    for name, parts in seen.items():
+    for name, (sample, low, high) in seen.items():
         layer = cast(QuantisedLinear, encoder.get_submodule(name))
-        layer.input_range.copy_(torch.tensor(_best_range(np.concatenate(parts))))
+        layer.input_range.copy_(torch.tensor(_best_range(np.concatenate(sample), low, high)))
 
 
 def _layers(encoder: nn.Module) -> dict[str, nn.Linear]:
@@ -133,8 +197,7 @@ def _replace(encoder: nn.Module, name: str, module: nn.Module) -> None:
     setattr(encoder.get_submodule(parent), own, module)
 
 
-def _best_range(numbers: NDArray[np.float32]) -> tuple[float, float]:
-    low, high = min(float(numbers.min()), 0.0), max(float(numbers.max()), 0.0)
+def _best_range(numbers: NDArray[np.float32], low: float, high: float) -> tuple[float, float]:
     sample = numbers.astype(np.float64)
 
     def error(clip: float) -> float:

@@ -37,7 +37,8 @@ class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     (never learned from, but early stopping and calibration look at it) or "measure" (only reported at the end).
     `root` "recipe" looks for the file beside the recipe, "data" in the data directory. Texts that are `student_only`
     teach no teacher of a distillation, and no teacher's answer is mixed with their labels: they can mend what teachers
-    get wrong.
+    get wrong. `label_smoothing` is for labels that are less sure than the recipe's says: a teacher's answers for these
+    texts are spread over the labels by it as well, while a teacher itself learns with the recipe's.
     """
 
     path: str = ""
@@ -52,6 +53,7 @@ class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     use: Literal["train", "validation", "measure"] = "train"
     repeat: Count = 1
     student_only: bool = False
+    label_smoothing: Fraction | None = None
     root: Literal["data", "recipe"] = "data"
     licence: str = ""
     origin: str = ""
@@ -174,7 +176,8 @@ class Distillation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Quantisation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A last fit in which the layers round as 8-bit arithmetic will, and which `export --precision int8` then keeps to.
 
-    It learns what the model learned last, its student where there is one. `rate` multiplies the optimiser's rates.
+    It learns what the model learned last, its student where there is one. `rate` multiplies the optimiser's rates. What
+    is outside the layers, as embeddings are, stands still; adapters have been folded in, so that whole layers learn.
     """
 
     epochs: Count = 1
@@ -273,7 +276,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     patience: Annotated[int, Meta(ge=0)] = 0
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    seed: int = 1
+    seed: Annotated[int, Meta(ge=0)] = 1
     search: Search | None = None
 
 

@@ -33,6 +33,7 @@ FAMILIES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {**SIZES, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
         ["query_proj", "value_proj"],
     ),
+    "electra": ({**SIZES, "embedding_size": 128}, ["query", "value"]),
     "modernbert": ({**SIZES, **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 0)}, ["Wqkv", "Wo"]),
 }
 
@@ -52,14 +53,14 @@ def write_base(directory: Path, family: str) -> Path:
     return directory
 
 
-def train(base: Path, directory: Path, **changes: object) -> Any:
+def train(base: Path, directory: Path, *, task: str = "intent", **changes: object) -> Any:
     rows = [{"text": text, "label": label} for label, texts in TEXTS.items() for text in texts]
     directory.mkdir(exist_ok=True)
     (directory / "learned.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     recipe = {
         "name": "desk",
         "base": str(base),
-        "tasks": [{"name": "intent", "labels": list(TEXTS), "sources": [{"path": "learned.jsonl"}]}],
+        "tasks": [{"name": task, "labels": list(TEXTS), "sources": [{"path": "learned.jsonl"}]}],
         "epochs": 1,
         "validation": 0.3,
         "split": "random",
@@ -85,6 +86,11 @@ def test_an_encoder_of_another_family_becomes_a_bundle(family: str, tmp_path: Pa
     assert verify_predictor(predictor) == []
 
 
+def test_a_task_cannot_have_a_name_that_torch_uses(tmp_path: Path) -> None:
+    done = train(write_base(tmp_path / "base", "roberta"), tmp_path, task="type")
+    assert done.exit_code == 1 and "a task cannot be called 'type'" in done.output
+
+
 def test_adapters_for_layers_that_are_not_there_name_those_that_are(tmp_path: Path) -> None:
     done = train(write_base(tmp_path / "base", "distilbert"), tmp_path, lora={})
     assert done.exit_code == 1
@@ -96,3 +102,54 @@ def test_layers_that_share_their_weights_cannot_be_frozen_one_by_one(tmp_path: P
     done = train(write_base(tmp_path / "base", "albert"), tmp_path, freeze={"layers": 1})
     assert done.exit_code == 1
     assert "freeze.layers: albert layers share their weights" in done.output
+
+
+def test_layers_that_have_numbers_can_be_frozen(tmp_path: Path) -> None:
+    done = train(write_base(tmp_path / "base", "modernbert"), tmp_path, freeze={"layers": 1})
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [("deberta-v2", "is not used once for every token"), ("albert", "no part of albert is known as a layer")],
+)
+def test_layers_that_cannot_be_rounded_are_refused_before_anything_is_trained(
+    family: str, said: str, tmp_path: Path
+) -> None:
+    done = train(write_base(tmp_path / "base", family), tmp_path, quantisation={})
+    assert done.exit_code == 1 and said in done.output
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("family", ["distilbert", "roberta", "modernbert", "electra"])
+def test_an_encoder_of_another_family_learns_to_compute_in_8_bits(family: str, tmp_path: Path) -> None:
+    done = train(write_base(tmp_path / "base", family), tmp_path, quantisation={})
+    assert done.exit_code == 0, done.output
+    (tmp_path / "texts.txt").write_text("\n".join(ALL), encoding="utf-8")
+    source, bundle = str(tmp_path / "run"), str(tmp_path / "bundle")
+    written = bearwire("models", "export", source, "-o", bundle, "--texts", str(tmp_path / "texts.txt"))
+    assert written.exit_code == 0, written.output
+    assert "same label 100.00%" in written.output
+    assert verify_predictor(Predictor(Bundle.load(tmp_path / "bundle"), threads=1, cache_entries=0)) == []
+
+
+@pytest.mark.parametrize("family", ["distilbert", "roberta"])
+def test_feed_forward_layers_of_another_family_are_narrowed(family: str, tmp_path: Path) -> None:
+    done = train(write_base(tmp_path / "base", family), tmp_path, feed_forward=96)
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"max_tokens": 80}, "max_tokens: 80, but the base model"),
+        ({"validation": 0.001, "patience": 2}, "patience: no text is held back"),
+        ({"seed": -1}, "seed"),
+        ({"lora": {"targets": ["query"]}, "freeze": {"layers": 2}}, "every layer that its targets name is frozen"),
+    ],
+)
+def test_recipes_that_could_not_end_well_are_refused_at_once(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    done = train(write_base(tmp_path / "base", "roberta"), tmp_path, **changes)
+    assert done.exit_code == 1 and said in done.output

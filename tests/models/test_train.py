@@ -23,7 +23,7 @@ from models.predictor import Predictor
 from models.train import train
 from models.training.batches import Batch
 from models.training.compute import Compute, choose_compute, native_bf16
-from models.training.distillation import ask
+from models.training.distillation import as_taught, ask
 from models.training.loop import layout_of, load_data, train_member
 from models.training.losses import DistilledLoss, LossFunction
 from models.training.measure import predict_logits
@@ -241,7 +241,7 @@ def test_adalora_ends_with_the_rank_that_was_asked_for(base: Path) -> None:
     recipe = recipe_for(base, "intent", DESK, lora={"kind": "adalora", "rank": 2})
     assert recipe.lora is not None
     classifier, _ = new_classifier(recipe)
-    add_lora(classifier, recipe.lora, steps=20)
+    add_lora(classifier, recipe.lora, recipe.freeze, steps=20)
     optimiser = make_optimiser(classifier, recipe.optimiser)
     ids = torch.randint(4, 60, (8, 12), generator=torch.Generator().manual_seed(1))
     truth = torch.arange(8) % 3
@@ -279,6 +279,18 @@ def test_frozen_parts_do_not_move(base: Path, tmp_path: Path) -> None:
     after = load_classifier(tmp_path / "run")[0].state_dict()
     moved = {name for name in before if not np.array_equal(before[name], after[name])}
     assert moved and not any("embeddings" in name or "layer.0." in name for name in moved)
+
+
+def test_adapters_leave_frozen_layers_alone(base: Path, tmp_path: Path) -> None:
+    for kind in ("lora", "adalora"):
+        changes: dict[str, object] = {"lora": {"kind": kind, "rank": 2}, "freeze": {"embeddings": True, "layers": 1}}
+        recipe = recipe_for(base, "intent", DESK, epochs=2, **changes)
+        run(recipe, base, tmp_path / kind)
+        before = new_classifier(recipe)[0].state_dict()
+        after = load_classifier(tmp_path / kind)[0].state_dict()
+        moved = {name for name in before if not np.array_equal(before[name], after[name])}
+        assert any("layer.1." in name for name in moved)
+        assert not any("embeddings" in name or "layer.0." in name for name in moved)
 
 
 def test_a_directory_with_another_run_is_left_alone(base: Path, tmp_path: Path) -> None:
@@ -378,7 +390,8 @@ def test_a_run_trains_its_larger_teacher_first_and_its_student_alone_is_told_som
     answers = ask(recipe, data, [tmp_path / "teacher"], 2.0, CPU)
     assert recipe.distillation is not None
     asked = torch.tensor([float(not e.source.student_only) for e in data.splits["intent"].train])
-    loss = DistilledLoss(LossFunction(recipe, data.splits), answers, asked, recipe.distillation)
+    labels = LossFunction(recipe, data.splits)
+    loss = DistilledLoss(labels, answers, recipe.distillation, asked=asked, spread=torch.zeros(len(texts)))
     alone = texts.index("no box")
     batch = Batch(
         ids=torch.zeros(1, 1, dtype=torch.int64),
@@ -389,6 +402,49 @@ def test_a_run_trains_its_larger_teacher_first_and_its_student_alone_is_told_som
         weight=torch.ones(1),
     )
     logits = {"intent": torch.tensor([[0.5, -1.0, 2.0]])}
-    assert torch.equal(loss(logits, batch), LossFunction(recipe, data.splits)(logits, batch))
+    assert torch.equal(loss(logits, batch), labels(logits, batch))
     taught = batch._replace(text=torch.tensor([0]))
-    assert not torch.equal(loss(logits, taught), LossFunction(recipe, data.splits)(logits, taught))
+    assert not torch.equal(loss(logits, taught), labels(logits, taught))
+
+
+def test_labels_of_a_source_can_be_less_sure_for_a_student_but_not_for_its_teacher(base: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(base, "intent", DESK, label_smoothing=0.05, distillation={"weight": 0.5})
+    (source,) = recipe.tasks[0].sources
+    unsure = msgspec.structs.replace(source, label_smoothing=0.3)
+    task = msgspec.structs.replace(recipe.tasks[0], sources=(unsure,))
+    data = load_data(recipe, {"data": base, "recipe": base}, lambda _: None)
+    doubted = load_data(msgspec.structs.replace(recipe, tasks=(task,)), {"data": base, "recipe": base}, lambda _: None)
+    batch = Batch(
+        ids=torch.zeros(3, 1, dtype=torch.int64),
+        mask=torch.ones(3, 1, dtype=torch.int64),
+        task=torch.zeros(3, dtype=torch.int64),
+        label=torch.arange(3),
+        text=torch.arange(3),
+        weight=torch.ones(3),
+    )
+    logits = {"intent": torch.tensor([[0.5, -1.0, 2.0], [4.0, 0.0, 0.0], [0.0, 0.1, 0.2]])}
+    for splits, smoothing in ((data.splits, 0.05), (doubted.splits, 0.3)):
+        wanted = torch.nn.functional.cross_entropy(
+            logits["intent"], batch.label, reduction="none", label_smoothing=smoothing
+        )
+        assert torch.allclose(LossFunction(recipe, splits)(logits, batch), wanted)
+
+    assert recipe.distillation is not None
+    number = len(data.splits["intent"].train)
+    sure = torch.eye(3)[torch.arange(number) % 3]
+    loss = DistilledLoss(
+        LossFunction(recipe, data.splits),
+        {"intent": sure},
+        recipe.distillation,
+        asked=torch.ones(number),
+        spread=torch.full((number,), 0.3),
+    )
+    spread = DistilledLoss(
+        LossFunction(recipe, data.splits),
+        {"intent": sure * 0.7 + 0.1},
+        recipe.distillation,
+        asked=torch.ones(number),
+        spread=torch.zeros(number),
+    )
+    assert torch.allclose(loss(logits, batch), spread(logits, batch))
+    assert {e.source.label_smoothing for e in as_taught(doubted).splits["intent"].train} == {None}

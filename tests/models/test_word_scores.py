@@ -16,6 +16,7 @@ from models.explain import erased
 from models.model_set import ModelSet
 from models.predictor import Predictor
 from models.word_scores import LEAST_SHARE, WORDS, heaviest_words
+from models.word_scores_fit import is_better
 from tests.models.tiny_bundle import NEGATIVE, write_tiny_bundle
 
 OWN = Path(__file__).parents[2] / "models" / "data"
@@ -44,6 +45,12 @@ def test_tickers_users_and_tokens_beyond_the_limit_are_not_named() -> None:
     text = "$TLYB @someone fraud beyond"
     spans = [(1, 5, [0]), (7, 14, [1]), (15, 20, [2]), (21, 27, [3])]
     assert heaviest_words(text, spans, np.array([9, 9, 9], np.float32)) == ("fraud",)
+
+
+@pytest.mark.parametrize(("named", "others"), [(0.0, 0.0), (-0.01, -0.02), (-0.2, -0.11), (0.1, 0.06)])
+def test_words_that_cost_nothing_or_hardly_more_than_others_are_not_worth_naming(named: float, others: float) -> None:
+    assert not is_better(named, others)
+    assert is_better(0.3, max(others, 0.05))
 
 
 def test_only_negative_texts_have_words_and_they_are_the_grim_ones(predictor: Predictor) -> None:
