@@ -102,9 +102,10 @@ class Predictor:
         self.max_batch_tokens = max_batch_tokens
         self.stats = PredictorStats()
         self._encoder = _load_encoder(bundle, long_texts)
-        self._session = _load_session(bundle, provider, max_batch_tokens)
-        self.provider_in_use = self._session.provider
         self.threads = threads or (usable_cores() if provider == "cpu" else GPU_STREAMS)
+        copies = self.threads if provider == "tensorrt" else 1
+        self._session = _load_session(bundle, provider, max_batch_tokens, copies)
+        self.provider_in_use = self._session.provider
         _check_graph(bundle, self._session)
         self._buckets = length_buckets(bundle.max_tokens)
         self._outputs = [task.output for task in bundle.tasks]
@@ -155,9 +156,11 @@ class Predictor:
         """Run the model before the first text comes: on a GPU the largest batch of every length, since each new
         shape costs there; on the CPU one short row and one long one. Raises BundleError where that fails."""
         every = [int(length) for length in self._buckets]
-        for length in every if self.provider_in_use != "cpu" else (every[0], every[-1]):
-            count = max(1, self.max_batch_tokens // length) if self.provider_in_use != "cpu" else 1
-            self._try_out(count, length, self._encoder.pad_id)
+        for _ in range(self._session.copies):
+            self._session.take_turn()
+            for length in every if self.provider_in_use != "cpu" else (every[0], every[-1]):
+                count = max(1, self.max_batch_tokens // length) if self.provider_in_use != "cpu" else 1
+                self._try_out(count, length, self._encoder.pad_id)
 
     def _try_shortest(self) -> None:
         """Run a row of the least tokens: only a run tells an output's real shape, and tokens that the graph lacks."""
@@ -286,10 +289,10 @@ def _load_encoder(bundle: Bundle, long_texts: LongTexts) -> Encoder:
         raise BundleError(f"{bundle.path / TOKENIZER} is not a tokenizer: {error}") from error
 
 
-def _load_session(bundle: Bundle, provider: str, max_batch_tokens: int) -> ModelSession:
+def _load_session(bundle: Bundle, provider: str, max_batch_tokens: int, copies: int) -> ModelSession:
     shape = (max(1, max_batch_tokens // SHORTEST), bundle.max_tokens)
     try:
-        return ModelSession(bundle.read(MODEL), provider=provider, folder=bundle.path, largest=shape)
+        return ModelSession(bundle.read(MODEL), provider=provider, folder=bundle.path, largest=shape, copies=copies)
     except GraphError as error:
         raise BundleError(f"{bundle.path / MODEL} cannot be loaded: {error}") from error
 

@@ -5,6 +5,7 @@ A provider that is asked for and not there is an error that says what was found,
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,8 +43,8 @@ class ModelSession:
     A run uses the calling thread alone. `folder` holds the files in which tensors of the model lie, if any do.
     `largest` (batch, seq) bounds the shapes that TensorRT prepares one engine for. `io_binding` copies inputs to the
     device out of page-locked buffers of the calling thread, and binds outputs to it; it is the default on GPUs.
-    Runs that go on at once have CUDA streams of their own and share the weights; TensorRT's provider computes one at
-    a time (onnxruntime pull request 19301).
+    Runs that go on at once have CUDA streams of their own and share the weights. TensorRT's provider computes one at
+    a time (onnxruntime pull request 19301), so there `copies` of the session serve as many threads, in turn.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class ModelSession:
         folder: Path | None = None,
         largest: tuple[int, int] = (256, 512),
         io_binding: bool | None = None,
+        copies: int = 1,
     ) -> None:
         check_provider(provider)
         options = ort.SessionOptions()
@@ -65,11 +67,11 @@ class ModelSession:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
         wanted = _provider_options(provider, largest)
         try:
-            self._session = ort.InferenceSession(model, options, providers=wanted)
+            self._sessions = [ort.InferenceSession(model, options, providers=wanted) for _ in range(copies)]
         except Exception as error:  # each of onnxruntime's errors derives from Exception itself
             raise GraphError(str(error)) from error
         self.provider = provider
-        used = self._session.get_providers()
+        used = self._sessions[0].get_providers()
         if ONNX_NAMES[provider] not in used:
             raise ProviderError(
                 f"provider {provider!r} was asked for but its libraries did not load; onnxruntime used "
@@ -78,9 +80,10 @@ class ModelSession:
             )
         self._bind = provider != "cpu" if io_binding is None else io_binding
         self._device = "cpu" if provider == "cpu" else "cuda"
-        self._types = {item.name: item.type for item in self._session.get_inputs()}
+        self._types = {item.name: item.type for item in self._sessions[0].get_inputs()}
         self._runtime = None if provider == "cpu" else cuda_runtime()
         self._of_thread = threading.local()
+        self._turns = itertools.count()
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -90,7 +93,7 @@ class ModelSession:
     @property
     def outputs(self) -> dict[str, list[Any]]:
         """Output name to shape; symbolic dimensions are strings or None."""
-        return {item.name: list(item.shape) for item in self._session.get_outputs()}
+        return {item.name: list(item.shape) for item in self._sessions[0].get_outputs()}
 
     def run(
         self, outputs: Sequence[str], input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
@@ -102,24 +105,41 @@ class ModelSession:
         feed = {"input_ids": input_ids, "attention_mask": attention_mask}
         if "token_type_ids" in self._types:
             feed["token_type_ids"] = np.zeros_like(input_ids)
-        run = self._run_bound if self._bind else self._session.run
+        session = self._session_of_thread()
         try:
-            return [np.asarray(result, dtype=np.float32) for result in run(list(outputs), feed)]
+            found = self._run_bound(session, outputs, feed) if self._bind else session.run(list(outputs), feed)
+            return [np.asarray(result, dtype=np.float32) for result in found]
         except Exception as error:  # each of onnxruntime's errors derives from Exception itself
             raise GraphError(str(error)) from error
 
-    def _run_bound(self, outputs: Sequence[str], feed: dict[str, NDArray[np.int64]]) -> list[NDArray[Any]]:
+    @property
+    def copies(self) -> int:
+        """How many sessions there are."""
+        return len(self._sessions)
+
+    def take_turn(self) -> None:
+        """Let the calling thread use the next copy from now on, as a new thread would."""
+        self._of_thread.session = self._sessions[next(self._turns) % len(self._sessions)]
+
+    def _session_of_thread(self) -> Any:
+        if not hasattr(self._of_thread, "session"):
+            self.take_turn()
+        return self._of_thread.session
+
+    def _run_bound(
+        self, session: Any, outputs: Sequence[str], feed: dict[str, NDArray[np.int64]]
+    ) -> list[NDArray[Any]]:
         buffers: HostBuffers | None = getattr(self._of_thread, "buffers", None)
         if buffers is None:
             buffers = self._of_thread.buffers = HostBuffers(self._runtime)
-        binding = self._session.io_binding()
+        binding = session.io_binding()
         for name, array in feed.items():
             value = ort.OrtValue.ortvalue_from_numpy(buffers.filled(name, array), self._device, 0)
             binding.bind_ortvalue_input(name, value)
         for name in outputs:
             binding.bind_output(name, self._device, 0)
         binding.synchronize_inputs()
-        self._session.run_with_iobinding(binding)
+        session.run_with_iobinding(binding)
         binding.synchronize_outputs()
         return list(binding.copy_outputs_to_cpu())
 

@@ -41,7 +41,7 @@ def texts_of(bundle: Bundle, tokens: int, count: int) -> list[str]:
 
 def bound(predictor: Predictor, tokens: int, count: int) -> float:
     """Texts per second of the session alone."""
-    session: Any = predictor._session._session
+    session: Any = predictor._session._session_of_thread()
     device = "cpu" if predictor.provider_in_use == "cpu" else "cuda"
     rows = max(1, predictor.max_batch_tokens // tokens)
     ids = np.full((rows, tokens), 5, dtype=np.int64)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import ctypes
 import gc
 import random
+import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,6 +100,44 @@ def test_bound_buffers_give_every_text_what_it_gets_without_them(bound: Callable
         found = predictor.predict(texts)
         assert found.words == expected.words
         assert all(np.array_equal(found.probabilities[task], table) for task, table in expected.probabilities.items())
+
+
+def test_threads_share_copies_of_a_session_fairly_and_get_the_same(tiny: Bundle) -> None:
+    session = ModelSession(tiny.read("model.onnx"), copies=2)
+    ids = np.full((3, 8), 2, dtype=np.int64)
+    with ThreadPoolExecutor(4) as pool:
+        barrier = threading.Barrier(4)
+
+        def run() -> tuple[int, np.ndarray]:
+            barrier.wait(timeout=30)
+            (found,) = session.run(["topic"], ids, np.ones_like(ids))
+            return id(session._session_of_thread()), found
+
+        ran = [each.result() for each in [pool.submit(run) for _ in range(4)]]
+    assert sorted(Counter(used for used, _ in ran).values()) == [2, 2]
+    assert all(np.array_equal(found, ran[0][1]) for _, found in ran)
+
+
+def test_tensorrt_gets_a_session_for_every_stream(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, int]] = []
+
+    def on_cpu(model: bytes, *, provider: str, copies: int, **settings: Any) -> ModelSession:
+        made.append((provider, copies))
+        return ModelSession(model, copies=copies, **settings)
+
+    monkeypatch.setattr("models.predictor.ModelSession", on_cpu)
+    for provider, sessions in (("cuda", 1), ("tensorrt", 3)):
+        predictor = Predictor(tiny, provider=provider, threads=3)
+        session, run, warmed = predictor._session, predictor._session.run, set[int]()
+
+        def recorded(*given: Any, session: ModelSession = session, run: Any = run, warmed: set[int] = warmed) -> Any:
+            warmed.add(id(session._session_of_thread()))
+            return run(*given)
+
+        monkeypatch.setattr(session, "run", recorded)
+        predictor.warm_up()
+        assert len(warmed) == sessions
+    assert made == [("cuda", 1), ("tensorrt", 3)]
 
 
 def shapes_of_warming_up(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
