@@ -27,7 +27,7 @@ from models.onnx_fusion import fuse, plain_normalisations
 from models.predictor import Predictor
 from models.probabilities import softmax
 from models.quantise import quantise
-from models.training.run import HeldBack
+from models.training.run import HeldBack, calibrating, group_of
 from models.verify import verify_predictor
 from models.word_scores_fit import add_word_scores, word_texts
 
@@ -194,7 +194,7 @@ def _calibrated(manifest: Manifest, draft: Path, model: Exportable) -> Manifest:
     """The manifest with a temperature per task fitted on validation texts, and what the bundle reaches."""
     groups: dict[tuple[str, str, str], list[HeldBack]] = defaultdict(list)
     for row in model.held_back:
-        groups[row.task, row.use, row.source].append(row)
+        groups[group_of(row)].append(row)
     if not groups:
         return manifest
     predictor = Predictor(Bundle.load(draft), cache_entries=0)
@@ -205,7 +205,7 @@ def _calibrated(manifest: Manifest, draft: Path, model: Exportable) -> Manifest:
     truth = {key: np.array([row.label for row in rows], dtype=np.int64) for key, rows in groups.items()}
     tasks = []
     for task in manifest.tasks:
-        fitted = [key for key in groups if key[0] == task.name and key[1] == "validation"]
+        fitted = sorted({group_of(row) for row in calibrating(model.recipe, task.name, model.held_back)})
         temperature = 1.0
         if fitted:
             temperature = fit_temperature(

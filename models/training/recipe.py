@@ -38,7 +38,8 @@ class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `root` "recipe" looks for the file beside the recipe, "data" in the data directory. Texts that are `student_only`
     teach no teacher of a distillation, and no teacher's answer is mixed with their labels: they can mend what teachers
     get wrong. `label_smoothing` is for labels that are less sure than the recipe's says: a teacher's answers for these
-    texts are spread over the labels by it as well, while a teacher itself learns with the recipe's.
+    texts are spread over the labels by it as well, while a teacher itself learns with the recipe's; and no temperature
+    is fitted on them.
     """
 
     path: str = ""

@@ -21,7 +21,7 @@ from models.training.compute import Compute, Computed, computed
 from models.training.measure import predict_logits, report_table
 from models.training.network import Classifier
 from models.training.recipe import Recipe
-from models.training.run import HeldBack, finish_run
+from models.training.run import HeldBack, calibrating, finish_run, group_of
 
 MISTAKES = 100
 _CHINESE_FONTS = (
@@ -71,10 +71,10 @@ def write_report(
     say: Callable[[str], None],
 ) -> list[Reported]:
     """Measure the run's result on what it held back; writes mistakes.jsonl, report.json, and pictures: TASK.png of the
-    validation texts, which the temperature is fitted on, and TASK-DATA.png of each data set that is only measured."""
+    texts that the temperature is fitted on, and TASK-DATA.png of each data set that is only measured."""
     groups: dict[tuple[str, str, str], list[HeldBack]] = defaultdict(list)
     for row in rows:
-        groups[row.task, row.use, row.source].append(row)
+        groups[group_of(row)].append(row)
     exact = compute._replace(precision="fp32")
     logits = {
         key: predict_logits(
@@ -87,7 +87,7 @@ def write_report(
     mistakes: list[Mistake] = []
     for task in recipe.tasks:
         own = [key for key in groups if key[0] == task.name]
-        fitted = [key for key in own if key[1] == "validation"]
+        fitted = sorted({group_of(row) for row in calibrating(recipe, task.name, rows)})
         temperature = 1.0
         if fitted:
             temperature = fit_temperature(

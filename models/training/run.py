@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -68,6 +69,24 @@ def read_held_back(directory: Path) -> tuple[HeldBack, ...]:
     """The texts that a run held back, in the order they were written."""
     lines = (directory / HELD_BACK).read_bytes().splitlines()
     return tuple(msgspec.json.decode(line, type=HeldBack) for line in lines if line)
+
+
+def group_of(row: HeldBack) -> tuple[str, str, str]:
+    """The task, use and source of a held-back text, which are measured together."""
+    return row.task, row.use, row.source
+
+
+def calibrating(recipe: Recipe | None, task: str, rows: Iterable[HeldBack]) -> list[HeldBack]:
+    """Of held-back texts those that a task's temperature is fitted on: the validation texts, without sources whose
+    labels the recipe calls less sure, where there are others."""
+    validation = [row for row in rows if row.task == task and row.use == "validation"]
+    unsure = {
+        name_of(source)
+        for each in (recipe.tasks if recipe else ())
+        for source in each.sources
+        if each.name == task and source.label_smoothing is not None
+    }
+    return [row for row in validation if row.source not in unsure] or validation
 
 
 def source_name(example: Example) -> str:

@@ -27,6 +27,7 @@ from models.training.recipe import (
     load_recipe,
     parse_recipe,
 )
+from models.training.run import HeldBack, calibrating
 from models.training.sources import Example, read_source
 from models.training.tokenisation import build_tokenizer
 from tests.models.tiny_model import write_tokenizer
@@ -245,3 +246,19 @@ def test_a_fitted_temperature_undoes_overconfidence() -> None:
 
 def test_no_temperature_is_made_up_where_every_answer_is_right() -> None:
     assert fit_temperature(np.array([[9.0, 0.0], [0.0, 9.0]]), np.array([0, 1])) == 1.0
+
+
+def test_temperatures_are_fitted_on_texts_whose_labels_are_sure() -> None:
+    sources = [{"path": "sure.csv", "name": "sure"}, {"path": "unsure.csv", "label_smoothing": 0.2}]
+    task = {"name": "intent", "labels": ["billing", "login"], "sources": sources}
+    recipe = parse_recipe(minimal(tasks=[task, task | {"name": "other", "sources": sources[1:]}]))
+    rows = [
+        HeldBack(name, source, use, 0, f"{name} {source} {use}")
+        for name in ("intent", "other")
+        for source in ("sure", "unsure.csv")
+        for use in ("validation", "measuring")
+        if name == "intent" or source == "unsure.csv"
+    ]
+    assert [row.text for row in calibrating(recipe, "intent", rows)] == ["intent sure validation"]
+    assert [row.text for row in calibrating(recipe, "other", rows)] == ["other unsure.csv validation"]
+    assert len(calibrating(None, "intent", rows)) == 2
