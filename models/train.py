@@ -18,6 +18,7 @@ from models.training.quantised import check_layers
 from models.training.recipe import Recipe, RecipeError
 from models.training.report import Reported, write_report
 from models.training.run import RECIPE, read_held_back, write_run
+from models.training.variants import make_variants
 
 
 def train(
@@ -60,6 +61,9 @@ def train(
             teachers = [directory / "teacher"]
             if not (teachers[0] / WEIGHTS).is_file():
                 train_teacher(recipe, settings.teacher, read, teachers[0], compute=compute, say=say)
+        if settings.variants:
+            made = make_variants(read.texts, settings.variants, recipe.seed)
+            read = read._replace(unlabelled=tuple(made))
         student = directory / "student"
         loss = taught(recipe, settings, read, student, teachers=teachers, compute=compute, say=say)
         if not (student / WEIGHTS).is_file():

@@ -17,10 +17,13 @@ from models.training.entities import find_entities
 from models.training.recipe import Augmentation
 from models.training.sources import Example
 
+NO_TASK = -1
+
 
 class Batch(NamedTuple):
     """`ids` and `mask` int64[n, seq]; `task`, `label` and `text` int64[n], the numbers of each text's task, of
-    its label, and of itself among all texts to train on; `weight` float32[n]."""
+    its label, and of itself among all texts to train on; `weight` float32[n]. The task of a text without label is
+    NO_TASK."""
 
     ids: Tensor
     mask: Tensor
@@ -55,10 +58,12 @@ def epoch_batches(
     rng: Generator,
     losses: NDArray[np.float32],
     thinning: float,
+    unlabelled: Sequence[str] = (),
 ) -> list[Batch]:
     """One epoch of batches in training order. Depends on the arguments and the state of `rng` alone.
 
-    `losses` float32[texts of all tasks] is what each text's loss was when last seen, NaN where never.
+    Every epoch holds all texts that are `unlabelled`; their numbers follow those of the tasks' texts.
+    `losses` float32[texts of all tasks and unlabelled] is what each text's loss was when last seen, NaN where never.
     """
     sizes = [sum(e.source.repeat for e in examples) for examples in tasks]
     texts: list[str] = []
@@ -77,6 +82,11 @@ def epoch_batches(
             labels.append((number, examples[at].label, first + at))
             weights.append(1.0 / (1.0 - thinning) if easy[first + at] else 1.0)
         first += len(examples)
+    for at, text in enumerate(unlabelled, first):
+        if not easy[at] or rng.random() >= thinning:
+            texts.append(text)
+            labels.append((NO_TASK, 0, at))
+            weights.append(1.0 / (1.0 - thinning) if easy[at] else 1.0)
     rows = token_rows(tokenizer, texts, max_tokens)
     lengths = np.array([len(row) for row in rows])
     order = np.lexsort((rng.random(len(rows)), lengths))

@@ -46,12 +46,13 @@ def taught(
         draft.rename(file)
     answers = {name: probabilities.to(compute.device) for name, probabilities in load_file(file).items()}
     sources = [example.source for task in recipe.tasks for example in data.splits[task.name].train]
+    rest = [0.0] * len(data.unlabelled)
     return DistilledLoss(
         LossFunction(recipe, data.splits),
         answers,
         settings,
-        asked=torch.tensor([float(not source.student_only) for source in sources], device=compute.device),
-        spread=torch.tensor([source.label_smoothing or 0.0 for source in sources], device=compute.device),
+        asked=torch.tensor([float(not source.student_only) for source in sources] + rest, device=compute.device),
+        spread=torch.tensor([source.label_smoothing or 0.0 for source in sources] + rest, device=compute.device),
     )
 
 
@@ -108,10 +109,10 @@ def ask(
 ) -> dict[str, Tensor]:
     """The teachers' joint probabilities, float32[texts, labels] per task: the softmax of their mean logits.
 
-    Rows are the training texts in the order of tasks and examples. Raises RecipeError where a teacher is no
+    Rows are `data.texts`. Raises RecipeError where a teacher is no
     finished model or answers other tasks.
     """
-    texts = [example.text for task in recipe.tasks for example in data.splits[task.name].train]
+    texts = data.texts
     wanted = {task.name: task.labels for task in recipe.tasks}
     total = {name: np.zeros((len(texts), len(labels)), dtype=np.float64) for name, labels in wanted.items()}
     for teacher in teachers:

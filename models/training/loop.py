@@ -52,9 +52,15 @@ Loss = Callable[[dict[str, Tensor], Batch], Tensor]
 
 
 class Data(NamedTuple):
-    """The cleaned examples of every task of a recipe, by task name."""
+    """The cleaned examples of every task of a recipe, by task name; and `unlabelled` texts, for a teacher to answer."""
 
     splits: dict[str, Split]
+    unlabelled: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> list[str]:
+        """All texts to train on, in the order of tasks and examples."""
+        return [e.text for split in self.splits.values() for e in split.train] + [*self.unlabelled]
 
 
 def load_data(recipe: Recipe, roots: dict[str, Path], say: Say) -> Data:
@@ -104,7 +110,7 @@ def untrained(recipe: Recipe, data: Data, compute: Compute) -> tuple[Classifier,
 
 def some_texts(recipe: Recipe, data: Data, number: int) -> list[str]:
     """At most `number` texts to train on, of all tasks, chosen by the recipe's seed."""
-    texts = [e.text for task in recipe.tasks for e in data.splits[task.name].train]
+    texts = data.texts[: len(data.texts) - len(data.unlabelled)]
     chosen = np.random.default_rng(recipe.seed).choice(len(texts), min(number, len(texts)), replace=False)
     return [texts[at] for at in sorted(chosen.tolist())]
 
@@ -131,7 +137,7 @@ def fit(
     layout = layout_of(recipe)
     tokenizer = Tokenizer.from_str(tokenizer_json)
     freeze(classifier, recipe.freeze)
-    texts = sum(len(split.train) for split in data.splits.values())
+    texts = len(data.texts)
     if recipe.lora is not None:
         add_lora(classifier, recipe.lora, recipe.freeze, texts * recipe.epochs // recipe.batch)
     classifier.to(compute.device)
@@ -251,6 +257,7 @@ def _epoch(
         rng=np.random.default_rng((recipe.seed, member, epoch)),
         losses=losses,
         thinning=recipe.thinning,
+        unlabelled=data.unlabelled,
     )
 
 

@@ -158,10 +158,10 @@ class Distillation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     The teacher is the run's members together (their mean logits), or the finished runs in `teachers`: directories
     under the data directory, of any size, with the same tasks; or `teacher`, a larger model that the run trains itself.
-    `weight` is the teacher's share of a text's loss in
-    the task that the text is labelled for, `other_tasks` its weight in all other tasks; `temperature` softens its
-    answers. `start` "average" goes on from the mean of the members' weights, "base" from the base model; `rate`
-    multiplies the optimiser's rates. No members are trained where neither needs them.
+    `weight` is the teacher's share of a text's loss in the task that the text is labelled for, `other_tasks` its weight
+    in all other tasks; `temperature` softens its answers. `variants` of every text are made for the teacher alone to
+    answer, all tasks then being other ones. `start` "average" goes on from the mean of the members' weights, "base"
+    from the base model; `rate` multiplies the optimiser's rates. No members are trained where neither needs them.
     """
 
     teacher: Teacher | None = None
@@ -170,6 +170,7 @@ class Distillation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     start: Literal["average", "base"] = "average"
     weight: Fraction = 0.7
     other_tasks: Fraction = 0.3
+    variants: Annotated[int, Meta(ge=0)] = 0
     temperature: Positive = 2.0
     rate: Positive = 1.0
 

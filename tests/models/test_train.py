@@ -16,21 +16,23 @@ from tests.models.training import needs_training
 needs_training()
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from models.export import export
 from models.predictor import Predictor
 from models.train import train
-from models.training.batches import Batch
+from models.training.batches import NO_TASK, Batch, epoch_batches
 from models.training.compute import Compute, choose_compute, native_bf16
-from models.training.distillation import as_taught, ask
+from models.training.distillation import as_taught, ask, taught
 from models.training.loop import layout_of, load_data, train_member
 from models.training.losses import DistilledLoss, LossFunction
 from models.training.measure import predict_logits
 from models.training.network import load_classifier, new_classifier, save_classifier
 from models.training.optimisation import add_lora, allocate_ranks, make_optimiser, orthogonality
 from models.training.pruning import narrow_feed_forward
-from models.training.recipe import Recipe, RecipeError, Source, parse_recipe
+from models.training.recipe import Augmentation, Recipe, RecipeError, Source, parse_recipe
+from models.training.variants import make_variants
 from tests.models.tiny_model import write_encoder
 
 pytestmark = pytest.mark.train
@@ -448,3 +450,39 @@ def test_labels_of_a_source_can_be_less_sure_for_a_student_but_not_for_its_teach
     )
     assert torch.allclose(loss(logits, batch), spread(logits, batch))
     assert {e.source.label_smoothing for e in as_taught(doubted).splits["intent"].train} == {None}
+
+
+def test_variants_are_answered_by_the_teacher_alone_and_learned_from_in_every_epoch(base: Path, tmp_path: Path) -> None:
+    settings = {"start": "base", "epochs": 2, "variants": 2, "teacher": {"base": str(base), "epochs": 2, "batch": 8}}
+    recipe = recipe_for(base, "intent", DESK, epochs=1, quantisation={"epochs": 1}, distillation=settings)
+    train(recipe, tmp_path, data=base, recipe_directory=base, threads=1, say=lambda _: None)
+    data = load_data(recipe, {"data": base, "recipe": base}, lambda _: None)
+    number = len(data.texts)
+    answers = load_file(tmp_path / "student" / "answers.safetensors")["intent"]
+    assert answers.shape == (3 * number, 3)
+    data = data._replace(unlabelled=tuple(make_variants(data.texts, 2, recipe.seed)))
+    assert torch.allclose(answers, ask(recipe, data, [tmp_path / "teacher"], 2.0, CPU)["intent"], atol=1e-5)
+    batches = epoch_batches(
+        [data.splits["intent"].train],
+        Tokenizer.from_file(str(base / "tokenizer.json")),
+        noise=Augmentation(),
+        exponent=1.0,
+        batch=8,
+        max_tokens=32,
+        pad_id=0,
+        rng=np.random.default_rng(1),
+        losses=np.full(3 * number, np.nan, np.float32),
+        thinning=0.0,
+        unlabelled=data.unlabelled,
+    )
+    tasks = {int(text): int(task) for each in batches for text, task in zip(each.text, each.task, strict=True)}
+    assert tasks == {text: 0 if text < number else NO_TASK for text in range(3 * number)}
+
+    assert recipe.distillation is not None
+    loss = taught(recipe, recipe.distillation, data, tmp_path / "student", teachers=[], compute=CPU, say=str)
+    (unlabelled,) = [each for each in batches if bool((each.task == NO_TASK).any())][:1]
+    logits = {"intent": torch.zeros(len(unlabelled.text), 3)}
+    here = unlabelled.task == NO_TASK
+    wanted = answers[unlabelled.text]
+    distance = (torch.xlogy(wanted, wanted) - wanted * np.log(1 / 3)).sum(1) * 4.0 * recipe.distillation.other_tasks
+    assert torch.allclose(loss(logits, unlabelled)[here], distance[here], atol=1e-5)

@@ -30,6 +30,7 @@ from models.training.recipe import (
 from models.training.run import HeldBack, calibrating
 from models.training.sources import Example, read_source
 from models.training.tokenisation import build_tokenizer
+from models.training.variants import make_variants
 from tests.models.tiny_model import write_tokenizer
 
 SOURCE = Source(path="texts.csv")
@@ -262,3 +263,13 @@ def test_temperatures_are_fitted_on_texts_whose_labels_are_sure() -> None:
     assert [row.text for row in calibrating(recipe, "intent", rows)] == ["intent sure validation"]
     assert [row.text for row in calibrating(recipe, "other", rows)] == ["other unsure.csv validation"]
     assert len(calibrating(None, "intent", rows)) == 2
+
+
+@given(st.lists(st.text("ab $.", min_size=1, max_size=30), min_size=1, max_size=6), st.integers(0, 3))
+def test_variants_are_made_of_the_texts_own_words(texts: list[str], number: int) -> None:
+    made = make_variants(texts, number, 7)
+    assert made == make_variants(texts, number, 7)
+    assert len(made) == number * len(texts)
+    known = {word for text in texts for word in text.split()}
+    assert all(set(variant.split()) <= known for variant in made)
+    assert all(variant or not text.split() for variant, text in zip(made, texts * number, strict=True))
