@@ -150,22 +150,23 @@ def set_ranges(
 ) -> None:
     """Quantise the layers of `classifier.encoder`, with the ranges that round what they see of `texts` best.
 
-    Of every layer's input some hundred thousand numbers decide, drawn with one seed, padding left out; the range is
-    from the least to the greatest of all, drawn in by the share that gives them the smallest mean squared error.
+    Of every layer's input some hundred thousand numbers decide, padding left out; the range is from the least to the
+    greatest of all, drawn in by the share that gives them the smallest mean squared error. Layers that share an input
+    get the same range: of each batch the same numbers are drawn for all.
     """
     encoder = cast(nn.Module, classifier.encoder)
     rows = sorted(token_rows(tokenizer, texts, max_tokens), key=len)
     filler = pad_id(tokenizer)
     batches = [pad(rows[at : at + 32], filler) for at in range(0, len(rows), 32)]
     seen = {name: _Seen([], 0.0, 0.0) for name in _layers(encoder)}
-    mask = batches[0][1]
-    rng = np.random.default_rng(SAMPLE)
+    share = -(-SAMPLE // len(batches))
+    at, (_, mask) = 0, batches[0]
 
     def watch(layer: nn.Linear, name: str) -> RemovableHandle:
         def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             numbers = inputs[0][mask.bool()].float().cpu().numpy().ravel()
             sample, low, high = seen[name]
-            sample.append(numbers[rng.integers(len(numbers), size=-(-SAMPLE // len(batches)))])
+            sample.append(numbers[np.random.default_rng(at).integers(len(numbers), size=share)])
             seen[name] = _Seen(sample, min(low, float(numbers.min())), max(high, float(numbers.max())))
 
         return layer.register_forward_pre_hook(note)
@@ -173,7 +174,7 @@ def set_ranges(
     hooks = [watch(layer, name) for name, layer in _layers(encoder).items()]
     classifier.to(compute.device).eval()
     with torch.inference_mode(), compute.autocast():
-        for ids, mask in batches:
+        for at, (ids, mask) in enumerate(batches):  # noqa: B007 - the hooks read both
             classifier(ids.to(compute.device), mask.to(compute.device))
     for hook in hooks:
         hook.remove()

@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 from torch import nn
 
+import models.training.quantised
 from models.export import export
 from models.export_source import open_source
 from models.int8 import INPUT_STEPS, WEIGHT_STEPS, Int8Error, Layer, affine, to_int8
@@ -209,6 +210,17 @@ def test_ranges_hold_what_every_channel_brings(desk: tuple[Path, Any]) -> None:
         sizes.append(float(first.input_range.abs().max()))
         plain_layers(classifier.encoder)
     assert min(sizes) > 10.0
+
+
+def test_layers_that_share_an_input_share_its_range(desk: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models.training.quantised, "SAMPLE", 300)
+    classifier, tokenizer, _ = load_classifier(desk[0])
+    plain_layers(classifier.encoder)
+    set_ranges(classifier, Tokenizer.from_str(tokenizer), TEXTS, max_tokens=32, compute=CPU)
+    for layer in classifier.encoder.encoder.layer:
+        read = layer.attention.self
+        assert torch.equal(read.query.input_range, read.key.input_range)
+        assert torch.equal(read.query.input_range, read.value.input_range)
 
 
 def test_rounded_layers_multiply_in_fp32_under_autocast() -> None:
