@@ -102,6 +102,7 @@ class Scorer:
             for client in reversed(started):
                 with contextlib.suppress(KafkaError):
                     await client.stop()
+            await self.revoke(list(self._pipelines))  # of an assignment that came while the consumer was stopping
 
     def stop(self) -> None:
         """Take no more records; `run` then finishes, commits and leaves the group."""
@@ -155,10 +156,12 @@ class Scorer:
         """End the pipelines of these partitions; what was not committed is left to their next owner."""
         leaving = [self._pipelines.pop(each) for each in partitions if each in self._pipelines]
         self._status.partitions.clear()
-        for pipeline in leaving:
-            self._status.drop_part(pipeline.scorer.part)
         grace = min(5.0, self._config.worker.rebalance_timeout_seconds / 2)
-        await asyncio.gather(*(pipeline.abandon(grace) for pipeline in leaving))
+        try:
+            await asyncio.gather(*(pipeline.abandon(grace) for pipeline in leaving))
+        finally:
+            for pipeline in leaving:  # a batch that was just being committed has noted its part once more
+                self._status.drop_part(pipeline.scorer.part)
 
     def _pipeline(
         self, partition: TopicPartition, scorer: PartitionScorer, next_offset: int | None
@@ -292,9 +295,11 @@ class Scorer:
         count = self._partition_count()
         for partition, pipeline in list(self._pipelines.items()):
             pipeline.scorer.partitions = count
-            highwater = self._consumer.highwater(partition)
             # Where nothing is on its way, the consumer stands behind what no record shows: marks of transactions.
             reached = await self._position(partition) if pipeline.is_empty else pipeline.next_offset
+            if not self._has(partition, pipeline):
+                continue  # taken away by a rebalance in the meantime
+            highwater = self._consumer.highwater(partition)
             if pipeline.next_offset is None and pipeline.is_empty:
                 pipeline.next_offset = reached
             if highwater is None or reached is None or pipeline.next_offset is None:
@@ -309,10 +314,14 @@ class Scorer:
                 and not pipeline.idle_said
                 and waited >= self._config.time.idle_timeout_seconds
             ):
-                if await self._is_at_end(partition, reached):
-                    await self._say_idle(pipeline, pipeline.next_offset)
-                else:
+                if not await self._is_at_end(partition, reached):
                     pipeline.active_at = now
+                elif self._has(partition, pipeline):
+                    await self._say_idle(pipeline, pipeline.next_offset)
+
+    def _has(self, partition: TopicPartition, pipeline: PartitionPipeline) -> bool:
+        """Whether the partition is this worker's still, and `pipeline` its pipeline."""
+        return self._pipelines.get(partition) is pipeline and partition in self._consumer.assignment()
 
     async def _position(self, partition: TopicPartition) -> int | None:
         """The offset at which the consumer reads on, once that is known."""

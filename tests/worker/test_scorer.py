@@ -1,8 +1,9 @@
-"""In which order a batch is handed to the broker."""
+"""In which order a batch is handed to the broker; what a rebalance, a refusal or a log that was cut leaves behind."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -16,6 +17,9 @@ from streamer.worker.publishing import Publisher, PublishError
 from streamer.worker.scorer import Scorer
 from streamer.worker.status import WorkerStatus
 from tests.core.worlds import LABELS, answer
+from tests.worker.fake_kafka import OTHER, PARTITION, FakeConsumer, FakePublisher, records
+
+PART = "bearwire.documents-0"
 
 
 class Refusing(Publisher):
@@ -55,3 +59,91 @@ async def test_no_block_of_a_book_follows_one_that_was_refused(refused: bytes, h
         inference.close()
     assert publisher.handed == [(0, b"a1"), (1, b"b1"), (0, b"a2"), (1, b"b2"), (0, b"a3")][:handed]
     assert status.produce_failures == (refused != b"none")
+
+
+class Shell:
+    """A scorer of one partition on a broker that is only played."""
+
+    def __init__(self) -> None:
+        self.status = WorkerStatus("score")
+        self.inference = InferenceQueue(lambda texts, routes: answer(texts))
+        self.scorer = Scorer(
+            Config(books=(BookSettings(name="main"),)),
+            self.inference,
+            self.status,
+            labels=LABELS,
+            model="none",
+            languages=LanguageRules(),
+        )
+        self.publisher = self.scorer._publisher = FakePublisher()
+
+    def on(self, consumer: FakeConsumer) -> FakeConsumer:
+        """Read from this consumer from now on."""
+        self.scorer._consumer = consumer
+        return consumer
+
+    async def take(self) -> None:
+        """Take what the log has."""
+        await self.scorer._take([PARTITION])
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait, for ten seconds at most, until it holds."""
+        async with asyncio.timeout(10):
+            while not holds():  # noqa: ASYNC110 - what is waited for is no event
+                await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def shell() -> AsyncIterator[Shell]:
+    shell = Shell()
+    yield shell
+    await shell.scorer.revoke([PARTITION])
+    shell.inference.close()
+
+
+async def test_a_partition_that_is_given_away_while_it_commits_is_no_part_of_the_worker_any_more(shell: Shell) -> None:
+    consumer = shell.on(FakeConsumer(records(0, 1)))
+    await shell.scorer.assign([PARTITION])
+    shell.publisher.durable.clear()
+    await shell.take()
+    await shell.until(lambda: bool(shell.publisher.sent))
+    leaving = asyncio.create_task(shell.scorer.rebalance([PARTITION]))
+    await asyncio.sleep(0)
+    shell.publisher.durable.set()
+    await leaving
+    assert consumer.commits == [2], "what was on its way to the broker was committed"
+    assert PART not in shell.status.parts
+
+
+async def test_a_rebalance_in_the_middle_of_housekeeping_neither_ends_the_worker_nor_leaves_anything(
+    shell: Shell,
+) -> None:
+    consumer = shell.on(FakeConsumer(records(0, 1)))
+    await shell.scorer.assign([PARTITION, OTHER])
+
+    async def rebalance() -> None:
+        consumer.assigned = set()
+        await shell.scorer.rebalance([PARTITION, OTHER])
+
+    consumer.on_position = rebalance
+    await shell.scorer._keep_house(0.0)
+    assert set(shell.status.parts) == {"scorer"}
+    assert not shell.status.partitions
+
+
+async def test_an_assignment_that_comes_while_the_consumer_stops_leaves_nothing_to_the_next_run(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopping(FakeConsumer):
+        def subscribe(self, topics: Any, listener: Any) -> None:
+            shell.scorer._fail(PublishError("refused"))
+
+        async def stop(self) -> None:
+            await shell.scorer.assign([PARTITION])
+
+    monkeypatch.setattr("streamer.worker.scorer.Publisher", lambda _: shell.publisher)
+    monkeypatch.setattr(shell.scorer, "_new_consumer", Stopping)
+    with pytest.raises(PublishError):
+        await shell.scorer.run()
+    assert not shell.scorer._pipelines
+    assert not shell.status.parts
