@@ -25,7 +25,7 @@ from alerts.sinks.queue import Fate, Ticket
 from streamer.config import Config
 from streamer.dead_letters import BAD_NOTIFICATION, REPLAYS, SINK, SINK_FAILED, dead_letter_headers
 from streamer.escaping import escaped
-from streamer.kafka_client import client_arguments
+from streamer.kafka_client import LONGEST_POLL_INTERVAL_MS, client_arguments
 from streamer.records import DeadLetter, SourceRecord
 from streamer.sinks import Routed, routed_sinks
 from streamer.topic_reader import open_consumer, read_to_end
@@ -265,6 +265,7 @@ class Deliverer:
             session_timeout_ms=session_ms,
             heartbeat_interval_ms=max(300, session_ms // 10),
             rebalance_timeout_ms=int(worker.rebalance_timeout_seconds * 1000),
+            max_poll_interval_ms=LONGEST_POLL_INTERVAL_MS,
         )
 
 

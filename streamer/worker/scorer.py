@@ -21,7 +21,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from streamer.config import BookSettings, Config
 from streamer.dead_letters import dead_letter_headers
-from streamer.kafka_client import client_arguments
+from streamer.kafka_client import LONGEST_POLL_INTERVAL_MS, client_arguments
 from streamer.languages import LanguageRules
 from streamer.records import DeadLetter, SourceRecord
 from streamer.redaction import Redactor
@@ -191,6 +191,7 @@ class Scorer:
             session_timeout_ms=session_ms,
             heartbeat_interval_ms=max(300, session_ms // 10),
             rebalance_timeout_ms=int(worker.rebalance_timeout_seconds * 1000),
+            max_poll_interval_ms=LONGEST_POLL_INTERVAL_MS,
             max_partition_fetch_bytes=_FETCH_BYTES,
             metadata_max_age_ms=_METADATA_SECONDS * 1000,
         )
