@@ -222,16 +222,22 @@ class Scorer:
             )
         except (IllegalStateError, ConsumerStoppedError):
             return
+        behind_a_gap = []
         for partition, messages in got.items():
-            pipeline = self._pipelines.get(partition)
-            if pipeline is None or not messages:
-                continue
-            pipeline.take(
-                [
-                    SourceRecord(each.offset, each.timestamp, each.key, each.value, tuple(each.headers))
-                    for each in messages
-                ]
-            )
+            pipeline, first = self._pipelines.get(partition), messages[0].offset
+            if pipeline is None:
+                # A new assignment whose pipelines are still being made: these must be read again.
+                self._consumer.seek(partition, first)
+            elif pipeline.expected is not None and first > pipeline.expected:
+                behind_a_gap.append((partition, pipeline, messages))
+            else:
+                pipeline.take(_source_records(messages))
+        if behind_a_gap:
+            # Deleted records leave a gap, and so do marks of transactions and compaction.
+            starts = await self._consumer.beginning_offsets([partition for partition, *_ in behind_a_gap])
+            for partition, pipeline, messages in behind_a_gap:
+                if self._has(partition, pipeline):
+                    pipeline.take(_source_records(messages), starts[partition])
 
     async def _produce(self, batch: ScoredBatch) -> None:
         """Hand over everything of a batch and wait until it is durable.
@@ -378,6 +384,10 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._scorer.assign(assigned)
         except Exception as error:
             self._scorer._fail(error)
+
+
+def _source_records(messages: Iterable[Any]) -> list[SourceRecord]:
+    return [SourceRecord(each.offset, each.timestamp, each.key, each.value, tuple(each.headers)) for each in messages]
 
 
 def book_selection(book: BookSettings) -> BookSelection:

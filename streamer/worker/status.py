@@ -95,6 +95,10 @@ class WorkerStatus:
     dead_letter_reasons: dict[str, int] = field(default_factory=dict)
     skipped: int = 0
     """Documents in a language that no model reads, where those are only counted."""
+    lost: int = 0
+    """Offsets that were deleted from the documents topic before they were scored."""
+    rewinds: int = 0
+    """Times that a documents partition no longer reached the offset where it had been read to."""
     model_swaps: dict[str, int] = field(default_factory=lambda: {"done": 0, "refused": 0})
     commits: int = 0
     rebalances: int = 0

@@ -1,16 +1,25 @@
-"""Scorers on Apache Kafka: who stands by takes over."""
+"""Scorers on Apache Kafka: who stands by takes over, and what a log that was cut costs is told."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.records_to_delete import RecordsToDelete
+from aiokafka.structs import OffsetAndMetadata
 
+from streamer.blocks import DigestBlock
+from streamer.kafka_client import client_arguments
+from streamer.topic_reader import open_consumer
+from streamer.worker.topics import score_group
+from tests.core.worlds import record
 from tests.integration.deployment import Deployment, until
-from tests.integration.scorers import scorers
+from tests.integration.scorers import RunningScorer, scorers
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
@@ -39,3 +48,44 @@ async def test_a_scorer_that_stood_by_for_longer_than_a_poll_interval_takes_over
             return standby.has_partitions
 
         await until(taken_over, "the other scorer has taken the partition over", seconds=60)
+
+
+async def test_documents_that_retention_took_before_they_were_scored_are_counted(kafka: str, tmp_path: Path) -> None:
+    deployment = Deployment(kafka, tmp_path, topics__documents__partitions=1)
+    topic = TopicPartition(deployment.config.topics.documents.name, 0)
+    async with scorers(deployment.config, 1) as (before,):
+        await deployment.publish((0, None, record(offset).value) for offset in range(10))
+        await until(_scored(before, 10), "ten documents are scored", seconds=60)
+        await before.end()
+        await deployment.publish((0, None, record(offset).value) for offset in range(10, 30))
+        admin = AIOKafkaAdminClient(**client_arguments(deployment.config.kafka))
+        await admin.start()
+        try:
+            await admin.delete_records({topic: RecordsToDelete(before_offset=20)})
+        finally:
+            await admin.close()
+    async with scorers(deployment.config, 1) as (after,):
+        await until(_scored(after, 10), "what is left is scored", seconds=60)
+        assert (after.status.lost, after.status.rewinds) == (10, 0)
+    blocks = [DigestBlock.decode(each.value or b"") for each in await deployment.records("digests")]
+    assert [(each.from_offset, each.to_offset) for each in blocks if not each.idle][-1] == (20, 30)
+
+
+async def test_a_partition_that_lost_its_end_is_scored_again(kafka: str, tmp_path: Path) -> None:
+    deployment = Deployment(kafka, tmp_path, topics__documents__partitions=1)
+    topic = TopicPartition(deployment.config.topics.documents.name, 0)
+    async with scorers(deployment.config, 0):
+        await deployment.publish((0, None, record(offset).value) for offset in range(10))
+    async with open_consumer(deployment.config.kafka, score_group(deployment.config)) as consumer:
+        consumer.assign([topic])
+        await consumer.commit({topic: OffsetAndMetadata(100, "")})
+    async with scorers(deployment.config, 1) as (scorer,):
+        await until(_scored(scorer, 10), "everything is scored again", seconds=60)
+        assert (scorer.status.lost, scorer.status.rewinds) == (0, 1)
+
+
+def _scored(scorer: RunningScorer, count: int) -> Callable[[], Awaitable[bool]]:
+    async def scored() -> bool:
+        return scorer.status.scored == count
+
+    return scored

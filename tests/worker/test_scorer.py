@@ -7,16 +7,19 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from aiokafka.structs import OffsetAndMetadata
 
+from streamer.blocks import SELECTED, DigestBlock
 from streamer.config import BookSettings, Config
 from streamer.languages import LanguageRules
 from streamer.records import Counts
 from streamer.scoring import ScoredBatch
+from streamer.watermark import PartitionClock
 from streamer.worker.inference import InferenceQueue
 from streamer.worker.publishing import Publisher, PublishError
 from streamer.worker.scorer import Scorer
 from streamer.worker.status import WorkerStatus
-from tests.core.worlds import LABELS, answer
+from tests.core.worlds import LABELS, START_MS, answer
 from tests.worker.fake_kafka import OTHER, PARTITION, FakeConsumer, FakePublisher, records
 
 PART = "bearwire.documents-0"
@@ -86,6 +89,14 @@ class Shell:
         """Take what the log has."""
         await self.scorer._take([PARTITION])
 
+    async def score(self, consumer: FakeConsumer) -> list[DigestBlock]:
+        """Score all that the consumer reads; the blocks that tell of it."""
+        self.on(consumer)
+        await self.scorer.assign([PARTITION])
+        await self.take()
+        await self.until(lambda: consumer.end in consumer.commits)
+        return [DigestBlock.decode(value or b"") for topic, value in self.publisher.sent if topic.endswith("digests")]
+
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait, for ten seconds at most, until it holds."""
         async with asyncio.timeout(10):
@@ -147,3 +158,53 @@ async def test_an_assignment_that_comes_while_the_consumer_stops_leaves_nothing_
         await shell.scorer.run()
     assert not shell.scorer._pipelines
     assert not shell.status.parts
+
+
+def committed(offset: int, *, at_ms: int = START_MS) -> OffsetAndMetadata:
+    """What a scorer committed that had read as far as this, where the newest document was of that time."""
+    return OffsetAndMetadata(offset, PartitionClock(0, at_ms).dump())
+
+
+async def test_documents_that_were_deleted_before_they_were_scored_are_counted_and_named(
+    shell: Shell, caplog: pytest.LogCaptureFixture
+) -> None:
+    (block,) = await shell.score(FakeConsumer(records(20, 21), committed=committed(10)))
+    assert (block.from_offset, block.to_offset) == (20, 22), "the block does not cover what nobody has seen"
+    assert (shell.status.lost, shell.status.rewinds) == (10, 0)
+    assert f"{PART}: 10 offsets before 20 were deleted before they were scored" in caplog.text
+
+
+async def test_a_gap_in_a_log_that_reaches_back_far_enough_is_no_loss(
+    shell: Shell, caplog: pytest.LogCaptureFixture
+) -> None:
+    (block,) = await shell.score(FakeConsumer(records(3, 12, 13), committed=committed(10)))
+    assert (block.from_offset, block.to_offset) == (10, 14)
+    assert shell.status.lost == 0
+    assert "deleted" not in caplog.text
+
+
+async def test_documents_that_are_deleted_while_the_scorer_runs_are_counted_too(shell: Shell) -> None:
+    consumer = FakeConsumer(records(0, 1))
+    await shell.score(consumer)
+    consumer.records, consumer.begin = {each.offset: each for each in records(7)}, 5
+    await shell.take()
+    await shell.until(lambda: 8 in consumer.commits)
+    assert shell.status.lost == 3
+
+
+async def test_a_log_that_ends_before_the_committed_offset_is_read_again_with_a_clock_of_its_own(
+    shell: Shell, caplog: pytest.LogCaptureFixture
+) -> None:
+    (block,) = await shell.score(FakeConsumer(records(0, 1), committed=committed(9, at_ms=START_MS + 86_400_000)))
+    assert (block.from_offset, block.to_offset) == (0, 2)
+    assert block.fates.tolist() == [SELECTED] * 2, "nobody is late by the clock of a log that is gone"
+    assert (shell.status.lost, shell.status.rewinds) == (0, 1)
+    assert f"{PART} no longer reaches offset 9" in caplog.text
+
+
+async def test_records_that_come_before_the_assignment_is_known_are_read_again(shell: Shell) -> None:
+    consumer = shell.on(FakeConsumer(records(0, 1, 2)))
+    await shell.take()
+    assert consumer.at == 0
+    await shell.score(consumer)
+    assert shell.status.scored == 3
