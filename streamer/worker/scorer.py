@@ -73,6 +73,7 @@ class Scorer:
         self._topic = config.topics.documents.name
         self._options = client_arguments(config.kafka, purpose="score")
         self._pipelines: dict[TopicPartition, PartitionPipeline] = {}
+        self._parts: set[str] = set()
         self._failure: BaseException | None = None
         self._wake = asyncio.Event()
         self._stopping = False
@@ -92,17 +93,18 @@ class Scorer:
                 started.append(client)
                 await client.start()
             self._status.hold("scorer", "joining the consumer group")
-            self._status.note_part("scorer")
+            self._keep_parts(self._parts | {"scorer"})
             self._consumer.subscribe([self._topic], listener=_Listener(self))
             await self._poll()
             await self._drain()
         finally:
             await self.revoke(list(self._pipelines))
-            self._status.drop_part("scorer")
             for client in reversed(started):
                 with contextlib.suppress(KafkaError):
                     await client.stop()
             await self.revoke(list(self._pipelines))  # of an assignment that came while the consumer was stopping
+            if self._stopping:
+                self._keep_parts(set())  # after a failure they stay: what fails for ever must not look new each time
 
     def stop(self) -> None:
         """Take no more records; `run` then finishes, commits and leaves the group."""
@@ -112,6 +114,7 @@ class Scorer:
     async def assign(self, partitions: Collection[TopicPartition]) -> None:
         """Start a pipeline for each partition where the group's last owner committed."""
         self._status.rebalances += 1
+        self._keep_parts({"scorer"} | _parts(partitions))
         committed = await committed_metadata(self._consumer, partitions)
         count = self._partition_count()
         for partition in partitions:
@@ -139,7 +142,6 @@ class Scorer:
             if position.next_offset is not None:
                 self._consumer.seek(partition, position.next_offset)
             self._pipelines[partition] = self._pipeline(partition, scorer, position.next_offset)
-            self._status.note_part(scorer.part)
         self._rebalancing = False
         self._status.release("scorer")
         log.info("scoring partitions %s of %s", sorted(each.partition for each in partitions), self._topic)
@@ -147,21 +149,29 @@ class Scorer:
 
     async def rebalance(self, revoked: Collection[TopicPartition]) -> None:
         """Give up what this worker has before the group divides the partitions anew; not ready until that is done."""
+        if not self._rebalancing:  # the first one of a run has its time from the run
+            self._status.note_part("scorer")
         self._rebalancing = True
         self._status.hold("scorer", "the consumer group is being rebalanced")
-        self._status.note_part("scorer")
-        await self.revoke(revoked)
+        try:
+            await self.revoke(revoked)
+        finally:
+            self._keep_parts(self._parts - _parts(revoked))  # now that whatever was being committed has noted its part
 
     async def revoke(self, partitions: Iterable[TopicPartition]) -> None:
         """End the pipelines of these partitions; what was not committed is left to their next owner."""
         leaving = [self._pipelines.pop(each) for each in partitions if each in self._pipelines]
         self._status.partitions.clear()
         grace = min(5.0, self._config.worker.rebalance_timeout_seconds / 2)
-        try:
-            await asyncio.gather(*(pipeline.abandon(grace) for pipeline in leaving))
-        finally:
-            for pipeline in leaving:  # a batch that was just being committed has noted its part once more
-                self._status.drop_part(pipeline.scorer.part)
+        await asyncio.gather(*(pipeline.abandon(grace) for pipeline in leaving))
+
+    def _keep_parts(self, parts: set[str]) -> None:
+        """Be answerable to the watchdog for these alone; what was so before keeps its time."""
+        for part in self._parts - parts:
+            self._status.drop_part(part)
+        for part in parts:
+            self._status.add_part(part)
+        self._parts = parts
 
     def _pipeline(
         self, partition: TopicPartition, scorer: PartitionScorer, next_offset: int | None
@@ -384,6 +394,11 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._scorer.assign(assigned)
         except Exception as error:
             self._scorer._fail(error)
+
+
+def _parts(partitions: Iterable[TopicPartition]) -> set[str]:
+    """What the worker calls these partitions where it tells of itself."""
+    return {f"{each.topic}-{each.partition}" for each in partitions}
 
 
 def _source_records(messages: Iterable[Any]) -> list[SourceRecord]:

@@ -161,6 +161,10 @@ class WorkerStatus:
         """Say that a part (a loop, a source partition, a book) got something done, or has nothing to do."""
         self.parts[part] = time.monotonic()
 
+    def add_part(self, part: str) -> None:
+        """Say that a part is here; one that is known already, as after a failure, has got nothing done by that."""
+        self.parts.setdefault(part, time.monotonic())
+
     def drop_part(self, part: str) -> None:
         """Say that a part is not here any more."""
         self.parts.pop(part, None)

@@ -50,6 +50,9 @@ class FakeConsumer:
     async def start(self) -> None:
         pass
 
+    async def stop(self) -> None:
+        pass
+
     def assignment(self) -> set[TopicPartition]:
         return self.assigned
 

@@ -64,6 +64,18 @@ async def test_no_block_of_a_book_follows_one_that_was_refused(refused: bytes, h
     assert status.produce_failures == (refused != b"none")
 
 
+class Failing(FakeConsumer):
+    """A consumer on which nothing succeeds once it has subscribed."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        super().__init__()
+        self.scorer = scorer
+
+    def subscribe(self, topics: Any, listener: Any) -> None:
+        """Let the scorer's run fail."""
+        self.scorer._fail(PublishError("refused"))
+
+
 class Shell:
     """A scorer of one partition on a broker that is only played."""
 
@@ -96,6 +108,13 @@ class Shell:
         await self.take()
         await self.until(lambda: consumer.end in consumer.commits)
         return [DigestBlock.decode(value or b"") for topic, value in self.publisher.sent if topic.endswith("digests")]
+
+    async def fails(self, consumer: type[Failing], monkeypatch: pytest.MonkeyPatch) -> None:
+        """One run that fails on this kind of consumer."""
+        monkeypatch.setattr("streamer.worker.scorer.Publisher", lambda _: self.publisher)
+        monkeypatch.setattr(self.scorer, "_new_consumer", lambda: consumer(self.scorer))
+        with pytest.raises(PublishError):
+            await self.scorer.run()
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait, for ten seconds at most, until it holds."""
@@ -145,19 +164,37 @@ async def test_a_rebalance_in_the_middle_of_housekeeping_neither_ends_the_worker
 async def test_an_assignment_that_comes_while_the_consumer_stops_leaves_nothing_to_the_next_run(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Stopping(FakeConsumer):
-        def subscribe(self, topics: Any, listener: Any) -> None:
-            shell.scorer._fail(PublishError("refused"))
-
+    class Stopping(Failing):
         async def stop(self) -> None:
             await shell.scorer.assign([PARTITION])
 
-    monkeypatch.setattr("streamer.worker.scorer.Publisher", lambda _: shell.publisher)
-    monkeypatch.setattr(shell.scorer, "_new_consumer", Stopping)
-    with pytest.raises(PublishError):
-        await shell.scorer.run()
+    await shell.fails(Stopping, monkeypatch)
     assert not shell.scorer._pipelines
-    assert not shell.status.parts
+
+
+async def test_a_restart_makes_a_partition_that_gets_nothing_done_look_no_younger(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = shell.on(FakeConsumer(records(0)))
+    await shell.scorer.assign([PARTITION, OTHER])
+    shell.status.parts |= {PART: 1.0, "scorer": 1.0}
+    await shell.fails(Failing, monkeypatch)
+    shell.on(consumer)
+    await shell.scorer.rebalance([])  # as aiokafka has it before the first assignment
+    await shell.scorer.assign([PARTITION])
+    assert shell.status.parts == {PART: 1.0, "scorer": 1.0}
+    await shell.take()
+    await shell.until(lambda: bool(consumer.commits))
+    assert shell.status.parts[PART] > 1.0
+
+
+async def test_a_partition_that_comes_back_after_a_rebalance_begins_anew(shell: Shell) -> None:
+    shell.on(FakeConsumer(records(0)))
+    await shell.scorer.assign([PARTITION])
+    shell.status.parts[PART] = 1.0
+    await shell.scorer.rebalance([PARTITION])
+    await shell.scorer.assign([PARTITION])
+    assert shell.status.parts[PART] > 1.0
 
 
 def committed(offset: int, *, at_ms: int = START_MS) -> OffsetAndMetadata:
