@@ -15,19 +15,18 @@ from aiokafka.errors import (
     ConsumerStoppedError,
     IllegalStateError,
     KafkaError,
-    MessageSizeTooLargeError,
 )
 from aiokafka.structs import OffsetAndMetadata
 
 from streamer.config import BookSettings, Config
-from streamer.dead_letters import dead_letter_headers
 from streamer.kafka_client import LONGEST_POLL_INTERVAL_MS, client_arguments
 from streamer.languages import LanguageRules
-from streamer.records import DeadLetter, SourceRecord
+from streamer.records import SourceRecord
 from streamer.redaction import Redactor
 from streamer.scoring import PartitionScorer, ScoredBatch
 from streamer.selection import BookSelection, Selector
 from streamer.worker.inference import InferenceQueue
+from streamer.worker.letters import DeadLetterWriter
 from streamer.worker.offsets import committed_metadata, restored_position
 from streamer.worker.pipeline import PartitionLost, PartitionPipeline
 from streamer.worker.publishing import Publisher, PublishError, settle
@@ -39,7 +38,6 @@ _HOUSEKEEPING_SECONDS: Final = 1.0
 _METADATA_SECONDS: Final = 30
 _FETCH_BYTES: Final = 2 * 1024 * 1024
 _END_SECONDS: Final = 1.0
-_TRUNCATED_BYTES: Final = 512 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +77,7 @@ class Scorer:
         self._stopping = False
         self._rebalancing = False
         self._publisher: Publisher
+        self._letters: DeadLetterWriter
         self._consumer: AIOKafkaConsumer
 
     async def run(self) -> None:
@@ -86,10 +85,11 @@ class Scorer:
         self._failure = None
         self._rebalancing = True
         self._publisher = Publisher(self._options)
+        self._letters = DeadLetterWriter(self._options, self._config.topics.dead_letters.name)
         self._consumer = self._new_consumer()
         started: list[Any] = []
         try:
-            for client in (self._publisher, self._consumer):
+            for client in (self._publisher, self._letters, self._consumer):
                 started.append(client)
                 await client.start()
             self._status.hold("scorer", "joining the consumer group")
@@ -269,36 +269,12 @@ class Scorer:
                     if place < len(blocks):
                         partition = self._book_partition[book]
                         sent.append(await publisher.send(topics.digests.name, blocks[place], partition=partition))
-            for letter in batch.dead:
-                await self._send_dead_letter(letter)
+            if batch.dead:
+                await self._letters.send(batch.dead)
             await settle(sent)
         except PublishError:
             self._status.produce_failures += 1
             raise
-
-    async def _send_dead_letter(self, letter: DeadLetter) -> None:
-        """Send the original bytes; where the topic does not take that many, their beginning and how many there were."""
-        topic, record = self._config.topics.dead_letters.name, letter.record
-        key = b"" if record.key is None and record.value is None else record.key  # aiokafka refuses nothing at all
-        headers = tuple(dead_letter_headers(letter))
-        try:
-            sent = await self._publisher.send(topic, record.value, key=key, headers=headers)
-            await asyncio.shield(sent)
-        except MessageSizeTooLargeError:
-            value = record.value or b""
-            log.warning(
-                "%s takes no message of %d bytes: the dead letter of %s-%d offset %d is cut; raise max.message.bytes",
-                topic,
-                len(value),
-                letter.topic,
-                letter.partition,
-                record.offset,
-            )
-            headers += (("bearwire-truncated-from", str(len(value)).encode()),)
-            sent = await self._publisher.send(topic, value[:_TRUNCATED_BYTES], headers=headers)
-            await settle([sent])
-        except KafkaError as error:
-            raise PublishError(f"{topic}: {error!r}") from error
 
     async def _commit(self, partition: TopicPartition, offset: int, clock: str) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata
 
 from streamer.blocks import DigestBlock
+from streamer.dead_letters import TRUNCATED_FROM
 from streamer.kafka_client import client_arguments
 from streamer.topic_reader import open_consumer
 from streamer.worker.topics import score_group
@@ -82,6 +84,36 @@ async def test_a_partition_that_lost_its_end_is_scored_again(kafka: str, tmp_pat
     async with scorers(deployment.config, 1) as (scorer,):
         await until(_scored(scorer, 10), "everything is scored again", seconds=60)
         assert (scorer.status.lost, scorer.status.rewinds) == (0, 1)
+
+
+async def test_a_dead_letter_that_its_topic_does_not_take_is_cut_and_holds_up_nothing(
+    kafka: str, tmp_path: Path
+) -> None:
+    deployment = Deployment(kafka, tmp_path, topics__documents__partitions=1, topics__dead_letters__partitions=1)
+    deployment.idempotent = True
+    poison = {b"small": b"{not json", b"large": random.Random(5).randbytes(700_000), b"after": b"{nor this"}
+    async with scorers(deployment.config, 0):
+        await deployment.configure("dead_letters", max_message_bytes="100000")
+        await deployment.publish([(0, key, value) for key, value in poison.items()])
+        await deployment.publish([(0, None, record(3).value)])
+    async with scorers(deployment.config, 1) as (scorer,):
+
+        async def done() -> bool:
+            if scorer.task.done():
+                scorer.task.result()
+            return (await deployment.accounted_for())["all"] == 4
+
+        await until(done, "every message came out", seconds=60)
+        await until(_scored(scorer, 1), "and is committed", seconds=60)
+    assert (await deployment.accounted_for())["repeats"] == 0
+    letters = {each.key: each for each in await deployment.records("dead_letters")}
+    assert {key: letter.value for key, letter in letters.items() if key != b"large"} == {
+        b"small": poison[b"small"],
+        b"after": poison[b"after"],
+    }
+    assert letters[b"large"].value == poison[b"large"][: 64 * 1024]
+    sizes = {key: dict(letter.headers).get(TRUNCATED_FROM) for key, letter in letters.items()}
+    assert sizes == {b"small": None, b"large": b"700000", b"after": None}
 
 
 def _scored(scorer: RunningScorer, count: int) -> Callable[[], Awaitable[bool]]:

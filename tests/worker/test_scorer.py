@@ -112,6 +112,7 @@ class Shell:
     async def fails(self, consumer: type[Failing], monkeypatch: pytest.MonkeyPatch) -> None:
         """One run that fails on this kind of consumer."""
         monkeypatch.setattr("streamer.worker.scorer.Publisher", lambda _: self.publisher)
+        monkeypatch.setattr("streamer.worker.scorer.DeadLetterWriter", lambda *_: self.publisher)
         monkeypatch.setattr(self.scorer, "_new_consumer", lambda: consumer(self.scorer))
         with pytest.raises(PublishError):
             await self.scorer.run()
