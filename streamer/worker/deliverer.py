@@ -150,15 +150,19 @@ class Deliverer:
             got = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=_MOST_AHEAD)
         except (IllegalStateError, ConsumerStoppedError):
             return
-        for partition, messages in got.items():
-            for each in messages:
+        known = {partition: self._progress.get(partition.partition) for partition in got}
+        for partition, progress in known.items():
+            if progress is None:
+                # A new assignment whose progress is still being looked up: these must be read again.
+                self._consumer.seek(partition, got[partition][0].offset)
+        for partition, progress in known.items():
+            for each in got[partition]:
+                if progress is None or self._progress.get(partition.partition) is not progress:
+                    break
                 record = SourceRecord(each.offset, each.timestamp, each.key, each.value, tuple(each.headers))
-                await self._route(partition.partition, record)
+                await self._route(partition.partition, progress, record)
 
-    async def _route(self, partition: int, record: SourceRecord) -> None:
-        progress = self._progress.get(partition)
-        if progress is None:
-            return
+    async def _route(self, partition: int, progress: SinkProgress, record: SourceRecord) -> None:
         if record.value is None:
             progress.take(record.offset, ())
             return

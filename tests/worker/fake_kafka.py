@@ -1,4 +1,4 @@
-"""A consumer and a publisher without a broker, for tests of the scorer."""
+"""A consumer and a publisher without a broker, for tests of the scorer and the deliverer."""
 
 from __future__ import annotations
 
@@ -76,6 +76,9 @@ class FakeConsumer:
 
     async def end_offsets(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(partitions, self.end)
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        pass
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self.at = offset
