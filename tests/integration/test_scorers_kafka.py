@@ -93,7 +93,7 @@ async def test_a_dead_letter_that_its_topic_does_not_take_is_cut_and_holds_up_no
     deployment.idempotent = True
     poison = {b"small": b"{not json", b"large": random.Random(5).randbytes(700_000), b"after": b"{nor this"}
     async with scorers(deployment.config, 0):
-        await deployment.configure("dead_letters", max_message_bytes="100000")
+        await deployment.configure("dead_letters", max_message_bytes="600000")
         await deployment.publish([(0, key, value) for key, value in poison.items()])
         await deployment.publish([(0, None, record(3).value)])
     async with scorers(deployment.config, 1) as (scorer,):
@@ -111,7 +111,7 @@ async def test_a_dead_letter_that_its_topic_does_not_take_is_cut_and_holds_up_no
         b"small": poison[b"small"],
         b"after": poison[b"after"],
     }
-    assert letters[b"large"].value == poison[b"large"][: 64 * 1024]
+    assert letters[b"large"].value == poison[b"large"][: 512 * 1024]
     sizes = {key: dict(letter.headers).get(TRUNCATED_FROM) for key, letter in letters.items()}
     assert sizes == {b"small": None, b"large": b"700000", b"after": None}
 
