@@ -16,6 +16,8 @@ from streamer.escaping import escaped
 from streamer.secret import Secret
 
 COMPRESSION = "lz4"
+LONGEST_POLL_INTERVAL_MS = 2**31 - 1
+"""For members of a group that may stand by: one that polls for nothing leaves, in aiokafka, and does not come back."""
 
 
 class KafkaSetupError(Exception):

@@ -36,6 +36,12 @@ METRICS: dict[str, Described] = {
     "bearwire_documents_scored": Described("counter", "Documents scored by the model, late ones not among them."),
     "bearwire_documents_late": Described("counter", "Documents that came after their partition's watermark."),
     "bearwire_documents_skipped": Described("counter", "Documents in a language that no model reads, only counted."),
+    "bearwire_documents_lost": Described(
+        "counter", "Offsets of the documents topic that were deleted before they were scored."
+    ),
+    "bearwire_documents_rewinds": Described(
+        "counter", "Times that a documents partition ended before the offset it was read to, and was read again."
+    ),
     "bearwire_dead_letters": Described("counter", "Messages sent to the dead letters, by reason.", ("reason",)),
     "bearwire_commits": Described("counter", "Offset commits of the scorer."),
     "bearwire_rebalances": Described("counter", "Times that partitions were assigned anew."),
@@ -133,6 +139,8 @@ class _WorkerCollector(Collector):
             "bearwire_documents_scored": [((), status.scored)],
             "bearwire_documents_late": [((), status.late)],
             "bearwire_documents_skipped": [((), status.skipped)],
+            "bearwire_documents_lost": [((), status.lost)],
+            "bearwire_documents_rewinds": [((), status.rewinds)],
             "bearwire_model_swaps": [((outcome,), count) for outcome, count in status.model_swaps.items()],
             "bearwire_dead_letters": [((reason,), count) for reason, count in status.dead_letter_reasons.items()],
             "bearwire_commits": [((), status.commits)],

@@ -37,7 +37,8 @@ class Prepared:
     """A batch on its way: m records, d of them documents. `clock` is the dump to commit once all is produced.
 
     `texts` [d] are what to predict, `routes` int32[d] by which model; `document_rows` int64[d] their record numbers;
-    `late` bool[d]; `watermark_ms` int64[m] the partition's watermark after each record.
+    `late` bool[d]; `watermark_ms` int64[m] the partition's watermark after each record. `lost` offsets before
+    `from_offset` were deleted unread; `rewound_from` is the position before, where the log no longer reaches it.
     """
 
     from_offset: int
@@ -50,6 +51,8 @@ class Prepared:
     dead: list[DeadLetter]
     clock: str
     routes: NDArray[np.int32]
+    lost: int = 0
+    rewound_from: int | None = None
 
     @property
     def texts(self) -> list[str]:
@@ -123,8 +126,19 @@ class PartitionScorer:
         """What the partition is called where the worker tells of itself."""
         return f"{self.source}-{self.partition}"
 
-    def prepare(self, records: Sequence[SourceRecord]) -> Prepared:
-        """Parse, reject and judge `records` (at least one), which follow what was prepared before."""
+    def prepare(self, records: Sequence[SourceRecord], log_start: int | None = None) -> Prepared:
+        """Parse, reject and judge `records` (at least one), which follow what was prepared before.
+
+        Records from before the position are those of a log that was cut back or made anew: the clock begins anew with
+        them. Where the log begins behind the position by now, `log_start` says where.
+        """
+        lost, rewound_from = 0, None
+        if self.position is not None and records[0].offset < self.position:
+            rewound_from, self.position = self.position, records[0].offset
+            self.clock = PartitionClock(self.clock.allowed_lateness_ms)
+        elif self.position is not None and log_start is not None:
+            lost = max(0, min(log_start, records[0].offset) - self.position)
+            self.position += lost
         documents: list[Document] = []
         rows: list[int] = []
         routes: list[int] = []
@@ -162,6 +176,8 @@ class PartitionScorer:
             dead,
             self.clock.dump(),
             np.array(routes, dtype=np.int32),
+            lost,
+            rewound_from,
         )
 
     def finish(self, prepared: Prepared, answer: Answer) -> ScoredBatch:

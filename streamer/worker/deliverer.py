@@ -25,7 +25,7 @@ from alerts.sinks.queue import Fate, Ticket
 from streamer.config import Config
 from streamer.dead_letters import BAD_NOTIFICATION, REPLAYS, SINK, SINK_FAILED, dead_letter_headers
 from streamer.escaping import escaped
-from streamer.kafka_client import client_arguments
+from streamer.kafka_client import LONGEST_POLL_INTERVAL_MS, client_arguments
 from streamer.records import DeadLetter, SourceRecord
 from streamer.sinks import Routed, routed_sinks
 from streamer.topic_reader import open_consumer, read_to_end
@@ -150,15 +150,19 @@ class Deliverer:
             got = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=_MOST_AHEAD)
         except (IllegalStateError, ConsumerStoppedError):
             return
-        for partition, messages in got.items():
-            for each in messages:
+        known = {partition: self._progress.get(partition.partition) for partition in got}
+        for partition, progress in known.items():
+            if progress is None:
+                # A new assignment whose progress is still being looked up: these must be read again.
+                self._consumer.seek(partition, got[partition][0].offset)
+        for partition, progress in known.items():
+            for each in got[partition]:
+                if progress is None or self._progress.get(partition.partition) is not progress:
+                    break
                 record = SourceRecord(each.offset, each.timestamp, each.key, each.value, tuple(each.headers))
-                await self._route(partition.partition, record)
+                await self._route(partition.partition, progress, record)
 
-    async def _route(self, partition: int, record: SourceRecord) -> None:
-        progress = self._progress.get(partition)
-        if progress is None:
-            return
+    async def _route(self, partition: int, progress: SinkProgress, record: SourceRecord) -> None:
         if record.value is None:
             progress.take(record.offset, ())
             return
@@ -265,6 +269,7 @@ class Deliverer:
             session_timeout_ms=session_ms,
             heartbeat_interval_ms=max(300, session_ms // 10),
             rebalance_timeout_ms=int(worker.rebalance_timeout_seconds * 1000),
+            max_poll_interval_ms=LONGEST_POLL_INTERVAL_MS,
         )
 
 

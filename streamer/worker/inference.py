@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.model_set import Answer
+from streamer.worker.status import WorkerStatus
 
 Predict = Callable[[Sequence[str], NDArray[np.int32]], Answer]
 
@@ -26,14 +27,17 @@ class InferenceQueue:
     """Runs `predict` in threads, at most two calls at once so that one tokenises while the other infers.
 
     Requests that wait are merged up to `max_texts`. A text's scores do not depend on its batch mates, so
-    merging changes nothing but the speed.
+    merging changes nothing but the speed. Each call is a part of the worker, by `status`, for as long as it runs.
     """
 
-    def __init__(self, predict: Predict, *, max_texts: int = 2048, calls: int = 2) -> None:
+    def __init__(
+        self, predict: Predict, *, max_texts: int = 2048, calls: int = 2, status: WorkerStatus | None = None
+    ) -> None:
         self._predict = predict
         self._max_texts = max_texts
         self._threads = ThreadPoolExecutor(calls, thread_name_prefix="bearwire-model")
-        self._free = calls
+        self._free = [f"model call {number}" for number in range(calls, 0, -1)]
+        self._status = status
         self._waiting: deque[_Request] = deque()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -58,12 +62,13 @@ class InferenceQueue:
             while self._waiting and size + len(self._waiting[0].texts) <= self._max_texts:
                 together.append(self._waiting.popleft())
                 size += len(together[-1].texts)
-            self._free -= 1
-            task = asyncio.create_task(self._run(together))
+            task = asyncio.create_task(self._run(self._free.pop(), together))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    async def _run(self, together: list[_Request]) -> None:
+    async def _run(self, call: str, together: list[_Request]) -> None:
+        if self._status is not None:
+            self._status.note_part(call)
         texts = [text for request in together for text in request.texts]
         routes = np.concatenate([request.routes for request in together])
         try:
@@ -80,5 +85,7 @@ class InferenceQueue:
                     request.answer.set_result(result.part(start, end))
                 start = end
         finally:
-            self._free += 1
+            if self._status is not None:
+                self._status.drop_part(call)
+            self._free.append(call)
             self._start()

@@ -84,6 +84,8 @@ async def _replay_times(
         at = await consumer.position(partition)
         while at < end:
             got = await consumer.getmany(partition, timeout_ms=_READ_TIMEOUT_MS)
+            if (highwater := consumer.highwater(partition)) is not None:
+                end = min(end, highwater)  # a log that was cut back does not reach it
             records = [record for record in got.get(partition, ()) if record.offset < end]
             times = await asyncio.to_thread(_document_times, records, limits)
             clock.judge(np.array(times, dtype=np.int64))

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 Produce = Callable[[ScoredBatch], Awaitable[None]]
 Commit = Callable[[int, str], Awaitable[None]]
+_Taken = tuple[Sequence[SourceRecord], int | None]
 _Predicted = tuple[Sequence[SourceRecord], Prepared, "asyncio.Future[Answer]"]
 
 
@@ -52,7 +53,9 @@ class PartitionPipeline:
     next_offset: int | None = None
     active_at: float = field(default_factory=time.monotonic)
     idle_said: bool = False
-    _batches: asyncio.Queue[Sequence[SourceRecord] | None] = field(init=False)
+    expected: int | None = field(init=False)
+    """The offset behind what was taken last, None where nothing is known of that."""
+    _batches: asyncio.Queue[_Taken | None] = field(init=False)
     _predicting: asyncio.Queue[_Predicted | None] = field(init=False)
     _tasks: list[asyncio.Task[None]] = field(init=False)
     is_predicting: bool = False
@@ -61,6 +64,7 @@ class PartitionPipeline:
     _closing: bool = False
 
     def __post_init__(self) -> None:
+        self.expected = self.next_offset
         self._batches = asyncio.Queue()
         self._predicting = asyncio.Queue()
         self._tasks = [asyncio.create_task(self._guarded(run)) for run in (self._prepare, self._finish)]
@@ -75,12 +79,13 @@ class PartitionPipeline:
         """Whether nothing is on its way."""
         return self._in_flight == 0
 
-    def take(self, records: Sequence[SourceRecord]) -> None:
-        """Take the next records of the partition, at least one."""
+    def take(self, records: Sequence[SourceRecord], log_start: int | None = None) -> None:
+        """Take the next records of the partition, at least one; `log_start` as in `PartitionScorer.prepare`."""
         self._in_flight += 1
+        self.expected = records[-1].offset + 1
         self.active_at = time.monotonic()
         self.idle_said = False
-        self._batches.put_nowait(records)
+        self._batches.put_nowait((records, log_start))
 
     async def drain(self) -> None:
         """Finish and commit everything taken, then end."""
@@ -120,8 +125,9 @@ class PartitionPipeline:
         self._predicting.put_nowait(None)
 
     async def _prepare(self) -> None:
-        while (records := await self._batches.get()) is not None:
-            prepared = await asyncio.to_thread(self.scorer.prepare, records)
+        while (taken := await self._batches.get()) is not None:
+            records, log_start = taken
+            prepared = await asyncio.to_thread(self.scorer.prepare, records, log_start)
             predicting = asyncio.ensure_future(self.inference.predict(prepared.texts, prepared.routes))
             self._predicting.put_nowait((records, prepared, predicting))
         self._predicting.put_nowait(None)
@@ -134,19 +140,22 @@ class PartitionPipeline:
             self.is_predicting = False
             batch = await asyncio.to_thread(self.scorer.finish, prepared, answer)
             await self.produce(batch)
-            self._count(records, prepared, batch)
+            durable_at_ms = time.time() * 1000
             await self.commit(batch.next_offset, batch.clock)
+            self._count(records, prepared, batch, durable_at_ms)
             self.next_offset = batch.next_offset
             self.active_at = time.monotonic()
             self.status.note_part(self.scorer.part)
             self._in_flight -= 1
 
-    def _count(self, records: Sequence[SourceRecord], prepared: Prepared, batch: ScoredBatch) -> None:
-        now_ms = time.time() * 1000
+    def _count(
+        self, records: Sequence[SourceRecord], prepared: Prepared, batch: ScoredBatch, durable_at_ms: float
+    ) -> None:
+        self._tell_of_the_log(prepared)
         stamps = [records[row].timestamp_ms for row in prepared.document_rows.tolist()]
         known = np.array([stamp for stamp in stamps if stamp is not None and stamp >= 0], dtype=np.float64)
         status = self.status
-        status.latency.observe((now_ms - known) / 1000)
+        status.latency.observe((durable_at_ms - known) / 1000)
         status.received += batch.counts.received
         status.late += batch.counts.late
         status.dead_letters += batch.counts.dead
@@ -155,6 +164,26 @@ class PartitionPipeline:
             status.dead_letter_reasons[letter.reason] = status.dead_letter_reasons.get(letter.reason, 0) + 1
         status.note_scored(batch.counts.scored)
         status.note_progress()
+
+    def _tell_of_the_log(self, prepared: Prepared) -> None:
+        if prepared.lost:
+            self.status.lost += prepared.lost
+            log.error(
+                "%s: %d offsets before %d were deleted before they were scored; keep documents for longer "
+                "(topics.documents.retention_hours, the topic's retention.ms and retention.bytes) or score faster",
+                self.scorer.part,
+                prepared.lost,
+                prepared.from_offset,
+            )
+        if prepared.rewound_from is not None:
+            self.status.rewinds += 1
+            log.error(
+                "%s no longer reaches offset %d, where it was read to: it was made anew, or its leader lacks its "
+                "newest records; it is read again from offset %d",
+                self.scorer.part,
+                prepared.rewound_from,
+                prepared.from_offset,
+            )
 
 
 def _emptied(queue: asyncio.Queue[_Predicted | None]) -> list[_Predicted | None]:

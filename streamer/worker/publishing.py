@@ -43,19 +43,22 @@ class FencedError(PublishError):
 class Publisher:
     """An idempotent producer with acks=all. `send` returns at once; `settle` waits until everything is durable.
 
-    A broker that knows no idempotence (the embedded one) gets acks=all alone, which is logged once. `options`
-    are the connection's (`streamer.kafka_client`).
+    A broker that knows no idempotence (the embedded one) gets acks=all alone, which is logged once, and so do those
+    who want it not `idempotent`. `options` are the connection's (`streamer.kafka_client`).
     """
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, options: Mapping[str, Any], *, idempotent: bool = True) -> None:
         self._options = dict(options)
+        self._idempotent = idempotent
         self._producer: AIOKafkaProducer | None = None
 
     async def start(self) -> None:
         """Connect. Raises KafkaError where the broker is not there or refuses."""
-        self._producer = await self._connect(enable_idempotence=True)
+        if self._idempotent:
+            self._producer = await self._connect(enable_idempotence=True)
+            if self._producer is None:
+                log.warning("the broker knows no idempotent producers: a retry may produce a record twice")
         if self._producer is None:
-            log.warning("the broker knows no idempotent producers: a retry may produce a record twice")
             self._producer = await self._connect()
         if self._producer is None:
             raise PublishError("the broker accepts no producer")

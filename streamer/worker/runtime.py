@@ -169,7 +169,7 @@ class Worker:
         log.info("model %s on %s", models.version_id, models.provider_in_use)
         scorer = self._scorer = Scorer(
             self.config,
-            InferenceQueue(in_service.predict),
+            InferenceQueue(in_service.predict, status=self.status),
             self.status,
             labels=models.labels,
             model=models.version_id,

@@ -15,19 +15,18 @@ from aiokafka.errors import (
     ConsumerStoppedError,
     IllegalStateError,
     KafkaError,
-    MessageSizeTooLargeError,
 )
 from aiokafka.structs import OffsetAndMetadata
 
 from streamer.config import BookSettings, Config
-from streamer.dead_letters import dead_letter_headers
-from streamer.kafka_client import client_arguments
+from streamer.kafka_client import LONGEST_POLL_INTERVAL_MS, client_arguments
 from streamer.languages import LanguageRules
-from streamer.records import DeadLetter, SourceRecord
+from streamer.records import SourceRecord
 from streamer.redaction import Redactor
 from streamer.scoring import PartitionScorer, ScoredBatch
 from streamer.selection import BookSelection, Selector
 from streamer.worker.inference import InferenceQueue
+from streamer.worker.letters import DeadLetterWriter
 from streamer.worker.offsets import committed_metadata, restored_position
 from streamer.worker.pipeline import PartitionLost, PartitionPipeline
 from streamer.worker.publishing import Publisher, PublishError, settle
@@ -39,7 +38,6 @@ _HOUSEKEEPING_SECONDS: Final = 1.0
 _METADATA_SECONDS: Final = 30
 _FETCH_BYTES: Final = 2 * 1024 * 1024
 _END_SECONDS: Final = 1.0
-_TRUNCATED_BYTES: Final = 512 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -73,11 +71,13 @@ class Scorer:
         self._topic = config.topics.documents.name
         self._options = client_arguments(config.kafka, purpose="score")
         self._pipelines: dict[TopicPartition, PartitionPipeline] = {}
+        self._parts: set[str] = set()
         self._failure: BaseException | None = None
         self._wake = asyncio.Event()
         self._stopping = False
         self._rebalancing = False
         self._publisher: Publisher
+        self._letters: DeadLetterWriter
         self._consumer: AIOKafkaConsumer
 
     async def run(self) -> None:
@@ -85,23 +85,26 @@ class Scorer:
         self._failure = None
         self._rebalancing = True
         self._publisher = Publisher(self._options)
+        self._letters = DeadLetterWriter(self._options, self._config.topics.dead_letters.name)
         self._consumer = self._new_consumer()
         started: list[Any] = []
         try:
-            for client in (self._publisher, self._consumer):
+            for client in (self._publisher, self._letters, self._consumer):
                 started.append(client)
                 await client.start()
             self._status.hold("scorer", "joining the consumer group")
-            self._status.note_part("scorer")
+            self._keep_parts(self._parts | {"scorer"})
             self._consumer.subscribe([self._topic], listener=_Listener(self))
             await self._poll()
             await self._drain()
         finally:
             await self.revoke(list(self._pipelines))
-            self._status.drop_part("scorer")
             for client in reversed(started):
                 with contextlib.suppress(KafkaError):
                     await client.stop()
+            await self.revoke(list(self._pipelines))  # of an assignment that came while the consumer was stopping
+            if self._stopping:
+                self._keep_parts(set())  # after a failure they stay: what fails for ever must not look new each time
 
     def stop(self) -> None:
         """Take no more records; `run` then finishes, commits and leaves the group."""
@@ -111,6 +114,7 @@ class Scorer:
     async def assign(self, partitions: Collection[TopicPartition]) -> None:
         """Start a pipeline for each partition where the group's last owner committed."""
         self._status.rebalances += 1
+        self._keep_parts({"scorer"} | _parts(partitions))
         committed = await committed_metadata(self._consumer, partitions)
         count = self._partition_count()
         for partition in partitions:
@@ -138,7 +142,6 @@ class Scorer:
             if position.next_offset is not None:
                 self._consumer.seek(partition, position.next_offset)
             self._pipelines[partition] = self._pipeline(partition, scorer, position.next_offset)
-            self._status.note_part(scorer.part)
         self._rebalancing = False
         self._status.release("scorer")
         log.info("scoring partitions %s of %s", sorted(each.partition for each in partitions), self._topic)
@@ -146,19 +149,29 @@ class Scorer:
 
     async def rebalance(self, revoked: Collection[TopicPartition]) -> None:
         """Give up what this worker has before the group divides the partitions anew; not ready until that is done."""
+        if not self._rebalancing:  # the first one of a run has its time from the run
+            self._status.note_part("scorer")
         self._rebalancing = True
         self._status.hold("scorer", "the consumer group is being rebalanced")
-        self._status.note_part("scorer")
-        await self.revoke(revoked)
+        try:
+            await self.revoke(revoked)
+        finally:
+            self._keep_parts(self._parts - _parts(revoked))  # now that whatever was being committed has noted its part
 
     async def revoke(self, partitions: Iterable[TopicPartition]) -> None:
         """End the pipelines of these partitions; what was not committed is left to their next owner."""
         leaving = [self._pipelines.pop(each) for each in partitions if each in self._pipelines]
         self._status.partitions.clear()
-        for pipeline in leaving:
-            self._status.drop_part(pipeline.scorer.part)
         grace = min(5.0, self._config.worker.rebalance_timeout_seconds / 2)
         await asyncio.gather(*(pipeline.abandon(grace) for pipeline in leaving))
+
+    def _keep_parts(self, parts: set[str]) -> None:
+        """Be answerable to the watchdog for these alone; what was so before keeps its time."""
+        for part in self._parts - parts:
+            self._status.drop_part(part)
+        for part in parts:
+            self._status.add_part(part)
+        self._parts = parts
 
     def _pipeline(
         self, partition: TopicPartition, scorer: PartitionScorer, next_offset: int | None
@@ -188,6 +201,7 @@ class Scorer:
             session_timeout_ms=session_ms,
             heartbeat_interval_ms=max(300, session_ms // 10),
             rebalance_timeout_ms=int(worker.rebalance_timeout_seconds * 1000),
+            max_poll_interval_ms=LONGEST_POLL_INTERVAL_MS,
             max_partition_fetch_bytes=_FETCH_BYTES,
             metadata_max_age_ms=_METADATA_SECONDS * 1000,
         )
@@ -218,16 +232,22 @@ class Scorer:
             )
         except (IllegalStateError, ConsumerStoppedError):
             return
+        behind_a_gap = []
         for partition, messages in got.items():
-            pipeline = self._pipelines.get(partition)
-            if pipeline is None or not messages:
-                continue
-            pipeline.take(
-                [
-                    SourceRecord(each.offset, each.timestamp, each.key, each.value, tuple(each.headers))
-                    for each in messages
-                ]
-            )
+            pipeline, first = self._pipelines.get(partition), messages[0].offset
+            if pipeline is None:
+                # A new assignment whose pipelines are still being made: these must be read again.
+                self._consumer.seek(partition, first)
+            elif pipeline.expected is not None and first > pipeline.expected:
+                behind_a_gap.append((partition, pipeline, messages))
+            else:
+                pipeline.take(_source_records(messages))
+        if behind_a_gap:
+            # Deleted records leave a gap, and so do marks of transactions and compaction.
+            starts = await self._consumer.beginning_offsets([partition for partition, *_ in behind_a_gap])
+            for partition, pipeline, messages in behind_a_gap:
+                if self._has(partition, pipeline):
+                    pipeline.take(_source_records(messages), starts[partition])
 
     async def _produce(self, batch: ScoredBatch) -> None:
         """Hand over everything of a batch and wait until it is durable.
@@ -249,36 +269,12 @@ class Scorer:
                     if place < len(blocks):
                         partition = self._book_partition[book]
                         sent.append(await publisher.send(topics.digests.name, blocks[place], partition=partition))
-            for letter in batch.dead:
-                await self._send_dead_letter(letter)
+            if batch.dead:
+                await self._letters.send(batch.dead)
             await settle(sent)
         except PublishError:
             self._status.produce_failures += 1
             raise
-
-    async def _send_dead_letter(self, letter: DeadLetter) -> None:
-        """Send the original bytes; where the topic does not take that many, their beginning and how many there were."""
-        topic, record = self._config.topics.dead_letters.name, letter.record
-        key = b"" if record.key is None and record.value is None else record.key  # aiokafka refuses nothing at all
-        headers = tuple(dead_letter_headers(letter))
-        try:
-            sent = await self._publisher.send(topic, record.value, key=key, headers=headers)
-            await asyncio.shield(sent)
-        except MessageSizeTooLargeError:
-            value = record.value or b""
-            log.warning(
-                "%s takes no message of %d bytes: the dead letter of %s-%d offset %d is cut; raise max.message.bytes",
-                topic,
-                len(value),
-                letter.topic,
-                letter.partition,
-                record.offset,
-            )
-            headers += (("bearwire-truncated-from", str(len(value)).encode()),)
-            sent = await self._publisher.send(topic, value[:_TRUNCATED_BYTES], headers=headers)
-            await settle([sent])
-        except KafkaError as error:
-            raise PublishError(f"{topic}: {error!r}") from error
 
     async def _commit(self, partition: TopicPartition, offset: int, clock: str) -> None:
         try:
@@ -292,9 +288,11 @@ class Scorer:
         count = self._partition_count()
         for partition, pipeline in list(self._pipelines.items()):
             pipeline.scorer.partitions = count
-            highwater = self._consumer.highwater(partition)
             # Where nothing is on its way, the consumer stands behind what no record shows: marks of transactions.
             reached = await self._position(partition) if pipeline.is_empty else pipeline.next_offset
+            if not self._has(partition, pipeline):
+                continue  # taken away by a rebalance in the meantime
+            highwater = self._consumer.highwater(partition)
             if pipeline.next_offset is None and pipeline.is_empty:
                 pipeline.next_offset = reached
             if highwater is None or reached is None or pipeline.next_offset is None:
@@ -309,10 +307,14 @@ class Scorer:
                 and not pipeline.idle_said
                 and waited >= self._config.time.idle_timeout_seconds
             ):
-                if await self._is_at_end(partition, reached):
-                    await self._say_idle(pipeline, pipeline.next_offset)
-                else:
+                if not await self._is_at_end(partition, reached):
                     pipeline.active_at = now
+                elif self._has(partition, pipeline):
+                    await self._say_idle(pipeline, pipeline.next_offset)
+
+    def _has(self, partition: TopicPartition, pipeline: PartitionPipeline) -> bool:
+        """Whether the partition is this worker's still, and `pipeline` its pipeline."""
+        return self._pipelines.get(partition) is pipeline and partition in self._consumer.assignment()
 
     async def _position(self, partition: TopicPartition) -> int | None:
         """The offset at which the consumer reads on, once that is known."""
@@ -368,6 +370,15 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._scorer.assign(assigned)
         except Exception as error:
             self._scorer._fail(error)
+
+
+def _parts(partitions: Iterable[TopicPartition]) -> set[str]:
+    """What the worker calls these partitions where it tells of itself."""
+    return {f"{each.topic}-{each.partition}" for each in partitions}
+
+
+def _source_records(messages: Iterable[Any]) -> list[SourceRecord]:
+    return [SourceRecord(each.offset, each.timestamp, each.key, each.value, tuple(each.headers)) for each in messages]
 
 
 def book_selection(book: BookSettings) -> BookSelection:

@@ -95,6 +95,10 @@ class WorkerStatus:
     dead_letter_reasons: dict[str, int] = field(default_factory=dict)
     skipped: int = 0
     """Documents in a language that no model reads, where those are only counted."""
+    lost: int = 0
+    """Offsets that were deleted from the documents topic before they were scored."""
+    rewinds: int = 0
+    """Times that a documents partition no longer reached the offset where it had been read to."""
     model_swaps: dict[str, int] = field(default_factory=lambda: {"done": 0, "refused": 0})
     commits: int = 0
     rebalances: int = 0
@@ -156,6 +160,10 @@ class WorkerStatus:
     def note_part(self, part: str) -> None:
         """Say that a part (a loop, a source partition, a book) got something done, or has nothing to do."""
         self.parts[part] = time.monotonic()
+
+    def add_part(self, part: str) -> None:
+        """Say that a part is here; one that is known already, as after a failure, has got nothing done by that."""
+        self.parts.setdefault(part, time.monotonic())
 
     def drop_part(self, part: str) -> None:
         """Say that a part is not here any more."""

@@ -20,6 +20,7 @@ from streamer.scoring import ScoredBatch
 from streamer.worker.inference import InferenceQueue
 from streamer.worker.pipeline import PartitionPipeline
 from streamer.worker.status import WorkerStatus
+from streamer.worker.watchdog import stall
 from tests.core.worlds import answer, record, scorer
 from tests.models.tiny_bundle import write_tiny_bundle
 
@@ -127,6 +128,30 @@ async def test_what_waits_from_several_partitions_is_scored_together_two_calls_a
     assert [len(found.probabilities["sentiment"]) for found in answers] == [4] * 6
     assert most <= 2
     assert sorted(sizes) == [4, 4, 8, 8], "two at once, and what waited was merged up to ten texts"
+
+
+async def test_a_call_that_hangs_is_a_part_that_gets_nothing_done_though_the_other_goes_on() -> None:
+    gate = threading.Event()
+
+    def predict(texts: Sequence[str], routes: NDArray[np.int32]) -> Answer:
+        assert "hangs" not in texts or gate.wait(PATIENCE_SECONDS)
+        return answer(texts)
+
+    status = WorkerStatus("score")
+    queue = InferenceQueue(predict, status=status)
+    try:
+        hanging = asyncio.ensure_future(queue.predict(["hangs"], np.zeros(1, np.int32)))
+        await asyncio.sleep(0.1)
+        for _ in range(3):
+            await queue.predict(["goes on"], np.zeros(1, np.int32))
+        status.note_progress()
+        assert (stall(status, 0.1) or "").startswith("model call 1: nothing was done")
+        gate.set()
+        await asyncio.wait_for(hanging, PATIENCE_SECONDS)
+        assert not status.parts, "a model that does nothing is no part that could hang"
+    finally:
+        gate.set()
+        queue.close()
 
 
 def test_the_next_texts_become_tokens_while_the_model_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ class Shell:
         self.failures: list[BaseException] = []
         self.refused: BaseException | None = None
         self.lost = False
+        self.commit_refused: BaseException | None = None
         self.durable = asyncio.Event()
         self.durable.set()
         self.producing = asyncio.Event()
@@ -50,6 +51,8 @@ class Shell:
     async def _commit(self, offset: int, clock: str) -> None:
         if self.lost:
             raise PartitionLost("of another generation")
+        if self.commit_refused is not None:
+            raise self.commit_refused
         self.committed.append(offset)
 
     def take(self, *offsets: int) -> None:
@@ -128,3 +131,15 @@ async def test_nothing_follows_a_commit_of_a_partition_that_is_anothers(shell: S
     shell.take(0, 1)
     await shell.ended()
     assert (shell.produced, shell.failures) == ([1], [])
+
+
+async def test_what_was_not_committed_counts_neither_as_scored_nor_as_progress(shell: Shell) -> None:
+    shell.commit_refused = PublishError("not allowed")
+    shell.status.progress_at = 1.0
+    shell.take(0)
+    await shell.ended()
+    assert shell.produced == [1]
+    assert shell.failures == [shell.commit_refused]
+    assert (shell.status.received, shell.status.scored, shell.status.latency.count) == (0, 0, 0)
+    assert shell.status.progress_at == 1.0
+    assert not shell.status.parts

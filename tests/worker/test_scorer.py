@@ -1,21 +1,28 @@
-"""In which order a batch is handed to the broker."""
+"""In which order a batch is handed to the broker; what a rebalance, a refusal or a log that was cut leaves behind."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from aiokafka.structs import OffsetAndMetadata
 
+from streamer.blocks import SELECTED, DigestBlock
 from streamer.config import BookSettings, Config
 from streamer.languages import LanguageRules
 from streamer.records import Counts
 from streamer.scoring import ScoredBatch
+from streamer.watermark import PartitionClock
 from streamer.worker.inference import InferenceQueue
 from streamer.worker.publishing import Publisher, PublishError
 from streamer.worker.scorer import Scorer
 from streamer.worker.status import WorkerStatus
-from tests.core.worlds import LABELS, answer
+from tests.core.worlds import LABELS, START_MS, answer
+from tests.worker.fake_kafka import OTHER, PARTITION, FakeConsumer, FakePublisher, records
+
+PART = "bearwire.documents-0"
 
 
 class Refusing(Publisher):
@@ -55,3 +62,187 @@ async def test_no_block_of_a_book_follows_one_that_was_refused(refused: bytes, h
         inference.close()
     assert publisher.handed == [(0, b"a1"), (1, b"b1"), (0, b"a2"), (1, b"b2"), (0, b"a3")][:handed]
     assert status.produce_failures == (refused != b"none")
+
+
+class Failing(FakeConsumer):
+    """A consumer on which nothing succeeds once it has subscribed."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        super().__init__()
+        self.scorer = scorer
+
+    def subscribe(self, topics: Any, listener: Any) -> None:
+        """Let the scorer's run fail."""
+        self.scorer._fail(PublishError("refused"))
+
+
+class Shell:
+    """A scorer of one partition on a broker that is only played."""
+
+    def __init__(self) -> None:
+        self.status = WorkerStatus("score")
+        self.inference = InferenceQueue(lambda texts, routes: answer(texts))
+        self.scorer = Scorer(
+            Config(books=(BookSettings(name="main"),)),
+            self.inference,
+            self.status,
+            labels=LABELS,
+            model="none",
+            languages=LanguageRules(),
+        )
+        self.publisher = self.scorer._publisher = FakePublisher()
+
+    def on(self, consumer: FakeConsumer) -> FakeConsumer:
+        """Read from this consumer from now on."""
+        self.scorer._consumer = consumer
+        return consumer
+
+    async def take(self) -> None:
+        """Take what the log has."""
+        await self.scorer._take([PARTITION])
+
+    async def score(self, consumer: FakeConsumer) -> list[DigestBlock]:
+        """Score all that the consumer reads; the blocks that tell of it."""
+        self.on(consumer)
+        await self.scorer.assign([PARTITION])
+        await self.take()
+        await self.until(lambda: consumer.end in consumer.commits)
+        return [DigestBlock.decode(value or b"") for topic, value in self.publisher.sent if topic.endswith("digests")]
+
+    async def fails(self, consumer: type[Failing], monkeypatch: pytest.MonkeyPatch) -> None:
+        """One run that fails on this kind of consumer."""
+        monkeypatch.setattr("streamer.worker.scorer.Publisher", lambda _: self.publisher)
+        monkeypatch.setattr("streamer.worker.scorer.DeadLetterWriter", lambda *_: self.publisher)
+        monkeypatch.setattr(self.scorer, "_new_consumer", lambda: consumer(self.scorer))
+        with pytest.raises(PublishError):
+            await self.scorer.run()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait, for ten seconds at most, until it holds."""
+        async with asyncio.timeout(10):
+            while not holds():  # noqa: ASYNC110 - what is waited for is no event
+                await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def shell() -> AsyncIterator[Shell]:
+    shell = Shell()
+    yield shell
+    await shell.scorer.revoke([PARTITION])
+    shell.inference.close()
+
+
+async def test_a_partition_that_is_given_away_while_it_commits_is_no_part_of_the_worker_any_more(shell: Shell) -> None:
+    consumer = shell.on(FakeConsumer(records(0, 1)))
+    await shell.scorer.assign([PARTITION])
+    shell.publisher.durable.clear()
+    await shell.take()
+    await shell.until(lambda: bool(shell.publisher.sent))
+    leaving = asyncio.create_task(shell.scorer.rebalance([PARTITION]))
+    await asyncio.sleep(0)
+    shell.publisher.durable.set()
+    await leaving
+    assert consumer.commits == [2], "what was on its way to the broker was committed"
+    assert PART not in shell.status.parts
+
+
+async def test_a_rebalance_in_the_middle_of_housekeeping_neither_ends_the_worker_nor_leaves_anything(
+    shell: Shell,
+) -> None:
+    consumer = shell.on(FakeConsumer(records(0, 1)))
+    await shell.scorer.assign([PARTITION, OTHER])
+
+    async def rebalance() -> None:
+        consumer.assigned = set()
+        await shell.scorer.rebalance([PARTITION, OTHER])
+
+    consumer.on_position = rebalance
+    await shell.scorer._keep_house(0.0)
+    assert set(shell.status.parts) == {"scorer"}
+    assert not shell.status.partitions
+
+
+async def test_an_assignment_that_comes_while_the_consumer_stops_leaves_nothing_to_the_next_run(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopping(Failing):
+        async def stop(self) -> None:
+            await shell.scorer.assign([PARTITION])
+
+    await shell.fails(Stopping, monkeypatch)
+    assert not shell.scorer._pipelines
+
+
+async def test_a_restart_makes_a_partition_that_gets_nothing_done_look_no_younger(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = shell.on(FakeConsumer(records(0)))
+    await shell.scorer.assign([PARTITION, OTHER])
+    shell.status.parts |= {PART: 1.0, "scorer": 1.0}
+    await shell.fails(Failing, monkeypatch)
+    shell.on(consumer)
+    await shell.scorer.rebalance([])  # as aiokafka has it before the first assignment
+    await shell.scorer.assign([PARTITION])
+    assert shell.status.parts == {PART: 1.0, "scorer": 1.0}
+    await shell.take()
+    await shell.until(lambda: bool(consumer.commits))
+    assert shell.status.parts[PART] > 1.0
+
+
+async def test_a_partition_that_comes_back_after_a_rebalance_begins_anew(shell: Shell) -> None:
+    shell.on(FakeConsumer(records(0)))
+    await shell.scorer.assign([PARTITION])
+    shell.status.parts[PART] = 1.0
+    await shell.scorer.rebalance([PARTITION])
+    await shell.scorer.assign([PARTITION])
+    assert shell.status.parts[PART] > 1.0
+
+
+def committed(offset: int, *, at_ms: int = START_MS) -> OffsetAndMetadata:
+    """What a scorer committed that had read as far as this, where the newest document was of that time."""
+    return OffsetAndMetadata(offset, PartitionClock(0, at_ms).dump())
+
+
+async def test_documents_that_were_deleted_before_they_were_scored_are_counted_and_named(
+    shell: Shell, caplog: pytest.LogCaptureFixture
+) -> None:
+    (block,) = await shell.score(FakeConsumer(records(20, 21), committed=committed(10)))
+    assert (block.from_offset, block.to_offset) == (20, 22), "the block does not cover what nobody has seen"
+    assert (shell.status.lost, shell.status.rewinds) == (10, 0)
+    assert f"{PART}: 10 offsets before 20 were deleted before they were scored" in caplog.text
+
+
+async def test_a_gap_in_a_log_that_reaches_back_far_enough_is_no_loss(
+    shell: Shell, caplog: pytest.LogCaptureFixture
+) -> None:
+    (block,) = await shell.score(FakeConsumer(records(3, 12, 13), committed=committed(10)))
+    assert (block.from_offset, block.to_offset) == (10, 14)
+    assert shell.status.lost == 0
+    assert "deleted" not in caplog.text
+
+
+async def test_documents_that_are_deleted_while_the_scorer_runs_are_counted_too(shell: Shell) -> None:
+    consumer = FakeConsumer(records(0, 1))
+    await shell.score(consumer)
+    consumer.records, consumer.begin = {each.offset: each for each in records(7)}, 5
+    await shell.take()
+    await shell.until(lambda: 8 in consumer.commits)
+    assert shell.status.lost == 3
+
+
+async def test_a_log_that_ends_before_the_committed_offset_is_read_again_with_a_clock_of_its_own(
+    shell: Shell, caplog: pytest.LogCaptureFixture
+) -> None:
+    (block,) = await shell.score(FakeConsumer(records(0, 1), committed=committed(9, at_ms=START_MS + 86_400_000)))
+    assert (block.from_offset, block.to_offset) == (0, 2)
+    assert block.fates.tolist() == [SELECTED] * 2, "nobody is late by the clock of a log that is gone"
+    assert (shell.status.lost, shell.status.rewinds) == (0, 1)
+    assert f"{PART} no longer reaches offset 9" in caplog.text
+
+
+async def test_records_that_come_before_the_assignment_is_known_are_read_again(shell: Shell) -> None:
+    consumer = shell.on(FakeConsumer(records(0, 1, 2)))
+    await shell.take()
+    assert consumer.at == 0
+    await shell.score(consumer)
+    assert shell.status.scored == 3
