@@ -76,6 +76,7 @@ def book_maker(
 ) -> Callable[[int, StateTable], BookWatcher]:
     """Makes the watcher of a book by its index. `desks` makes its desk, empty."""
     options = client_arguments(config.kafka, purpose="watch")
+    source = config.topics.documents.name
 
     def make(index: int, table: StateTable) -> BookWatcher:
         settings = WatchSettings.of(config, config.books[index])
@@ -89,8 +90,8 @@ def book_maker(
             status=status.book(settings.book),
             settings=settings_fingerprint(settings),
             rebuild=config.worker.unusable_state == "rebuild",
-            new_watch=lambda: Watch(settings, desks(index)),
-            restore_watch=lambda chunks: Watch.restore(settings, desks(index), chunks),
+            new_watch=lambda: Watch(settings, desks(index), source=source),
+            restore_watch=lambda chunks: Watch.restore(settings, desks(index), chunks, source=source),
         )
 
     return make

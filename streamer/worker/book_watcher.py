@@ -254,6 +254,16 @@ class BookWatcher:
             output = await self._obey(block, delivered.offset)
         else:
             output = await asyncio.to_thread(self._watch.take_in, block)
+            if output.anew is not None:
+                log.error(
+                    "book %s: partition %d of %s begins anew at offset %d where %d was expected: the topic was made "
+                    "anew; its documents are watched from there",
+                    self.book,
+                    block.partition,
+                    block.source,
+                    block.from_offset,
+                    output.anew,
+                )
         await self._produce(output)
         self._count(output)
 
