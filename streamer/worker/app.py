@@ -17,6 +17,7 @@ from streamer.kafka_client import COMPRESSION, client_arguments, faust_arguments
 from streamer.watch import Watch
 from streamer.watch_settings import WatchSettings
 from streamer.worker.book_watcher import BookWatcher
+from streamer.worker.missed_digests import acknowledged
 from streamer.worker.publishing import FencedPublisher, Publisher
 from streamer.worker.state_table import StateTable
 from streamer.worker.status import WorkerStatus
@@ -90,6 +91,7 @@ def book_maker(
             status=status.book(settings.book),
             settings=settings_fingerprint(settings),
             rebuild=config.worker.unusable_state == "rebuild",
+            acknowledged=lambda: acknowledged(config.kafka, watch_app_id(config), config.topics.digests.name, index),
             new_watch=lambda: Watch(settings, desks(index), source=source),
             restore_watch=lambda chunks: Watch.restore(settings, desks(index), chunks, source=source),
         )

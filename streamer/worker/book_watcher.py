@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -52,6 +52,7 @@ class BookWatcher:
 
     `new_watch` makes an empty watch, `restore_watch` one from a snapshot's chunks (raising StateError); `settings`
     is a fingerprint of what shapes the state; `rebuild` says whether to start afresh where no state is usable.
+    `acknowledged` asks up to which digest the watchers of this partition have acknowledged what snapshots contain.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class BookWatcher:
         status: BookStatus,
         settings: str,
         rebuild: bool,
+        acknowledged: Callable[[], Awaitable[int]],
         new_watch: Callable[[], Watch],
         restore_watch: Callable[[dict[str, bytes]], Watch],
     ) -> None:
@@ -81,6 +83,7 @@ class BookWatcher:
         self._status = status
         self._settings = settings
         self._rebuild = rebuild
+        self._acknowledged = acknowledged
         self._new_watch = new_watch
         self._restore_watch = restore_watch
         self._watch: Watch
@@ -104,7 +107,9 @@ class BookWatcher:
         if epoch is None:
             raise FencedError(f"another worker has taken book {self.book} over")
         self._writer = SnapshotWriter(self.book, epoch=epoch, settings=self._settings, fence=fence)
-        self._watch, self.next_offset = await asyncio.to_thread(self._restored)
+        # A changelog that never held anything is that of a new deployment, unless digests were acknowledged.
+        lost = 0 if self._table.has_read(self.partition) else await self._acknowledged()
+        self._watch, self.next_offset = await asyncio.to_thread(self._restored, lost)
         self._status.restore_seconds = time.monotonic() - started
         self._status.next_offset = self.next_offset or 0
         await self._write()
@@ -200,16 +205,21 @@ class BookWatcher:
         status.snapshot_bytes = sum(map(len, chunks.values()))
         status.snapshot_written_bytes += writes.piece_bytes
 
-    def _restored(self) -> tuple[Watch, int | None]:
-        """The watch of the newest usable state and the digest after it. Raises StateError where none is usable."""
+    def _restored(self, lost: int) -> tuple[Watch, int | None]:
+        """The watch of the newest usable state and the digest after it. Raises StateError where none is usable.
+
+        `lost` is up to which digest there was a state of which nothing is left; 0 for none.
+        """
         restored, problems = newest_state(self._table.entries, self.book)
         for problem in problems:
             log.error("book %s: a stored state cannot be used: %s", self.book, problem)
-        if restored is None and not problems:
+        if restored is None and not problems and not lost:
             return self._new_watch(), None
         if restored is not None and restored.manifest.next_offset == EMPTY:
             return self._new_watch(), None
         try:
+            if restored is None and lost:
+                raise StateError(f"digests up to {lost} were watched, and the changelog has lost the state")
             if restored is None:
                 raise StateError(f"no stored state can be used: {problems[0]}")
             if restored.manifest.settings != self._settings:
@@ -217,8 +227,9 @@ class BookWatcher:
             return self._restore_watch(restored.chunks), restored.manifest.next_offset
         except StateError as error:
             if not self._rebuild:
+                way_out = "" if lost else ", give the book another name"
                 raise StateError(
-                    f"book {self.book}: {error}; put that right, give the book another name, or set "
+                    f"book {self.book}: {error}; put that right{way_out}, or set "
                     "worker.unusable_state=rebuild to build its state from the digests that are kept"
                 ) from error
             log.error("book %s: %s; its state is built anew from the digests that are kept", self.book, error)

@@ -48,6 +48,10 @@ class StateTable:
                     self._table.data[record.key] = record.value
                 self._read[partition] = record.offset + 1
 
+    def has_read(self, partition: int) -> bool:
+        """Whether the changelog of a partition held anything, also of a book that is not configured any more."""
+        return partition in self._read
+
     @property
     def entries(self) -> Mapping[bytes, bytes]:
         """What the table holds here: all entries of the books assigned to this worker."""

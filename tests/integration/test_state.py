@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 
 from streamer.blocks import MAGIC
 from streamer.kafka_client import client_arguments
@@ -115,6 +116,26 @@ async def test_a_state_that_cannot_be_used_is_refused_until_a_rebuild_is_asked_f
     await deployment.publish(documents(200, seed=5, partitions=1, start_ms=start, step_ms=60_000))
     await agrees(deployment, rebuilding)
     assert "its state is built anew" in rebuilding.log.read_text()
+    assert await asyncio.to_thread(rebuilding.finish) == 0, rebuilding.tail()
+
+
+async def test_a_changelog_that_lost_its_entries_is_no_new_book(deployment: Deployment) -> None:
+    worker = await watched(deployment)
+    assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
+    admin = AIOKafkaAdminClient(**client_arguments(deployment.config.kafka))
+    await admin.start()
+    try:
+        await admin.delete_topics([changelog_name(deployment.config)])
+    finally:
+        await admin.close()
+
+    refusal = await ended(deployment.worker(number=1))
+    assert "were watched, and the changelog has lost the state" in refusal
+    assert "worker.unusable_state=rebuild" in refusal
+    rebuilding = deployment.worker("--set", "worker.unusable_state=rebuild", number=2)
+    start = int(time.time() * 1000) - 5 * HOUR_MS
+    await deployment.publish(documents(200, seed=5, partitions=1, start_ms=start, step_ms=60_000))
+    await agrees(deployment, rebuilding)
     assert await asyncio.to_thread(rebuilding.finish) == 0, rebuilding.tail()
 
 
