@@ -80,9 +80,9 @@ class WatchOutput:
     watermark_ms: int | None = None
     anew: int | None = None
 
-    def windows(self) -> list[KeyedRecord]:
-        """The window records, in order of pane, then series key."""
-        return [record for rows in self.rows for record in rows.records()]
+    def windows(self) -> Iterator[KeyedRecord]:
+        """The window records, in order of pane, then series key, made as they are asked for: there may be very many."""
+        return (record for rows in self.rows for record in rows.records())
 
 
 class Watch:

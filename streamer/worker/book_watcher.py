@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -26,6 +27,7 @@ from streamer.config import TopicsSettings
 from streamer.controls import Control, decode_control, is_control
 from streamer.escaping import escaped
 from streamer.kafka_client import KafkaSetupError
+from streamer.records import KeyedRecord
 from streamer.state_chunks import StateError
 from streamer.watch import Watch, WatchOutput
 from streamer.worker.memory import give_back
@@ -35,6 +37,8 @@ from streamer.worker.state_table import StateTable
 from streamer.worker.status import BookStatus
 
 _SNAPSHOT_BLOCK_BYTES: Final = 64 * 1024 * 1024
+_RECORDS_AT_ONCE: Final = 1024
+_TRANSACTION_RECORDS: Final = 20 * _RECORDS_AT_ONCE
 
 log = logging.getLogger(__name__)
 
@@ -135,13 +139,14 @@ class BookWatcher:
         self._waiting = []
         self._waiting_bytes = 0
 
-    async def take(self, delivered: Delivered) -> None:
+    async def take(self, delivered: Delivered, settled: Callable[[int], None]) -> None:
         """Take in the digest at `next_offset`, or one before it that was delivered again; its outputs are durable.
 
+        `settled` is told how many transactions of outputs are through, where there are several.
         Raises FencedError where another worker has taken the book over, PublishError where outputs were refused.
         """
         if self.next_offset is None or delivered.offset >= self.next_offset:
-            await self._take_in(delivered)
+            await self._take_in(delivered, settled)
             self.next_offset = delivered.offset + 1
             self._status.next_offset = self.next_offset
             self._taken_since_snapshot += 1
@@ -235,7 +240,7 @@ class BookWatcher:
             log.error("book %s: %s; its state is built anew from the digests that are kept", self.book, error)
             return self._new_watch(), None
 
-    async def _take_in(self, delivered: Delivered) -> None:
+    async def _take_in(self, delivered: Delivered, settled: Callable[[int], None]) -> None:
         block: DigestBlock | Control
         try:
             if is_control(delivered.value):
@@ -275,7 +280,7 @@ class BookWatcher:
                     block.from_offset,
                     output.anew,
                 )
-        await self._produce(output)
+        await self._produce(output, settled)
         self._count(output)
 
     async def _obey(self, control: Control, offset: int) -> WatchOutput:
@@ -293,19 +298,36 @@ class BookWatcher:
             log.info("book %s has taken in revision %d of silence %s", self.book, silence.revision, escaped(silence.id))
         return output
 
-    async def _produce(self, output: WatchOutput) -> None:
-        topics, publisher = self._topics, self._publisher
+    async def _produce(self, output: WatchOutput, settled: Callable[[int], None]) -> None:
+        """Produce what a digest caused, in as many transactions as it takes; `settled` is told how many are through.
+
+        The records are made in a thread: a partition that was away for hours may close a million rows at once. Nothing
+        is written down or acknowledged before the last transaction is through; a successor makes all of them again.
+        """
+        records = self._records(output)
+        sent = transactions = 0
+        while part := await asyncio.to_thread(lambda: list(islice(records, _RECORDS_AT_ONCE))):
+            for topic, record in part:
+                await self._publisher.send(topic, record.value, key=record.key)
+            sent += len(part)
+            if sent >= _TRANSACTION_RECORDS:
+                await self._publisher.settle()
+                sent, transactions = 0, transactions + 1
+                settled(transactions)
+        await self._publisher.settle()
+
+    def _records(self, output: WatchOutput) -> Iterator[tuple[str, KeyedRecord]]:
+        topics = self._topics
         for window in output.windows():
-            await publisher.send(topics.windows.name, window.value, key=window.key)
+            yield topics.windows.name, window
         for alert in output.alerts:
-            await publisher.send(topics.alerts.name, alert.encode(), key=alert.key)
+            yield topics.alerts.name, KeyedRecord(alert.key, alert.encode())
         for notification in output.notifications:
-            await publisher.send(topics.notifications.name, notification.encode(), key=notification.key)
+            yield topics.notifications.name, KeyedRecord(notification.key, notification.encode())
         for silence in output.silences:
-            await publisher.send(topics.silences.name, silence.encode(), key=silence.key)
+            yield topics.silences.name, KeyedRecord(silence.key, silence.encode())
         for late in output.too_late:
-            await publisher.send(topics.late.name, late.value, key=late.key)
-        await publisher.settle()
+            yield topics.late.name, late
 
     def _count(self, output: WatchOutput) -> None:
         status, counts = self._status, self._watch.counts

@@ -61,7 +61,7 @@ class Watcher:
         self._silences = silences
         self._assigned: set[int] = set()
         self._books: dict[int, BookWatcher] = {}
-        self._reached: dict[int, int] = {}
+        self._reached: dict[int, tuple[int, int]] = {}
         self._taken_at: dict[int, float] = {}
         self._reopen_at: dict[int, float] = {}
         self._lock = asyncio.Lock()
@@ -215,16 +215,20 @@ class Watcher:
     async def _take_one(self, index: int, book: BookWatcher, delivered: Delivered) -> bool:
         """Whether the book has taken it and is still this worker's."""
         try:
-            await book.take(delivered)
+            await book.take(delivered, lambda transactions: self._note(index, delivered.offset, transactions))
         except (FencedError, PublishError) as error:
             await self._lose(index, error)
             return False
-        self._taken_at[index] = time.monotonic()
-        if delivered.offset >= self._reached.get(index, 0):  # else a lost book comes to where it was
-            self._reached[index] = delivered.offset + 1
-            self._status.note_part(f"book {book.book}")
-            self._status.note_progress()
+        self._note(index, delivered.offset + 1)
         return True
+
+    def _note(self, index: int, offset: int, transactions: int = 0) -> None:
+        """The book is at this digest, of whose outputs so many transactions are through."""
+        self._taken_at[index] = time.monotonic()
+        if (offset, transactions) > self._reached.get(index, (0, 0)):  # else a lost book comes to where it was
+            self._reached[index] = offset, transactions
+            self._status.note_part(f"book {self._config.books[index].name}")
+            self._status.note_progress()
 
     async def _read_missed(self, index: int, book: BookWatcher, until: int | None) -> None:
         """Let the book take in what lies before `until` in the log, or what there is, for as long as it may."""

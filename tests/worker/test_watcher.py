@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -60,7 +60,7 @@ class Book:
         self.taken: list[int] = []
         self.acknowledged: list[int] = []
 
-    async def take(self, delivered: Delivered) -> None:
+    async def take(self, delivered: Delivered, settled: Callable[[int], None]) -> None:
         if delivered.offset == self.fenced_at:
             raise FencedError("another worker")
         if self.next_offset is None or delivered.offset >= self.next_offset:
