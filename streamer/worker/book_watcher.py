@@ -105,7 +105,7 @@ class BookWatcher:
         started = time.monotonic()
         await self._publisher.start()
         await self._log_publisher.start()
-        await self._table.catch_up(self.partition)
+        await self._table.catch_up(self.book, self.partition)
         fence = self._publisher.fence
         epoch = next_epoch(self._table.entries, self.book, fence)
         if epoch is None:
@@ -114,6 +114,7 @@ class BookWatcher:
         # A changelog that never held anything is that of a new deployment, unless digests were acknowledged.
         lost = 0 if self._table.has_read(self.partition) else await self._acknowledged()
         self._watch, self.next_offset = await asyncio.to_thread(self._restored, lost)
+        self._table.hollow(self.book, self.partition)
         self._status.restore_seconds = time.monotonic() - started
         self._status.next_offset = self.next_offset or 0
         await self._write()
@@ -202,13 +203,13 @@ class BookWatcher:
         await self._table.put(self.partition, [writes.manifest])
         self._writer.done()
         await self._table.remove(self.partition, writes.removals)
-        await asyncio.to_thread(give_back)
-        self._taken_since_snapshot = 0
-        self._snapshot_at = time.monotonic()
         status = self._status
-        status.snapshot_at = self._snapshot_at
         status.snapshot_bytes = sum(map(len, chunks.values()))
         status.snapshot_written_bytes += writes.piece_bytes
+        del chunks, writes
+        await asyncio.to_thread(give_back)
+        self._taken_since_snapshot = 0
+        self._snapshot_at = status.snapshot_at = time.monotonic()
 
     def _restored(self, lost: int) -> tuple[Watch, int | None]:
         """The watch of the newest usable state and the digest after it. Raises StateError where none is usable.

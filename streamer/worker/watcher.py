@@ -161,6 +161,7 @@ class Watcher:
             if not book.is_mine():
                 await self._close(index)
             else:
+                self._table.hollow(book.book, index)
                 self._status.note_part(f"book {book.book}")
         self._reopen_at = {}
         for index in sorted(assigned - self._books.keys()):
