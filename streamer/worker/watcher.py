@@ -229,6 +229,7 @@ class Watcher:
         if (offset, transactions) > self._reached.get(index, (0, 0)):  # else a lost book comes to where it was
             self._reached[index] = offset, transactions
             self._status.note_part(f"book {self._config.books[index].name}")
+            self._status.note_part("watcher")  # which waits for a large block to be through
             self._status.note_progress()
 
     async def _read_missed(self, index: int, book: BookWatcher, until: int | None) -> None:

@@ -219,3 +219,25 @@ async def test_to_lose_a_book_again_and_again_is_no_progress() -> None:
     await deliver(watcher, healed, *range(4))
     assert status.parts["book main"] > first
     assert status.progress_at > progress
+
+
+async def test_a_digest_in_many_transactions_is_progress_with_each_of_them_but_once() -> None:
+    class Large(Book):
+        async def take(self, delivered: Delivered, settled: Callable[[int], None]) -> None:
+            for transactions in range(1, 4):
+                before = [*status.parts.values(), status.progress_at]
+                await asyncio.sleep(0.005)
+                settled(transactions)
+                after = [*status.parts.values(), status.progress_at]
+                noted.append(all(now > then for then, now in zip(before, after, strict=True)))
+            raise FencedError("another worker")
+
+    noted: list[bool] = []
+    books = [Large(0), Large(0)]
+    watcher = watching(Log(1), *books)
+    status = watcher._status
+    status.note_part("watcher")
+    await deliver(watcher, books[0], 0)
+    watcher._reopen_at[BOOK] = 0.0
+    await watcher._keep_books()
+    assert noted == [True] * 3 + [False] * 3
