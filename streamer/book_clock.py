@@ -63,6 +63,8 @@ class BookClock:
                     if number >= block.partitions:
                         del self.partitions[topic, number]
         partition.outdated = False
+        if block.from_offset >= partition.taken:
+            return False
         partition.taken = block.from_offset
         return True
 
