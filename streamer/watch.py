@@ -67,7 +67,10 @@ class WatchCounts:
 
 @dataclass(slots=True)
 class WatchOutput:
-    """What a block caused: closed panes, changes of alerts, what is told of them, silences taken in, rows too late."""
+    """What a block caused: closed panes, changes of alerts, what is told of them, silences taken in, rows too late.
+
+    `anew` is the next offset that was expected where the block shows that its source topic was made anew.
+    """
 
     rows: list[WindowRows] = field(default_factory=list)
     alerts: list[AlertRecord] = field(default_factory=list)
@@ -75,19 +78,20 @@ class WatchOutput:
     silences: list[Silence] = field(default_factory=list)
     too_late: list[KeyedRecord] = field(default_factory=list)
     watermark_ms: int | None = None
+    anew: int | None = None
 
-    def windows(self) -> list[KeyedRecord]:
-        """The window records, in order of pane, then series key."""
-        return [record for rows in self.rows for record in rows.records()]
+    def windows(self) -> Iterator[KeyedRecord]:
+        """The window records, in order of pane, then series key, made as they are asked for: there may be very many."""
+        return (record for rows in self.rows for record in rows.records())
 
 
 class Watch:
-    """The state of one book."""
+    """The state of one book. Partitions of topic `source` say how far time has come; None: those of all it meets."""
 
-    def __init__(self, settings: WatchSettings, desk: Desk) -> None:
+    def __init__(self, settings: WatchSettings, desk: Desk, *, source: str | None = None) -> None:
         self.settings = settings
         self.desk = desk
-        self.clock = BookClock()
+        self.clock = BookClock(source)
         self.counts = WatchCounts()
         self.source_counts = Counts()
         self.series = SeriesIndex(settings.max_series)
@@ -133,6 +137,9 @@ class Watch:
         output = WatchOutput()
         known = self.clock.partitions.get((block.source, block.partition))
         if known is not None:
+            expected = known.taken
+            if self.clock.begin_anew(block):
+                output.anew = expected
             records = len(block.record_offsets)
             self.counts.gaps += max(0, block.from_offset - known.taken)
             block = block.since(known.taken)
@@ -171,7 +178,7 @@ class Watch:
             "book": self.settings.book,
             "pane_ms": self.settings.pane_ms,
             "windows_ms": self.settings.windows_ms,
-            "partitions": [(*name, asdict(partition)) for name, partition in self.clock.partitions.items()],
+            "partitions": [(*name, partition.as_dict()) for name, partition in self.clock.partitions.items()],
             "sizes": self.clock.sizes,
             "watermark_ms": self.clock.watermark_ms,
             "counts": asdict(self.counts),
@@ -190,9 +197,11 @@ class Watch:
         return chunks
 
     @classmethod
-    def restore(cls, settings: WatchSettings, desk: Desk, chunks: Mapping[str, bytes]) -> Watch:
+    def restore(
+        cls, settings: WatchSettings, desk: Desk, chunks: Mapping[str, bytes], *, source: str | None = None
+    ) -> Watch:
         """The watch whose `snapshot` was `chunks`; `desk` is a new one. Raises StateError."""
-        watch = cls(settings, desk)
+        watch = cls(settings, desk, source=source)
         try:
             watch._take_over(dict(chunks))
         except KeyError as error:

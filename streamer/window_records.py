@@ -90,13 +90,11 @@ class WindowRows:
             models=[models[number[group]] for group in order],
         )
 
-    def records(self) -> list[KeyedRecord]:
+    def records(self) -> Iterator[KeyedRecord]:
         """One record per row. The key is unique per book, series and pane, so a repeat is an upsert."""
         ids = np.array([*self.ids, None], dtype=object)
-        records: list[KeyedRecord] = []
         for begin in range(0, len(self.keys), _ROWS_AT_ONCE):
-            records += self._records(slice(begin, begin + _ROWS_AT_ONCE), ids)
-        return records
+            yield from self._records(slice(begin, begin + _ROWS_AT_ONCE), ids)
 
     def _records(self, rows: slice, ids: NDArray[np.object_]) -> Iterator[KeyedRecord]:
         names = [format_duration(window / 1000) for window in self.windows_ms]

@@ -17,6 +17,7 @@ from streamer.kafka_client import COMPRESSION, client_arguments, faust_arguments
 from streamer.watch import Watch
 from streamer.watch_settings import WatchSettings
 from streamer.worker.book_watcher import BookWatcher
+from streamer.worker.missed_digests import acknowledged
 from streamer.worker.publishing import FencedPublisher, Publisher
 from streamer.worker.state_table import StateTable
 from streamer.worker.status import WorkerStatus
@@ -25,6 +26,9 @@ from streamer.worker.topics import watch_app_id
 _MESSAGE_BYTES: Final = 8 * 1024 * 1024
 _BUFFERED_DIGESTS: Final = 32
 _COMMIT_SECONDS: Final = 1.0
+_STAND_BY_SECONDS: Final = 10 * 365 * 86_400
+"""A consumer that fetched nothing for longer leaves its group for good; whoever has no book fetches nothing, and the
+watchdog looks after those that have one."""
 
 
 def faust_app(config: Config) -> faust.App:
@@ -57,6 +61,7 @@ def faust_app(config: Config) -> faust.App:
         broker_session_timeout=min(worker.session_timeout_seconds, config.kafka.request_timeout_seconds),
         broker_heartbeat_interval=max(0.3, worker.session_timeout_seconds / 10),
         broker_rebalance_timeout=worker.rebalance_timeout_seconds,
+        broker_max_poll_interval=_STAND_BY_SECONDS,
         broker_commit_interval=_COMMIT_SECONDS,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=_MESSAGE_BYTES,
@@ -72,6 +77,7 @@ def book_maker(
 ) -> Callable[[int, StateTable], BookWatcher]:
     """Makes the watcher of a book by its index. `desks` makes its desk, empty."""
     options = client_arguments(config.kafka, purpose="watch")
+    source = config.topics.documents.name
 
     def make(index: int, table: StateTable) -> BookWatcher:
         settings = WatchSettings.of(config, config.books[index])
@@ -85,8 +91,9 @@ def book_maker(
             status=status.book(settings.book),
             settings=settings_fingerprint(settings),
             rebuild=config.worker.unusable_state == "rebuild",
-            new_watch=lambda: Watch(settings, desks(index)),
-            restore_watch=lambda chunks: Watch.restore(settings, desks(index), chunks),
+            acknowledged=lambda: acknowledged(config.kafka, watch_app_id(config), config.topics.digests.name, index),
+            new_watch=lambda: Watch(settings, desks(index), source=source),
+            restore_watch=lambda chunks: Watch.restore(settings, desks(index), chunks, source=source),
         )
 
     return make

@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -26,6 +27,7 @@ from streamer.config import TopicsSettings
 from streamer.controls import Control, decode_control, is_control
 from streamer.escaping import escaped
 from streamer.kafka_client import KafkaSetupError
+from streamer.records import KeyedRecord
 from streamer.state_chunks import StateError
 from streamer.watch import Watch, WatchOutput
 from streamer.worker.memory import give_back
@@ -35,6 +37,8 @@ from streamer.worker.state_table import StateTable
 from streamer.worker.status import BookStatus
 
 _SNAPSHOT_BLOCK_BYTES: Final = 64 * 1024 * 1024
+_RECORDS_AT_ONCE: Final = 1024
+_TRANSACTION_RECORDS: Final = 20 * _RECORDS_AT_ONCE
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +56,7 @@ class BookWatcher:
 
     `new_watch` makes an empty watch, `restore_watch` one from a snapshot's chunks (raising StateError); `settings`
     is a fingerprint of what shapes the state; `rebuild` says whether to start afresh where no state is usable.
+    `acknowledged` asks up to which digest the watchers of this partition have acknowledged what snapshots contain.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class BookWatcher:
         status: BookStatus,
         settings: str,
         rebuild: bool,
+        acknowledged: Callable[[], Awaitable[int]],
         new_watch: Callable[[], Watch],
         restore_watch: Callable[[dict[str, bytes]], Watch],
     ) -> None:
@@ -81,6 +87,7 @@ class BookWatcher:
         self._status = status
         self._settings = settings
         self._rebuild = rebuild
+        self._acknowledged = acknowledged
         self._new_watch = new_watch
         self._restore_watch = restore_watch
         self._watch: Watch
@@ -98,13 +105,16 @@ class BookWatcher:
         started = time.monotonic()
         await self._publisher.start()
         await self._log_publisher.start()
-        await self._table.catch_up(self.partition)
+        await self._table.catch_up(self.book, self.partition)
         fence = self._publisher.fence
         epoch = next_epoch(self._table.entries, self.book, fence)
         if epoch is None:
             raise FencedError(f"another worker has taken book {self.book} over")
         self._writer = SnapshotWriter(self.book, epoch=epoch, settings=self._settings, fence=fence)
-        self._watch, self.next_offset = await asyncio.to_thread(self._restored)
+        # A changelog that never held anything is that of a new deployment, unless digests were acknowledged.
+        lost = 0 if self._table.has_read(self.partition) else await self._acknowledged()
+        self._watch, self.next_offset = await asyncio.to_thread(self._restored, lost)
+        self._table.hollow(self.book, self.partition)
         self._status.restore_seconds = time.monotonic() - started
         self._status.next_offset = self.next_offset or 0
         await self._write()
@@ -130,13 +140,14 @@ class BookWatcher:
         self._waiting = []
         self._waiting_bytes = 0
 
-    async def take(self, delivered: Delivered) -> None:
+    async def take(self, delivered: Delivered, settled: Callable[[int], None]) -> None:
         """Take in the digest at `next_offset`, or one before it that was delivered again; its outputs are durable.
 
+        `settled` is told how many transactions of outputs are through, where there are several.
         Raises FencedError where another worker has taken the book over, PublishError where outputs were refused.
         """
         if self.next_offset is None or delivered.offset >= self.next_offset:
-            await self._take_in(delivered)
+            await self._take_in(delivered, settled)
             self.next_offset = delivered.offset + 1
             self._status.next_offset = self.next_offset
             self._taken_since_snapshot += 1
@@ -192,24 +203,29 @@ class BookWatcher:
         await self._table.put(self.partition, [writes.manifest])
         self._writer.done()
         await self._table.remove(self.partition, writes.removals)
-        await asyncio.to_thread(give_back)
-        self._taken_since_snapshot = 0
-        self._snapshot_at = time.monotonic()
         status = self._status
-        status.snapshot_at = self._snapshot_at
         status.snapshot_bytes = sum(map(len, chunks.values()))
         status.snapshot_written_bytes += writes.piece_bytes
+        del chunks, writes
+        await asyncio.to_thread(give_back)
+        self._taken_since_snapshot = 0
+        self._snapshot_at = status.snapshot_at = time.monotonic()
 
-    def _restored(self) -> tuple[Watch, int | None]:
-        """The watch of the newest usable state and the digest after it. Raises StateError where none is usable."""
+    def _restored(self, lost: int) -> tuple[Watch, int | None]:
+        """The watch of the newest usable state and the digest after it. Raises StateError where none is usable.
+
+        `lost` is up to which digest there was a state of which nothing is left; 0 for none.
+        """
         restored, problems = newest_state(self._table.entries, self.book)
         for problem in problems:
             log.error("book %s: a stored state cannot be used: %s", self.book, problem)
-        if restored is None and not problems:
+        if restored is None and not problems and not lost:
             return self._new_watch(), None
         if restored is not None and restored.manifest.next_offset == EMPTY:
             return self._new_watch(), None
         try:
+            if restored is None and lost:
+                raise StateError(f"digests up to {lost} were watched, and the changelog has lost the state")
             if restored is None:
                 raise StateError(f"no stored state can be used: {problems[0]}")
             if restored.manifest.settings != self._settings:
@@ -217,14 +233,15 @@ class BookWatcher:
             return self._restore_watch(restored.chunks), restored.manifest.next_offset
         except StateError as error:
             if not self._rebuild:
+                way_out = "" if lost else ", give the book another name"
                 raise StateError(
-                    f"book {self.book}: {error}; put that right, give the book another name, or set "
+                    f"book {self.book}: {error}; put that right{way_out}, or set "
                     "worker.unusable_state=rebuild to build its state from the digests that are kept"
                 ) from error
             log.error("book %s: %s; its state is built anew from the digests that are kept", self.book, error)
             return self._new_watch(), None
 
-    async def _take_in(self, delivered: Delivered) -> None:
+    async def _take_in(self, delivered: Delivered, settled: Callable[[int], None]) -> None:
         block: DigestBlock | Control
         try:
             if is_control(delivered.value):
@@ -254,7 +271,17 @@ class BookWatcher:
             output = await self._obey(block, delivered.offset)
         else:
             output = await asyncio.to_thread(self._watch.take_in, block)
-        await self._produce(output)
+            if output.anew is not None:
+                log.error(
+                    "book %s: partition %d of %s begins anew at offset %d where %d was expected: the topic was made "
+                    "anew; its documents are watched from there",
+                    self.book,
+                    block.partition,
+                    block.source,
+                    block.from_offset,
+                    output.anew,
+                )
+        await self._produce(output, settled)
         self._count(output)
 
     async def _obey(self, control: Control, offset: int) -> WatchOutput:
@@ -272,19 +299,36 @@ class BookWatcher:
             log.info("book %s has taken in revision %d of silence %s", self.book, silence.revision, escaped(silence.id))
         return output
 
-    async def _produce(self, output: WatchOutput) -> None:
-        topics, publisher = self._topics, self._publisher
+    async def _produce(self, output: WatchOutput, settled: Callable[[int], None]) -> None:
+        """Produce what a digest caused, in as many transactions as it takes; `settled` is told how many are through.
+
+        The records are made in a thread: a partition that was away for hours may close a million rows at once. Nothing
+        is written down or acknowledged before the last transaction is through; a successor makes all of them again.
+        """
+        records = self._records(output)
+        sent = transactions = 0
+        while part := await asyncio.to_thread(lambda: list(islice(records, _RECORDS_AT_ONCE))):
+            for topic, record in part:
+                await self._publisher.send(topic, record.value, key=record.key)
+            sent += len(part)
+            if sent >= _TRANSACTION_RECORDS:
+                await self._publisher.settle()
+                sent, transactions = 0, transactions + 1
+                settled(transactions)
+        await self._publisher.settle()
+
+    def _records(self, output: WatchOutput) -> Iterator[tuple[str, KeyedRecord]]:
+        topics = self._topics
         for window in output.windows():
-            await publisher.send(topics.windows.name, window.value, key=window.key)
+            yield topics.windows.name, window
         for alert in output.alerts:
-            await publisher.send(topics.alerts.name, alert.encode(), key=alert.key)
+            yield topics.alerts.name, KeyedRecord(alert.key, alert.encode())
         for notification in output.notifications:
-            await publisher.send(topics.notifications.name, notification.encode(), key=notification.key)
+            yield topics.notifications.name, KeyedRecord(notification.key, notification.encode())
         for silence in output.silences:
-            await publisher.send(topics.silences.name, silence.encode(), key=silence.key)
+            yield topics.silences.name, KeyedRecord(silence.key, silence.encode())
         for late in output.too_late:
-            await publisher.send(topics.late.name, late.value, key=late.key)
-        await publisher.settle()
+            yield topics.late.name, late
 
     def _count(self, output: WatchOutput) -> None:
         status, counts = self._status, self._watch.counts

@@ -37,3 +37,9 @@ class DigestLog:
                 if until is not None and record.offset >= until:
                     return
                 yield record
+
+
+async def acknowledged(kafka: KafkaSettings, group: str, topic: str, partition: int) -> int:
+    """Up to which digest a group has acknowledged what is in its snapshots. Raises KafkaError or KafkaSetupError."""
+    async with open_consumer(kafka, group) as consumer:
+        return await consumer.committed(TopicPartition(topic, partition)) or 0

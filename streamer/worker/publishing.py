@@ -26,6 +26,8 @@ from streamer.worker.topics import LARGE_MESSAGE_BYTES
 
 MAX_REQUEST_BYTES: Final = LARGE_MESSAGE_BYTES + 2 * 1024 * 1024
 _STOP_SECONDS: Final = 5.0
+_TRANSACTION_TIMEOUT_MS: Final = 60_000
+"""After which the broker aborts a transaction and fences off its producer. It takes a second or two to fill one."""
 _REFUSED: Final = (UnknownError, UnsupportedVersionError)
 _FENCED: Final = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping)
 
@@ -133,7 +135,9 @@ class FencedPublisher(Publisher):
 
     async def start(self) -> None:
         """Connect and fence off every predecessor."""
-        self._producer = await self._connect(transactional_id=self._name)
+        self._producer = await self._connect(
+            transactional_id=self._name, transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS
+        )
         self._transactional = self._producer is not None
         if not self._transactional:
             log.warning("the broker knows no transactions: a worker that was paused may still write for a moment")

@@ -92,16 +92,15 @@ class Restored(NamedTuple):
 
 
 class Writes(NamedTuple):
-    """What one snapshot writes, in three steps that must each be durable before the next begins."""
+    """What one snapshot writes, in three steps that must each be durable before the next begins.
 
-    pieces: list[tuple[bytes, bytes]]
+    `pieces` can be gone through once, each made when it is asked for; `piece_bytes` is how large they are.
+    """
+
+    pieces: Iterator[tuple[bytes, bytes]]
+    piece_bytes: int
     manifest: tuple[bytes, bytes]
     removals: list[bytes]
-
-    @property
-    def piece_bytes(self) -> int:
-        """Bytes that are new since the last snapshot."""
-        return sum(len(value) for _, value in self.pieces)
 
 
 class SnapshotWriter:
@@ -116,18 +115,17 @@ class SnapshotWriter:
         self.fence = fence
         self.writer = f"{epoch:08d}-{secrets.token_hex(4)}"
         self._settings = settings
-        self._known: dict[str, tuple[bytes, ChunkEntry]] = {}
+        self._planned: dict[str, ChunkEntry] = {}
         self._durable: dict[str, ChunkEntry] = {}
         self.has_written = False
         """Whether a state of this writer is durable."""
 
     def plan(self, chunks: Mapping[str, bytes], next_offset: int, table_keys: Iterable[bytes]) -> Writes:
         """Say what to write for a state. `table_keys` are the keys that the table holds now."""
-        entries = {name: self._entry(name, data) for name, data in chunks.items()}
-        pieces: dict[bytes, bytes] = {}
-        for name, entry in entries.items():
-            if entry.hash not in self._durable:
-                pieces.update(self._pieces(entry, chunks[name]))
+        entries = {name: _entry(data) for name, data in chunks.items()}
+        new = {entry.hash: (entry, name) for name, entry in entries.items() if entry.hash not in self._durable}
+        pieces = (piece for entry, name in new.values() for piece in self._pieces(entry, chunks[name]))
+        size = sum(entry.length + entry.pieces for entry, _ in new.values())
         manifest = Manifest(self.book, self.epoch, self.writer, next_offset, self._settings, entries, fence=self.fence)
         wanted = {entry.hash for entry in entries.values()}
         removals = [
@@ -138,19 +136,13 @@ class SnapshotWriter:
         ]
         if not self.has_written:
             removals += [key for key in table_keys if _is_of_lower_epoch(key, self.book, self.epoch)]
-        self._known = {name: (chunks[name], entry) for name, entry in entries.items()}
-        return Writes(list(pieces.items()), (self._manifest_key(), encode_manifest(manifest)), removals)
+        self._planned = {entry.hash: entry for entry in entries.values()}
+        return Writes(pieces, size, (self._manifest_key(), encode_manifest(manifest)), removals)
 
     def done(self) -> None:
         """Say that the last plan is durable to its end."""
-        self._durable = {entry.hash: entry for _, entry in self._known.values()}
+        self._durable = self._planned
         self.has_written = True
-
-    def _entry(self, name: str, data: bytes) -> ChunkEntry:
-        known = self._known.get(name)
-        if known is not None and known[0] is data:
-            return known[1]
-        return ChunkEntry(_content_hash(data), max(1, -(-len(data) // PIECE_BYTES)), len(data))
 
     def _pieces(self, entry: ChunkEntry, data: bytes) -> Iterator[tuple[bytes, bytes]]:
         for piece in range(entry.pieces):
@@ -162,6 +154,10 @@ class SnapshotWriter:
 
     def _manifest_key(self) -> bytes:
         return f"{self.book}/{self.writer}/".encode() + _MANIFEST
+
+
+def _entry(data: bytes) -> ChunkEntry:
+    return ChunkEntry(_content_hash(data), max(1, -(-len(data) // PIECE_BYTES)), len(data))
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -208,6 +204,11 @@ def belongs_to(key: bytes, book: str) -> bool:
     return _epoch_of(key, book) is not None
 
 
+def is_manifest(key: bytes) -> bool:
+    """Whether a table key is that of a manifest, not of a piece."""
+    return key.endswith(b"/" + _MANIFEST)
+
+
 def newest_state(table: Mapping[bytes, bytes], book: str) -> tuple[Restored | None, list[str]]:
     """The complete state to go on from (see above), and what is wrong with those that cannot be used.
 
@@ -233,7 +234,7 @@ def _manifests(table: Mapping[bytes, bytes], book: str) -> tuple[list[Manifest],
     problems: list[str] = []
     manifests: list[Manifest] = []
     for key in table:
-        if belongs_to(key, book) and key.endswith(b"/" + _MANIFEST):
+        if belongs_to(key, book) and is_manifest(key):
             try:
                 manifests.append(decode_manifest(table[key]))
             except SnapshotError as error:

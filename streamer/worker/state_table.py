@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 from aiokafka import TopicPartition
 
 from streamer.config import KafkaSettings
 from streamer.topic_reader import open_consumer, read_to_end
-from streamer.worker.snapshots import belongs_to
+from streamer.worker.snapshots import belongs_to, is_manifest
+
+_ENTRIES_AT_ONCE: Final = 64
+_ON_THE_BROKER: Final = b"\0"
 
 
 class StateTable:
@@ -19,6 +23,9 @@ class StateTable:
     `table[key] = value` would only put the record into Faust's send buffer, and Faust's flush before a commit
     waits at most a tenth of a second per record and does not see the one in hand. So entries are sent with
     `Table.send_changelog`, whose future is the broker's acknowledgement, and that is awaited.
+
+    Of the pieces of a state that is watched here the table holds the keys alone: nobody reads them again before the
+    book is opened again, and then they are read from the changelog.
     """
 
     def __init__(self, table: Any, kafka: KafkaSettings, changelog: str) -> None:
@@ -26,17 +33,20 @@ class StateTable:
         self._kafka = kafka
         self._changelog = changelog
         self._read: dict[int, int] = {}
+        self._hollow: set[int] = set()
 
     async def note(self, event: Any) -> None:
         """Faust has read this record of the changelog in a recovery."""
         message = event.message
         self._read[message.partition] = max(self._read.get(message.partition, 0), message.offset + 1)
 
-    async def catch_up(self, partition: int) -> None:
+    async def catch_up(self, book: str, partition: int) -> None:
         """Take in what other workers wrote since the last recovery: Faust does not read on after it.
 
         Raises KafkaError or KafkaSetupError.
         """
+        if partition in self._hollow:
+            self.forget(book, partition)
         place = TopicPartition(self._changelog, partition)
         async with open_consumer(self._kafka) as consumer:
             async for record in read_to_end(consumer, [place], {place: self._read.get(partition, 0)}):
@@ -48,6 +58,10 @@ class StateTable:
                     self._table.data[record.key] = record.value
                 self._read[partition] = record.offset + 1
 
+    def has_read(self, partition: int) -> bool:
+        """Whether the changelog of a partition held anything, also of a book that is not configured any more."""
+        return partition in self._read
+
     @property
     def entries(self) -> Mapping[bytes, bytes]:
         """What the table holds here: all entries of the books assigned to this worker."""
@@ -55,12 +69,22 @@ class StateTable:
         return entries
 
     async def put(self, partition: int, entries: Iterable[tuple[bytes, bytes]]) -> None:
-        """Write entries and wait until all are durable. Raises KafkaError."""
-        sent = []
-        for key, value in entries:
-            self._table.data[key] = value
-            sent.append(self._table.send_changelog(partition, key, value))
-        await asyncio.gather(*sent)
+        """Write entries and wait until all are durable, some at a time. Raises KafkaError."""
+        self._hollow.add(partition)
+        entries = iter(entries)
+        while some := list(islice(entries, _ENTRIES_AT_ONCE)):
+            sent = []
+            for key, value in some:
+                self._table.data[key] = _held(key, value)
+                sent.append(self._table.send_changelog(partition, key, value))
+            await asyncio.gather(*sent)
+
+    def hollow(self, book: str, partition: int) -> None:
+        """Keep only the keys of a book's pieces: its state is in memory, and that is enough."""
+        self._hollow.add(partition)
+        data = self._table.data
+        for key in [key for key in data if belongs_to(key, book)]:
+            data[key] = _held(key, data[key])
 
     async def remove(self, partition: int, keys: Iterable[bytes]) -> None:
         """Remove entries and wait until that is durable. Raises KafkaError."""
@@ -73,5 +97,11 @@ class StateTable:
     def forget(self, book: str, partition: int) -> None:
         """Drop a book's entries from memory alone: another worker owns them now."""
         self._read.pop(partition, None)
+        self._hollow.discard(partition)
         for key in [key for key in self._table.data if belongs_to(key, book)]:
             self._table.data.pop(key, None)
+
+
+def _held(key: bytes, value: bytes) -> bytes:
+    """What the table holds of an entry."""
+    return value if is_manifest(key) else _ON_THE_BROKER

@@ -59,7 +59,9 @@ class Watcher:
         self._fail = fail
         self._rules = rules
         self._silences = silences
+        self._assigned: set[int] = set()
         self._books: dict[int, BookWatcher] = {}
+        self._reached: dict[int, tuple[int, int]] = {}
         self._taken_at: dict[int, float] = {}
         self._reopen_at: dict[int, float] = {}
         self._lock = asyncio.Lock()
@@ -151,14 +153,16 @@ class Watcher:
             return
         assigned = {each.partition for each in self._app.consumer.assignment() if each.topic == self._topic}
         assigned &= set(range(len(self._config.books)))
+        for index in sorted(self._assigned - assigned):
+            await self._leave(index)
+        self._assigned = assigned
         for index, book in list(self._books.items()):
             book.forget_deliveries()
-            if index not in assigned or not book.is_mine():
+            if not book.is_mine():
                 await self._close(index)
             else:
+                self._table.hollow(book.book, index)
                 self._status.note_part(f"book {book.book}")
-            if index not in assigned:
-                self._table.forget(book.book, index)
         self._reopen_at = {}
         for index in sorted(assigned - self._books.keys()):
             await self._open(index)
@@ -178,15 +182,24 @@ class Watcher:
             self._try_again_later(index)
             return
         self._taken_at[index] = time.monotonic()
-        self._status.note_part(f"book {name}")
+        if f"book {name}" not in self._status.parts:  # else it was lost, and to open it again is no progress
+            self._status.note_part(f"book {name}")
         self._status.release(f"book {name}")
 
     async def _close(self, index: int) -> None:
         book = self._books.pop(index)
         await book.close()
         self._status.books.pop(book.book, None)
-        self._status.drop_part(f"book {book.book}")
-        self._status.release(f"book {book.book}")
+
+    async def _leave(self, index: int) -> None:
+        """The book is another worker's now, whether it was open here or lost."""
+        name = self._config.books[index].name
+        if index in self._books:
+            await self._close(index)
+        self._reached.pop(index, None)
+        self._table.forget(name, index)
+        self._status.drop_part(f"book {name}")
+        self._status.release(f"book {name}")
 
     async def _take(self, event: Any) -> None:
         message = event.message
@@ -203,14 +216,21 @@ class Watcher:
     async def _take_one(self, index: int, book: BookWatcher, delivered: Delivered) -> bool:
         """Whether the book has taken it and is still this worker's."""
         try:
-            await book.take(delivered)
+            await book.take(delivered, lambda transactions: self._note(index, delivered.offset, transactions))
         except (FencedError, PublishError) as error:
             await self._lose(index, error)
             return False
-        self._taken_at[index] = time.monotonic()
-        self._status.note_part(f"book {book.book}")
-        self._status.note_progress()
+        self._note(index, delivered.offset + 1)
         return True
+
+    def _note(self, index: int, offset: int, transactions: int = 0) -> None:
+        """The book is at this digest, of whose outputs so many transactions are through."""
+        self._taken_at[index] = time.monotonic()
+        if (offset, transactions) > self._reached.get(index, (0, 0)):  # else a lost book comes to where it was
+            self._reached[index] = offset, transactions
+            self._status.note_part(f"book {self._config.books[index].name}")
+            self._status.note_part("watcher")  # which waits for a large block to be through
+            self._status.note_progress()
 
     async def _read_missed(self, index: int, book: BookWatcher, until: int | None) -> None:
         """Let the book take in what lies before `until` in the log, or what there is, for as long as it may."""

@@ -135,7 +135,7 @@ def main() -> None:
         begun = process_time()
         output = watch.take_in(block)
         taken = process_time()
-        records += len(output.windows())
+        records += sum(1 for _ in output.windows())
         taking, writing = taking + taken - begun, writing + process_time() - taken
         if (block.to_offset % tenth) < options.block:
             print(f"{block.to_offset:>10,} documents: {resident_mb():7.0f} MB, {len(watch.series):,} series")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import time
 import urllib.request
 from pathlib import Path
@@ -21,16 +23,37 @@ BOOKS = [
     {"name": "wires", "select": {"sources": ["wire-1", "wire-2", "wire-3"]}, "windows": ["20m"]},
     {"name": "pairs", "windows": ["1h"], "company_topics": True},
 ]
+HALF_A_YEAR_LATER = """
+from aiokafka.consumer.subscription_state import SubscriptionState
+
+measured = SubscriptionState.fetcher_idle_time.fget
+
+
+def half_a_year_later(state):
+    idle = measured(state)
+    return idle + 180 * 86_400 if idle > 2 else idle
+
+
+SubscriptionState.fetcher_idle_time = property(half_a_year_later)
+"""
+"""A `sitecustomize` for workers whose consumer believes, once it fetched nothing for 2 s, that it was half a year."""
 
 
 class Watched:
     """A worker, and which books it says that it watches."""
 
-    def __init__(self, deployment: Deployment, number: int) -> None:
+    def __init__(self, deployment: Deployment, number: int, *, role: str = "all") -> None:
         self.port = free_port()
         self.process: WorkerProcess = deployment.worker(
-            "--set", "web.enabled=true", "--set", f"web.port={self.port}", number=number
+            "--role", role, "--set", "web.enabled=true", "--set", f"web.port={self.port}", number=number
         )
+
+    def is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=10) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
 
     def books(self) -> set[str]:
         try:
@@ -89,3 +112,46 @@ async def test_books_are_spread_over_workers_and_taken_over_from_one_that_dies(
     assert {key.split(b"/")[0].decode() for key in expected["windows"]} == names
     await until(same, "what the books say is what a backtest says", worker=second.process)
     assert second.process.finish() == 0, second.process.tail()
+
+
+async def test_whoever_stood_by_for_half_a_year_takes_the_book_over(
+    kafka: str, tiny_bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = Deployment(
+        kafka,
+        tmp_path,
+        model__bundle=tiny_bundle,
+        topics__documents__partitions=1,
+        time__pane_seconds=300,
+        time__idle_timeout_seconds=3,
+    )
+    deployment.idempotent = True
+    scorer = deployment.worker("--role", "score", number=0)
+    await until(deployment.has_topics, "the topics exist", worker=scorer)
+    (tmp_path / "sitecustomize.py").write_text(HALF_A_YEAR_LATER)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    workers = [Watched(deployment, number, role="watch") for number in (1, 2)]
+
+    async def one_stands_by() -> bool:
+        return sorted(map(len, map(Watched.books, workers))) == [0, 1] and all(map(Watched.is_ready, workers))
+
+    await until(one_stands_by, "one watches the book and the other is ready", worker=workers[0].process)
+    await asyncio.sleep(10)
+    assert await one_stands_by()
+    watching, standing_by = sorted(workers, key=lambda worker: len(worker.books()), reverse=True)
+    watching.process.kill()
+
+    async def taken_over() -> bool:
+        return standing_by.books() == {"main"}
+
+    await until(taken_over, "who stood by watches the book", seconds=60, worker=standing_by.process)
+    start = int(time.time() * 1000) - 10 * HOUR_MS
+    await deployment.publish(documents(500, seed=9, partitions=1, start_ms=start, step_ms=60_000))
+    expected, _ = await deployment.backtest()
+
+    async def same() -> bool:
+        return all([await deployment.latest(topic) == expected[topic] for topic in OUTPUTS])
+
+    await until(same, "what it says is what a backtest says", worker=standing_by.process)
+    assert standing_by.process.finish() == 0, standing_by.process.tail()
+    assert scorer.finish() == 0, scorer.tail()

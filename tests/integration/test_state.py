@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 
 from streamer.blocks import MAGIC
 from streamer.kafka_client import client_arguments
@@ -38,11 +39,11 @@ def deployment(kafka: str, tiny_bundle: str, tmp_path: Path) -> Deployment:
     return deployment
 
 
-async def watched(deployment: Deployment, count: int = 500) -> WorkerProcess:
-    """A worker that has taken in `count` documents and written its state down at the end of them."""
+async def watched(deployment: Deployment, count: int = 500, hours_ago: int = 20) -> WorkerProcess:
+    """A worker that has taken in `count` documents, one a minute, and written its state down at the end of them."""
     worker = deployment.worker()
     await until(deployment.has_topics, "the topics exist", worker=worker)
-    start = int(time.time() * 1000) - 20 * HOUR_MS
+    start = int(time.time() * 1000) - hours_ago * HOUR_MS
     await deployment.publish(documents(count, seed=4, partitions=1, start_ms=start, step_ms=60_000))
     await agrees(deployment, worker)
     return worker
@@ -83,6 +84,15 @@ async def produce(deployment: Deployment, topic: str, records: list[tuple[bytes 
         await producer.stop()
 
 
+async def delete(deployment: Deployment, topic: str) -> None:
+    admin = AIOKafkaAdminClient(**client_arguments(deployment.config.kafka))
+    await admin.start()
+    try:
+        await admin.delete_topics([topic])
+    finally:
+        await admin.close()
+
+
 async def ended(worker: WorkerProcess) -> str:
     """The last line of a worker that must end by itself with status 1."""
 
@@ -116,6 +126,39 @@ async def test_a_state_that_cannot_be_used_is_refused_until_a_rebuild_is_asked_f
     await agrees(deployment, rebuilding)
     assert "its state is built anew" in rebuilding.log.read_text()
     assert await asyncio.to_thread(rebuilding.finish) == 0, rebuilding.tail()
+
+
+async def test_a_changelog_that_lost_its_entries_is_no_new_book(deployment: Deployment) -> None:
+    worker = await watched(deployment)
+    assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
+    await delete(deployment, changelog_name(deployment.config))
+    refusal = await ended(deployment.worker(number=1))
+    assert "were watched, and the changelog has lost the state" in refusal
+    assert "worker.unusable_state=rebuild" in refusal
+    rebuilding = deployment.worker("--set", "worker.unusable_state=rebuild", number=2)
+    start = int(time.time() * 1000) - 5 * HOUR_MS
+    await deployment.publish(documents(200, seed=5, partitions=1, start_ms=start, step_ms=60_000))
+    await agrees(deployment, rebuilding)
+    assert await asyncio.to_thread(rebuilding.finish) == 0, rebuilding.tail()
+
+
+async def test_a_documents_topic_that_is_made_anew_is_watched_on(deployment: Deployment) -> None:
+    worker = await watched(deployment, hours_ago=60)
+    assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
+    await delete(deployment, deployment.config.topics.documents.name)
+
+    worker = deployment.worker(number=1)
+    await until(deployment.has_topics, "the topics exist", worker=worker)
+    start = int(time.time() * 1000) - 5 * HOUR_MS  # further from the old documents than the longest window
+    await deployment.publish(documents(200, seed=5, partitions=1, start_ms=start, step_ms=60_000))
+    expected, _ = await deployment.backtest()
+
+    async def same() -> bool:
+        return expected["windows"].items() <= (await deployment.latest("windows")).items()
+
+    await until(same, "the windows of the new documents are those of a backtest", worker=worker)
+    assert "the topic was made anew" in worker.log.read_text()
+    assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
 
 
 async def test_rubbish_among_the_digests_is_skipped_and_a_newer_version_is_not(deployment: Deployment) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from types import SimpleNamespace
 from typing import Any
 
 import faust
 import pytest
 from aiokafka.errors import KafkaConnectionError
+from faust.types import TP
 
 from streamer.config import Config
 from streamer.topic_reader import TopicRecord
@@ -39,6 +40,9 @@ class Log:
     async def earliest_offsets(self, *partitions: Any) -> dict[Any, int]:
         return dict.fromkeys(partitions, self.deleted)
 
+    def assignment(self) -> set[TP]:
+        return {TP(Config().topics.digests.name, BOOK)} if self.assigned else set()
+
     def highwater(self, partition: Any) -> int:
         assert self.assigned, "Partition is not assigned"
         return self.size
@@ -56,7 +60,7 @@ class Book:
         self.taken: list[int] = []
         self.acknowledged: list[int] = []
 
-    async def take(self, delivered: Delivered) -> None:
+    async def take(self, delivered: Delivered, settled: Callable[[int], None]) -> None:
         if delivered.offset == self.fenced_at:
             raise FencedError("another worker")
         if self.next_offset is None or delivered.offset >= self.next_offset:
@@ -65,22 +69,35 @@ class Book:
             self.next_offset = delivered.offset + 1
         delivered.acknowledge()
 
+    async def open(self) -> None:
+        pass
+
     async def close(self) -> None:
         self.closed = True
 
 
-def watching(log: Log, book: Book) -> Watcher:
-    """A watcher with one open book, whose Faust never joined any group."""
+def watching(log: Log, book: Book, *again: Book) -> Watcher:
+    """A watcher with one open book, which it opens as those of `again`; its Faust never joined any group."""
     app: Any = faust.App("books", broker="kafka://127.0.0.1:1", store="memory://")
 
     def fail(error: BaseException) -> None:
         raise error
 
     nothing: Any = None
-    watcher = Watcher(app, Config(), WorkerStatus("all"), nothing, fail, rules=nothing, silences=nothing)
+    successors: Any = iter(again)
+    watcher = Watcher(
+        app,
+        Config(),
+        WorkerStatus("all"),
+        lambda index, table: next(successors),
+        fail,
+        rules=nothing,
+        silences=nothing,
+    )
     app.consumer = log
     parts: Any = watcher
-    parts._log, parts._books, parts._taken_at = log, {BOOK: book}, {BOOK: 0.0}
+    parts._log, parts._books, parts._taken_at, parts._assigned = log, {BOOK: book}, {BOOK: 0.0}, {BOOK}
+    watcher._status.note_part("book main")
     return watcher
 
 
@@ -165,3 +182,62 @@ async def test_a_long_stretch_is_read_in_goes_so_that_a_rebalance_gets_its_turn(
     await asyncio.sleep(0)
     await deliver(watcher, book, 4, 5, 6, 7)
     assert book.taken == [0, 1, 2, 3, 4]
+
+
+async def test_a_lost_book_that_moves_to_another_worker_keeps_nobody_from_being_ready() -> None:
+    book, log = Book(0, fenced_at=3), Log(10)
+    watcher = watching(log, book)
+    watcher._status.release("watcher")
+    await deliver(watcher, book, *range(4))
+    assert "book main" in watcher._status.holds
+    watcher._table.entries[b"main/00000001-aa/manifest"] = b""  # type: ignore[index]
+    log.assigned = False
+    await watcher._settle_assignment()
+    assert watcher._status.not_ready() == []
+    assert "book main" not in watcher._status.parts
+    assert not watcher._table.entries
+
+
+async def test_to_lose_a_book_again_and_again_is_no_progress() -> None:
+    """The broker refuses what digest 3 causes, whoever opens the book; what comes before it is taken in each time."""
+    books = [Book(0, fenced_at=3) for _ in range(4)]
+    watcher = watching(Log(10), *books)
+    status = watcher._status
+    await deliver(watcher, books[0], *range(4))
+    first, progress = status.parts["book main"], status.progress_at
+    for book in books[1:]:
+        await asyncio.sleep(0.01)
+        watcher._reopen_at[BOOK] = 0.0
+        await watcher._keep_books()
+        assert book.taken == [0, 1, 2]
+        assert book.closed
+    assert (status.parts["book main"], status.progress_at) == (first, progress)
+    healed = Book(0)
+    watcher._make_book = lambda index, table: healed  # type: ignore[assignment, return-value]
+    watcher._reopen_at[BOOK] = 0.0
+    await watcher._open(BOOK)
+    await deliver(watcher, healed, *range(4))
+    assert status.parts["book main"] > first
+    assert status.progress_at > progress
+
+
+async def test_a_digest_in_many_transactions_is_progress_with_each_of_them_but_once() -> None:
+    class Large(Book):
+        async def take(self, delivered: Delivered, settled: Callable[[int], None]) -> None:
+            for transactions in range(1, 4):
+                before = [*status.parts.values(), status.progress_at]
+                await asyncio.sleep(0.005)
+                settled(transactions)
+                after = [*status.parts.values(), status.progress_at]
+                noted.append(all(now > then for then, now in zip(before, after, strict=True)))
+            raise FencedError("another worker")
+
+    noted: list[bool] = []
+    books = [Large(0), Large(0)]
+    watcher = watching(Log(1), *books)
+    status = watcher._status
+    status.note_part("watcher")
+    await deliver(watcher, books[0], 0)
+    watcher._reopen_at[BOOK] = 0.0
+    await watcher._keep_books()
+    assert noted == [True] * 3 + [False] * 3
