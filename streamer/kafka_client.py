@@ -16,7 +16,7 @@ from streamer.escaping import escaped
 from streamer.secret import Secret
 
 COMPRESSION = "lz4"
-LONGEST_POLL_INTERVAL_MS = 2**31 - 1
+LONGEST_POLL_INTERVAL_MS = 10 * 365 * 86_400_000
 """For members of a group that may stand by: one that polls for nothing leaves, in aiokafka, and does not come back."""
 
 
