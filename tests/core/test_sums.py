@@ -32,7 +32,7 @@ def test_every_number_is_that_of_a_naive_reference_however_documents_came() -> N
     seen: Counter[str] = Counter()
 
     @given(st.data())
-    @settings(max_examples=examples(40))
+    @settings(max_examples=examples(100))
     def check(data: st.DataObject) -> None:
         world = data.draw(partitions())
         blocks = data.draw(deliveries(world))
