@@ -239,7 +239,7 @@ class Detector:
         self.pair_sums *= keep
         for tails in (*self.tails, self.together):
             tails.forget(keep)
-            tails.refresh(_PRIOR_BOOK_DAYS * series)
+            tails.refresh(_PRIOR_BOOK_DAYS * max(1.0, series))
 
     def drop(self, ids: Ints) -> None:
         """Forget these series."""

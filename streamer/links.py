@@ -34,7 +34,11 @@ class _Page:
 
 
 class StoryLinks:
-    """The copies of the living stories, by slot: 24 bytes a copy. Spans longer than the horizon are not counted."""
+    """The copies of the living stories, by slot: 24 bytes a copy.
+
+    Spans longer than the horizon are not counted: what comes later begins a story of its own, so that such a span would
+    repeat the count of the horizon and pass for more.
+    """
 
     def __init__(self, horizon_ms: int) -> None:
         self._spans = [(name, span_ms) for name, span_ms in SPANS if span_ms <= horizon_ms]

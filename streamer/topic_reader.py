@@ -29,14 +29,20 @@ class TopicRecord(NamedTuple):
 
 
 @asynccontextmanager
-async def open_consumer(kafka: KafkaSettings, group: str | None = None) -> AsyncIterator[Any]:
-    """A started `AIOKafkaConsumer` that subscribes to nothing and commits only what it is told to."""
+async def open_consumer(
+    kafka: KafkaSettings, group: str | None = None, *, committed: bool = False
+) -> AsyncIterator[Any]:
+    """A started `AIOKafkaConsumer` that subscribes to nothing and commits only what it is told to.
+
+    `committed`: it is given nothing of a transaction that is open or was aborted.
+    """
     consumer = AIOKafkaConsumer(
         **client_arguments(kafka, purpose="reader"),
         group_id=group,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=8 << 20,
+        isolation_level="read_committed" if committed else "read_uncommitted",
     )
     try:
         await consumer.start()
@@ -62,9 +68,15 @@ async def partitions_of(consumer: Any, topic: str) -> list[TopicPartition]:
 
 
 async def read_to_end(
-    consumer: Any, partitions: list[TopicPartition], start: Mapping[TopicPartition, int] | None = None
+    consumer: Any,
+    partitions: list[TopicPartition],
+    start: Mapping[TopicPartition, int] | None = None,
+    *,
+    committed: bool = False,
 ) -> AsyncIterator[TopicRecord]:
     """Every record from `start` (else the beginning) to the end that each partition has when this is called.
+
+    `committed` as the consumer was opened: the end is then where the first open transaction begins.
 
     Raises `KafkaSetupError` where the broker stops giving before that.
     """
@@ -87,7 +99,7 @@ async def read_to_end(
         batches = await consumer.getmany(timeout_ms=_POLL_MS)
         idle = 0 if batches else idle + 1
         for partition, records in batches.items():
-            if partition in unsure:
+            if partition in unsure and not committed:
                 # The embedded broker's list of end offsets stops one batch early; a fetch knows the true end.
                 unsure.discard(partition)
                 ends[partition] = max(ends[partition], consumer.highwater(partition) or 0)

@@ -100,3 +100,10 @@ def test_some_of_the_made_up_series_are_surprising() -> None:
     detector = Detector(WINDOWS_MS, (0, 1), slow=True, min_negative=2, rest_ms=HOUR_MS)
     surprise = detector.score(np.arange(SERIES), windows, END_MS, base, {}).surprise
     assert ((surprise > 0.0).any(axis=1)).all()
+
+
+def test_a_book_that_has_forgotten_every_series_still_knows_what_is_rare() -> None:
+    detector = Detector(WINDOWS_MS, (0, 1), slow=True, min_negative=2, rest_ms=HOUR_MS)
+    with np.errstate(all="raise"):
+        detector.forget(0.5, 0.0)
+    assert all(np.isfinite(tails.curves).all() for tails in (*detector.tails, detector.together))

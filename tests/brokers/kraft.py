@@ -87,6 +87,8 @@ class KafkaCluster:
     Parameters:
         folder: where configuration, data and logs live.
         nodes: 1 or 3.
+        controllers: how many of the nodes, the first ones, vote on metadata; all where None. A cluster whose only
+            controller is node 1 goes on choosing leaders and in-sync replicas with the other nodes down.
         security: what the client listener asks for.
         settings: broker settings on top of the defaults here.
         advertised_port: where clients of a single node are sent instead of its own port: a proxy's.
@@ -97,6 +99,7 @@ class KafkaCluster:
         folder: Path,
         *,
         nodes: int = 1,
+        controllers: int | None = None,
         security: Security | None = None,
         settings: Mapping[str, str] | None = None,
         advertised_port: int | None = None,
@@ -105,6 +108,7 @@ class KafkaCluster:
         self.security = security or Security()
         self._settings = dict(settings or {})
         self._advertised_port = advertised_port
+        self._controllers = controllers or nodes
         self._nodes = [
             _Node(index + 1, folder / f"node-{index + 1}", free_port(), free_port(), free_port())
             for index in range(nodes)
@@ -226,15 +230,17 @@ class KafkaCluster:
         client = f"CLIENT://{HOST}:{node.client_port}"
         internal = f"INTERNAL://{HOST}:{node.internal_port}"
         controller = f"CONTROLLER://{HOST}:{node.controller_port}"
-        voters = ",".join(f"{each.id}@{HOST}:{each.controller_port}" for each in self._nodes)
+        voting = self._nodes[: self._controllers]
+        voters = ",".join(f"{each.id}@{HOST}:{each.controller_port}" for each in voting)
+        listeners = f"{client},{internal},{controller}" if node in voting else f"{client},{internal}"
         protocols = f"CLIENT:{self.security.protocol},INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT"
         return {
-            "process.roles": "broker,controller",
+            "process.roles": "broker,controller" if node in voting else "broker",
             "node.id": str(node.id),
             "controller.quorum.voters": voters,
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "INTERNAL",
-            "listeners": f"{client},{internal},{controller}",
+            "listeners": listeners,
             "advertised.listeners": f"CLIENT://{HOST}:{self._advertised_port or node.client_port},{internal}",
             "listener.security.protocol.map": protocols,
             "log.dirs": "data",

@@ -32,8 +32,8 @@ class FaultyProxy:
         self.cuts = 0
         self.traps: Counter[tuple[int, bool]] = Counter()
         """How many connections to cut at requests of an API key; True: at the answer instead. Counts down to 0."""
-        self.trapped: Callable[[str], bool] = lambda client: True
-        """Which clients (by the id that they give) walk into traps."""
+        self.trapped: Callable[[str, int], bool] = lambda client, key: True
+        """Which clients (by the id that they give) walk into the traps of an API key."""
         self._target_port = target_port
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -120,7 +120,7 @@ class FaultyProxy:
         await writer.drain()
 
     def _springs(self, key: int, at_answer: bool, client: str) -> bool:
-        if self.traps[key, at_answer] < 1 or not self.trapped(client):
+        if self.traps[key, at_answer] < 1 or not self.trapped(client, key):
             return False
         self.traps[key, at_answer] -= 1
         self.cuts += 1

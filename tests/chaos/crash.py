@@ -2,13 +2,16 @@
 
 A stream of shuffled, late, repeated and poisonous documents runs over 8 partitions into a few worker processes with
 two books. In the end every document is accounted for, and the windows and alerts (last write wins by key) are,
-byte for byte, those of one calm process over the same topic.
+byte for byte, those of one calm process over the same topic. Outputs are read as the deliverer reads them: committed.
+A worker may end by itself where the broker is away for too long; one that ends in a stall or by a defect of its own
+fails the run.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -21,13 +24,14 @@ import msgspec
 from streamer.topic_reader import open_consumer, partitions_of
 from tests.brokers.kraft import KafkaCluster
 from tests.chaos.nursery import ForkedWorker, Nursery
-from tests.integration.deployment import OUTPUTS, Deployment, until
+from tests.integration.deployment import OUTPUTS, Deployment, Latest, until
 from tests.integration.stream import documents
 
 PARTITIONS = 8
 SESSION_SECONDS = 4
 PAUSE_SECONDS = 2.5 * SESSION_SECONDS
 IDLE_SECONDS = 30
+COPIES = 0.15
 _SLICE_SECONDS = 0.5
 BOOKS = [
     {"name": "main", "windows": ["15m", "1h"]},
@@ -39,6 +43,8 @@ BOOKS = [
     },
 ]
 PANE_SECONDS = 300
+DEFECTS = ("nothing was done for", "AssertionError", "Traceback (most recent call last)")
+"""What a worker that ended by itself must not have said in its last lines."""
 RULES = {"learning": {"warm_up": "6h"}, "rules": [{"name": "surge", "life": {"min_firing": "2m"}}]}
 
 
@@ -52,8 +58,10 @@ class Report:
     pauses: int = 0
     broker_kills: int = 0
     scalings: int = 0
+    ended: int = 0
     recovery_seconds: list[float] = field(default_factory=list)
     fates: dict[str, int] = field(default_factory=dict)
+    copies: int = 0
     windows: int = 0
     alerts: int = 0
     seconds: float = 0.0
@@ -62,8 +70,10 @@ class Report:
         """The report for people."""
         return [
             f"seed {self.seed}: {self.documents} documents, {self.kills} workers killed, {self.pauses} paused, "
-            f"{self.broker_kills} broker kills, {self.scalings} scalings in {self.seconds:.0f} s",
-            f"accounted for: {self.fates}; equal to the calm run: {self.windows} windows, {self.alerts} alerts",
+            f"{self.broker_kills} broker kills, {self.scalings} scalings, {self.ended} ended by themselves "
+            f"in {self.seconds:.0f} s",
+            f"accounted for: {self.fates}; equal to the calm run: {self.windows} windows with {self.copies} copies, "
+            f"{self.alerts} alerts",
             f"recovery (kill until every partition is scored again): {spread(self.recovery_seconds)}",
         ]
 
@@ -109,6 +119,7 @@ class CrashRun:
                 worker__rebalance_timeout_seconds=10,
                 worker__fetch_max_records=200,
                 worker__stall_timeout_seconds=120,
+                novelty__similarity=0.5,
                 books=books,
             )
             self._deployment.idempotent = True
@@ -206,6 +217,7 @@ class CrashRun:
                 start_ms=int(time.time() * 1000) - (hours + 2) * 3_600_000,
                 step_ms=hours * 3_600_000 // self._documents,
                 surge_every=max(1, self._documents // 12),
+                copies=COPIES,
             )
         )
         size = max(1, round(len(records) * _SLICE_SECONDS / self._expected_seconds()))
@@ -258,8 +270,10 @@ class CrashRun:
         fates = self.report.fates
         assert (fates["scores"], fates["late"], fates["dead_letters"]) == (counts.scored, counts.late, counts.dead)
         self.report.windows, self.report.alerts = len(expected["windows"]), len(expected["alerts"])
+        self.report.copies = copies_in(expected["windows"])
         assert self.report.windows, "there were no windows to compare"
         assert self.report.alerts, "there were no alerts to compare"
+        assert self.report.copies > 0.5 * COPIES * self.report.documents, "hardly a copy was folded"
         for worker in self._workers:
             worker.terminate()
         await until(self._all_gone, "the workers stop gracefully", seconds=60)
@@ -280,11 +294,31 @@ class CrashRun:
         self._workers.append(self._nursery.start(self._deployment.file, log))
 
     def _replace_the_dead(self) -> None:
-        """As a supervisor would: a worker that ended by itself is started again, and its last words are shown."""
+        """As a supervisor would: a worker that ended by itself is started again, and its last words are shown.
+
+        Raises AssertionError where they tell of a stall or a defect.
+        """
         for worker in [worker for worker in self._workers if not worker.alive]:
             self._say(f"worker {worker.pid} ended by itself:\n{worker.tail(4)}")
+            if why := defect(worker.tail(60)):
+                raise AssertionError(f"worker {worker.pid} ended by itself, {why}:\n{worker.tail(60)}")
             self._workers.remove(worker)
             self._start()
+            self.report.ended += 1
+
+
+def defect(log: str) -> str | None:
+    """What is wrong with a worker that ended by itself and whose log ends so; None where its end was in order."""
+    said = [words for words in DEFECTS if words in log]
+    if said:
+        return f"which said {said[0]!r}"
+    return None if re.search(r"^exit [1-9]\d*$", log.splitlines()[-1] if log else "") else "without a last line"
+
+
+def copies_in(windows: Latest) -> int:
+    """How many copies the window records of the first book's widest series say were folded."""
+    prefix = f"{BOOKS[0]['name']}/all@".encode()
+    return sum(msgspec.json.decode(value or b"")["copies"] for key, value in windows.items() if key.startswith(prefix))
 
 
 def _say_difference(say: Any, topic: str, expected: Any, found: Any) -> None:

@@ -1,34 +1,38 @@
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Callable
 
 import orjson
-import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.panes import FIELDS, WEIGHT_MICRO
+from alerts.desk import Desk
+from alerts.panes import WEIGHT_MICRO
 from streamer.blocks import DigestBlock
 from streamer.config import BookSettings, Config
 from streamer.records import SourceRecord
 from streamer.state_chunks import StateError
-from streamer.watch import Watch, WatchOutput
+from streamer.watch import Watch
 from streamer.watch_settings import DAY_MS, WatchSettings
 from tests.core import worlds
 from tests.core.worlds import (
     LATENESS_MS,
     START_MS,
     ChattyDesk,
+    EagerDesk,
     blocks_of,
     examples,
     new_watch,
+    quiet_past,
     record,
     restored,
     run,
     said,
+    stretches_of,
 )
 
+pytestmark = pytest.mark.timeout(3600)
 BOOK = worlds.settings()
 WORDS = ("orders", "fall", "margin", "plant", "strike", "tanker", "refinery", "bond", "court", "recall", "drought")
 
@@ -68,7 +72,10 @@ def calm(world: list[list[SourceRecord]]) -> list[DigestBlock]:
 
 @st.composite
 def deliveries(draw: st.DrawFn, world: list[list[SourceRecord]]) -> list[DigestBlock]:
-    """The same records cut into other blocks, partitions taking turns, with repeats and overlaps; idle blocks last."""
+    """The same records cut into other blocks, partitions taking turns, with repeats and overlaps.
+
+    A partition is idle from its end on, wherever the others are then.
+    """
     random = draw(st.randoms(use_true_random=False))
     queues = []
     for number, records in enumerate(world):
@@ -82,40 +89,108 @@ def deliveries(draw: st.DrawFn, world: list[list[SourceRecord]]) -> list[DigestB
             if random.random() < 0.3:
                 again = blocks_of(number, len(world), records, [random.randint(1, 9) for _ in range(5)])
                 queue += [other for other in again[:-1] if other.to_offset <= block.to_offset]
-        queues.append((queue, blocks[-1]))
+        queues.append([*queue, blocks[-1]])
     mixed = []
-    waiting = [queue for queue, _ in queues if queue]
+    waiting = queues
     while waiting:
         queue = random.choice(waiting)
         mixed.append(queue.pop(0))
         waiting = [queue for queue in waiting if queue]
-    return mixed + [idle for _, idle in queues]
+    return mixed
 
 
-@pytest.mark.properties
-@given(st.data())
-@settings(max_examples=examples(200))
-def test_neither_blocks_nor_interleaving_nor_restarts_change_a_byte(data: st.DataObject) -> None:
-    world = data.draw(partitions())
-    book = worlds.settings(
-        max_series=data.draw(st.sampled_from([6, 9, 1 << 20])),
-        series_retention_ms=data.draw(st.sampled_from([600_000, DAY_MS])),
-        horizon_ms=data.draw(st.sampled_from([600_000, 3_600_000])),
-        windows_ms=data.draw(st.sampled_from([(120_000, 600_000), (120_000, 3_600_000)])),
-    )
-    one, expected = run(new_watch(book), calm(world))
-    blocks = data.draw(deliveries(world))
+def restarting(data: st.DataObject, blocks: list[DigestBlock]) -> Callable[[int, Watch], Watch]:
+    """Puts a copy by way of its snapshot in the place of the watch at drawn places."""
     restarts = data.draw(st.sets(st.integers(0, len(blocks))))
+    return lambda taken, watch: restored(watch) if taken in restarts else watch
 
-    def restart(taken: int, watch: Watch) -> Watch:
-        return restored(watch) if taken in restarts else watch
 
-    other, got = run(new_watch(book), blocks, restart)
-    assert said(got) == said(expected)
-    assert not any(output.too_late for output in got)
+def same(one: Watch, other: Watch) -> None:
+    """The accounts of both agree."""
     assert other.source_counts == one.source_counts
     counted = ("rows", "stories", "copies", "duplicates", "panes", "too_late", "gaps", "unfollowed")
     assert [getattr(other.counts, name) for name in counted] == [getattr(one.counts, name) for name in counted]
+
+
+@pytest.mark.properties
+@pytest.mark.parametrize("desk", [ChattyDesk, EagerDesk])
+def test_neither_blocks_nor_interleaving_nor_restarts_change_a_byte(desk: type[Desk]) -> None:
+    alerts = 0
+
+    @given(st.data())
+    @settings(max_examples=examples(100))
+    def check(data: st.DataObject) -> None:
+        nonlocal alerts
+        world = data.draw(partitions())
+        book = worlds.settings(
+            max_series=data.draw(st.sampled_from([6, 9, 1 << 20])),
+            series_retention_ms=data.draw(st.sampled_from([600_000, DAY_MS])),
+            horizon_ms=data.draw(st.sampled_from([600_000, 3_600_000])),
+            windows_ms=data.draw(st.sampled_from([(120_000, 600_000), (120_000, 3_600_000)])),
+        )
+        past = quiet_past(len(world)) if desk is EagerDesk else []
+        one, expected = run(new_watch(book, desk), past + calm(world))
+        blocks = past + data.draw(deliveries(world))
+        other, got = run(new_watch(book, desk), blocks, restarting(data, blocks))
+        assert said(got) == said(expected)
+        assert not any(output.too_late for output in got)
+        same(one, other)
+        alerts += sum(len(output.alerts) for output in got)
+
+    check()
+    assert alerts, "there was nothing to decide"
+
+
+@st.composite
+def logs(draw: st.DrawFn, world: list[list[SourceRecord]]) -> tuple[list[DigestBlock], list[DigestBlock]]:
+    """A log in which partitions fall idle and come back at any place; and the same cut finer, with blocks repeated."""
+    random = draw(st.randoms(use_true_random=False))
+    coarse, fine = [], []
+    for number, records in enumerate(world):
+        cuts = [[random.randint(1, 4) for _ in range(random.randint(1, 3))] for _ in range(random.randint(1, 6))]
+        cuts.append([*(random.randint(1, 6) for _ in range(3)), len(records)])
+        idle = {place for place in range(len(cuts) - 1) if random.random() < 0.5} if records else set()
+        coarse.append(stretches_of(number, len(world), records, [[sum(cut)] for cut in cuts], idle))
+        fine.append(stretches_of(number, len(world), records, cuts, idle))
+    turns = [number for number, stretches in enumerate(coarse) for _ in stretches]
+    random.shuffle(turns)
+    ends = [blocks_of(number, len(world), records, [])[-1] for number, records in enumerate(world)]
+    log = [block for number in turns for block in coarse[number].pop(0)] + ends
+    repeated: list[DigestBlock] = []
+    past: list[list[DigestBlock]] = [[] for _ in world]
+    for number in turns:
+        for block in fine[number].pop(0):
+            repeated.append(block)
+            past[number] += [block] * (random.random() < 0.7)
+            old = [each for each in past[number] if each is block or each.to_offset < block.to_offset]
+            repeated += [random.choice(old)] if old and random.random() < 0.4 else []
+    return log, repeated + ends
+
+
+@pytest.mark.properties
+@pytest.mark.parametrize("desk", [ChattyDesk, EagerDesk])
+def test_partitions_that_fall_idle_anywhere_and_come_back_decide_the_same(desk: type[Desk]) -> None:
+    too_late = alerts = 0
+
+    @given(st.data())
+    @settings(max_examples=examples(60))
+    def check(data: st.DataObject) -> None:
+        nonlocal too_late, alerts
+        world = data.draw(partitions())
+        past = quiet_past(len(world)) if desk is EagerDesk else []
+        log, other_log = (past + blocks for blocks in data.draw(logs(world)))
+        one, expected = run(new_watch(BOOK, desk), log)
+        other, got = run(new_watch(BOOK, desk), other_log, restarting(data, other_log))
+        assert said(got) == said(expected)
+        same(one, other)
+        late = [[record.value for output in outputs for record in output.too_late] for outputs in (got, expected)]
+        assert late[0] == late[1]
+        too_late += len(late[0])
+        alerts += sum(len(output.alerts) for output in got)
+
+    check()
+    assert too_late, "nobody came back too late"
+    assert alerts, "there was nothing to decide"
 
 
 @pytest.mark.properties
@@ -193,79 +268,6 @@ def test_damaged_or_incomplete_snapshots_are_refused() -> None:
         Watch.restore(BOOK, ChattyDesk(BOOK), without)
     with pytest.raises(StateError, match="pane_ms"):
         Watch.restore(worlds.settings(pane_ms=30_000), ChattyDesk(BOOK), chunks)
-
-
-def naive(world: list[list[SourceRecord]], outputs: list[WatchOutput]) -> pl.DataFrame:
-    """The sums of every pane and series, from the documents alone, given which are copies and duplicates."""
-    rows = []
-    for number, records in enumerate(world):
-        for block in blocks_of(number, len(world), records, [])[:-1]:
-            for row, text in enumerate(block.excerpt.texts()):
-                negative, _, positive = block.sentiment[row].astype(float).tolist()
-                weight = float(block.weight[row]) * (2.0 if _source(block, row) == "wire" else 1.0)
-                topic = block.topics[block.topic[row]]
-                symbols = block.symbols.values[block.symbols.offsets[row] : block.symbols.offsets[row + 1]].tolist()
-                companies = [f"company:{block.symbol_table[symbol]}" for symbol in symbols]
-                rows.append(
-                    {
-                        "time": int(block.time_ms[row]),
-                        "id": block.id.text(row),
-                        "text": text,
-                        "pane": int(block.time_ms[row]) // BOOK.pane_ms,
-                        "series": ["all", f"topic:{topic}", *companies, *(f"{c}|topic:{topic}" for c in companies)],
-                        "negative": round(negative * weight * 1e6),
-                        "weight": round(weight * 1e6),
-                        "square": round((positive - negative) ** 2 * weight * 1e6),
-                        "source": _source(block, row),
-                    }
-                )
-    return pl.DataFrame(rows)
-
-
-def _source(block: DigestBlock, row: int) -> str:
-    place = int(block.source_index[row])
-    return block.sources[place] if place >= 0 else ""
-
-
-@given(st.randoms(use_true_random=False))
-@settings(max_examples=examples(8))
-def test_sums_equal_a_naive_reference(random: object) -> None:
-    choose = random.choice  # type: ignore[attr-defined]
-    records = []
-    now = START_MS
-    for offset in range(60):
-        now += choose([0, 5_000, 50_000, 200_000])
-        text = " ".join(f"{choose(WORDS)}{offset}" for _ in range(8))
-        fields = {"source": choose(["wire", "desk", None]), "symbols": choose([[], ["AAA"], ["AAA", "BBB"]])}
-        records.append(record(offset, text=text, published_at=now, weight=choose([1.0, 0.3]), **fields))
-    watch, outputs = run(new_watch(BOOK), calm([records]))
-    assert watch.counts.copies == watch.counts.duplicates == 0
-    rows = naive([records], outputs).explode("series")
-    closed = (watch.watermark_ms or 0) // BOOK.pane_ms
-    rows = rows.filter(pl.col("pane") < closed)
-    got: Counter[tuple[str, int]] = Counter()
-    for pane in (pane for output in outputs for pane in output.rows):
-        for row, key in enumerate(pane.keys):
-            number = int(pane.start_ms[row]) // BOOK.pane_ms
-            got[key, number] += 1
-            here = rows.filter((pl.col("series") == key) & (pl.col("pane") == number))
-            sums = dict(zip(FIELDS, pane.counts[row].tolist(), strict=True))
-            assert sums["documents"] == len(here)
-            assert sums["negative_micro"] == here["negative"].sum()
-            assert sums["weight_micro"] == here["weight"].sum()
-            assert sums["sentiment_sq_micro"] == here["square"].sum()
-            assert pane.sources[0, row] == here["source"].n_unique()
-            assert (pane.first_ms[0, row], pane.last_ms[0, row]) == (here["time"].min(), here["time"].max())
-            for window, length in enumerate(length // BOOK.pane_ms for length in BOOK.windows_ms):
-                past = rows.filter(
-                    (pl.col("series") == key) & (pl.col("pane") <= number) & (pl.col("pane") > number - length)
-                )
-                windowed = dict(zip(FIELDS, pane.windows[window, row].tolist(), strict=True))
-                assert windowed["documents"] == len(past)
-                assert windowed["negative_micro"] == past["negative"].sum()
-                assert pane.sources[1 + window, row] == past["source"].n_unique()
-    assert set(got.values()) <= {1}
-    assert set(got) == set(rows.select("series", "pane").iter_rows())
 
 
 def test_a_books_weights_of_sources_and_its_most_series_are_those_of_the_configuration() -> None:

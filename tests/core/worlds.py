@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import hypothesis
@@ -86,18 +88,34 @@ def blocks_of(
     partition: int, partitions: int, records: Sequence[SourceRecord], sizes: Sequence[int]
 ) -> list[DigestBlock]:
     """The blocks of a partition whose records are scored in batches of `sizes`, then the one that says it is idle."""
+    stretches = stretches_of(partition, partitions, records, [[*sizes, len(records)]], {0})
+    return [block for stretch in stretches for block in stretch]
+
+
+def stretches_of(
+    partition: int,
+    partitions: int,
+    records: Sequence[SourceRecord],
+    stretches: Sequence[Sequence[int]],
+    idle_after: Collection[int],
+) -> list[list[DigestBlock]]:
+    """The same in stretches, each of batches of these sizes, after some of which the partition is idle for a while."""
     scoring = scorer(partition, partitions)
-    blocks = []
+    made: list[list[DigestBlock]] = []
     at = 0
-    for size in [*sizes, len(records)]:
-        batch = records[at : at + size]
-        at += size
-        if batch:
-            prepared = scoring.prepare(batch)
-            scored = scoring.finish(prepared, answer(prepared.texts))
-            blocks += [DigestBlock.decode(block) for block in scored.blocks["main"]]
-    blocks.append(DigestBlock.decode(scoring.idle(scoring.position or 0)["main"]))
-    return blocks
+    for place, sizes in enumerate(stretches):
+        blocks = []
+        for size in sizes:
+            batch = records[at : at + size]
+            at += size
+            if batch:
+                prepared = scoring.prepare(batch)
+                scored = scoring.finish(prepared, answer(prepared.texts))
+                blocks += [DigestBlock.decode(block) for block in scored.blocks["main"]]
+        if place in idle_after:
+            blocks.append(DigestBlock.decode(scoring.idle(scoring.position or 0)["main"]))
+        made.append(blocks)
+    return made
 
 
 def settings(**changes: object) -> WatchSettings:
@@ -156,9 +174,48 @@ class ChattyDesk(Desk):
         self.live_until_ms, self.seen_until_ms, self.dropped = orjson.loads(chunks["state"])
 
 
-def new_watch(book: WatchSettings) -> Watch:
-    """A watch with a chatty desk."""
-    return Watch(book, ChattyDesk(book))
+class EagerDesk(Desk):
+    """The real one, under rules that need little to fire: a `quiet_past`, then a story or two."""
+
+    RULES = RuleSet.from_mapping(
+        {
+            "learning": {"warm_up": "3h"},
+            "rules": [
+                {
+                    "name": "any",
+                    "max_false_alarms": "24 per 1d",
+                    "min_negative": 1,
+                    "life": {"min_firing": "2m", "resolve_after": "3m", "cool_down": "4m", "repeat": "15m"},
+                },
+                {"name": "held", "max_false_alarms": "12 per 1d", "min_negative": 2, "life": {"pending": "1m"}},
+            ],
+        }
+    )
+
+    def __init__(self, book: WatchSettings) -> None:
+        super().__init__(
+            self.RULES, book=book.book, pane_ms=book.pane_ms, windows_ms=book.windows_ms, sectors=book.sectors
+        )
+
+
+@cache
+def quiet_past(partition: int) -> list[DigestBlock]:
+    """Half a day before the worlds begin with a text every 20 minutes, one of nine negative, in a partition of its own
+    (the last one) that is idle from then on: without it the real desk has nothing to compare with."""
+    records: list[SourceRecord] = []
+    texts = (f"calm day {number}" for number in itertools.count())
+    for at_ms in range(START_MS - 12 * 3_600_000, START_MS - 600_000, 1_200_000):
+        negative = len(records) % 9 == 0
+        text = next(text for text in texts if (probabilities([text])["sentiment"].argmax() == 0) == negative)
+        number = len(records)
+        symbols = ["AAA"] if number % 2 else []
+        records.append(record(number, id=f"past-{number}", text=text, published_at=at_ms, symbols=symbols))
+    return blocks_of(partition, partition + 1, records, [])
+
+
+def new_watch(book: WatchSettings, desk: Callable[[WatchSettings], Desk] = ChattyDesk) -> Watch:
+    """A watch with a chatty desk, or another one."""
+    return Watch(book, desk(book))
 
 
 def run(
@@ -173,12 +230,14 @@ def run(
 
 
 def said(outputs: Sequence[WatchOutput]) -> list[bytes]:
-    """Everything that came out, as bytes: window records and alerts, each kind in order."""
+    """Everything that came out, as bytes: window records, alerts and what is told of them, each kind in order."""
     windows = [record.key + b" " + record.value for output in outputs for record in output.windows()]
-    return windows + [alert.encode() for output in outputs for alert in output.alerts]
+    alerts = [alert.encode() for output in outputs for alert in output.alerts]
+    return windows + alerts + [told.encode() for output in outputs for told in output.notifications]
 
 
 def restored(watch: Watch) -> Watch:
     """A copy of a watch by way of its snapshot."""
     chunks: Mapping[str, bytes] = watch.snapshot()
-    return Watch.restore(watch.settings, ChattyDesk(watch.settings), chunks)
+    desk: Callable[[WatchSettings], Desk] = type(watch.desk)
+    return Watch.restore(watch.settings, desk(watch.settings), chunks)

@@ -44,7 +44,7 @@ class Deployment:
     def __init__(self, servers: str, folder: Path, **settings: Any) -> None:
         self.folder = folder
         self.idempotent = False
-        """Whether the broker knows idempotent producers; Apache Kafka does."""
+        """Whether the broker knows idempotent producers and transactions; Apache Kafka does."""
         self.name = uuid4().hex[:8]
         self._seen: dict[str, list[TopicRecord]] = {}
         self._read_to: dict[str, dict[TopicPartition, int]] = {}
@@ -173,12 +173,13 @@ class Deployment:
             await admin.close()
 
     async def records(self, topic: str) -> list[TopicRecord]:
-        """Everything that lies in one of the topics (by its name in the configuration); reads what is new."""
+        """Everything that lies in one of the topics (by its name in the configuration), without what an aborted or open
+        transaction wrote; reads what is new."""
         seen = self._seen.setdefault(topic, [])
         start = self._read_to.setdefault(topic, {})
-        async with open_consumer(self.config.kafka) as consumer:
+        async with open_consumer(self.config.kafka, committed=self.idempotent) as consumer:
             partitions = await partitions_of(consumer, getattr(self.config.topics, topic).name)
-            async for record in read_to_end(consumer, partitions, start):
+            async for record in read_to_end(consumer, partitions, start, committed=self.idempotent):
                 seen.append(record)
                 start[TopicPartition(partitions[0].topic, record.partition)] = record.offset + 1
         return seen
@@ -201,8 +202,12 @@ class Deployment:
         return latest, backtest.counts
 
     async def accounted_for(self) -> Counter[str]:
-        """How often each source position came out, as `scores`, `late` or `dead_letters`; then of how many."""
+        """How often each source position came out, as `scores`, `late` or `dead_letters`; then of how many.
+
+        Raises AssertionError where a document was scored twice and came out different.
+        """
         seen: Counter[tuple[int, int]] = Counter()
+        scored: dict[tuple[int, int], bytes | None] = {}
         fates: Counter[str] = Counter()
         for topic in ("scores", "late"):
             for record in await self.records(topic):
@@ -210,6 +215,7 @@ class Deployment:
                 position = (origin["partition"], origin["offset"])
                 fates[topic] += position not in seen
                 seen[position] += 1
+                assert topic != "scores" or scored.setdefault(position, record.value) == record.value, position
         for record in await self.records("dead_letters"):
             letter = read_origin(record.headers)
             fates["dead_letters"] += (letter.partition, letter.offset) not in seen

@@ -24,6 +24,7 @@ BAD = (
     "{0} shares plunges on fraud lawsuit today",
     "{0} says bankrupt with loss for the quarter",
 )
+SYLLABLES = "ba cor den fil gra hum jos kel lor mav nis pol qua rem sut tiv".split()  # noqa: SIM905
 POISON: tuple[bytes | None, ...] = (
     None,
     b"",
@@ -38,14 +39,24 @@ POISON: tuple[bytes | None, ...] = (
 
 
 def documents(
-    count: int, *, seed: int, partitions: int, start_ms: int, step_ms: int, surge_every: int = 4000
+    count: int,
+    *,
+    seed: int,
+    partitions: int,
+    start_ms: int,
+    step_ms: int,
+    surge_every: int = 4000,
+    copies: float = 0.0,
 ) -> Iterator[Record]:
     """`count` records over `partitions`: shuffled within half a minute, 2 % late, 3 % repeated, 1 % poison.
 
-    Every `surge_every` records one company has a surge of negative texts.
+    Every `surge_every` records one company has a surge of negative texts. `copies` of them are retweets, syndication
+    and light edits of one of the last texts, by any source in any partition; each text then has words of its own, so
+    that what is no copy does not fold under the default similarity.
     """
     rng = random.Random(seed)
     recent: list[Record] = []
+    told: list[tuple[str, str]] = []
     for number in range(count):
         partition = rng.randrange(partitions)
         chance = rng.random()
@@ -61,10 +72,17 @@ def documents(
             at -= rng.randrange(600_000, 7_200_000)
         in_surge = number % surge_every > surge_every * 0.85
         company = COMPANIES[(number // surge_every) % len(COMPANIES)] if in_surge else rng.choice(COMPANIES)
-        text = rng.choice(BAD if in_surge and rng.random() < 0.8 else CALM).format(company)
+        text = rng.choice(BAD if in_surge and rng.random() < 0.8 else CALM).format(company) + f" {number}"
+        if copies and told and rng.random() < copies:
+            text, company = rng.choice(told)
+            text = _edited(text, rng)
+        elif copies:
+            text += " " + " ".join("".join(rng.choices(SYLLABLES, k=3)) for _ in range(10))
+            told.append((text, company))
+            del told[:-200]
         document = {
             "id": f"{seed}-{number}",
-            "text": f"{text} {number}",
+            "text": text,
             "published_at": format_rfc3339(at),
             "source": f"wire-{rng.randrange(12)}",
             "symbols": [company[:4].upper()],
@@ -73,3 +91,20 @@ def documents(
         recent.append(record)
         del recent[:-200]
         yield record
+
+
+def _edited(text: str, rng: random.Random) -> str:
+    """A copy as the world makes them."""
+    words = text.split()
+    match rng.randrange(5):
+        case 0:
+            return f"RT @desk{rng.randrange(99)}: {text}"
+        case 1:
+            return f"{text} https://example.invalid/{rng.randrange(999)}"
+        case 2:
+            return f"BREAKING: {text}"
+        case 3:
+            words[rng.randrange(len(words))] = "otherwise"
+        case _:
+            del words[rng.randrange(len(words))]
+    return " ".join(words)
