@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import faust
 from aiokafka.errors import KafkaError
+from faust.exceptions import ProducerSendError
 
 from streamer import __version__
 from streamer.config import Config
@@ -266,12 +267,12 @@ class Worker:
             self.status.note_beat()
             app = self._app
             if app is not None and app.crashed and self._failure is None:
-                self._fail(app.crash_reason or WorkerError("Faust ended for no reason that it gave"))
+                self._fail(_of_faust(app.crash_reason))
             await asyncio.sleep(_BEAT_SECONDS)
 
     def _fail(self, error: BaseException) -> None:
         if self._failure is None:
-            log.error("the worker ends: %s", _said(error), exc_info=error)
+            log.error("the worker ends: %s", _said(error), exc_info=None if isinstance(error, WorkerError) else error)
             self._failure = error
             self.status.fail(_said(error))
         self._stop.set()
@@ -317,6 +318,18 @@ def _leave_within(seconds: float, why: str) -> None:
     timer = threading.Timer(seconds, leave)
     timer.daemon = True
     timer.start()
+
+
+def _of_faust(reason: BaseException | None) -> BaseException:
+    """Why the worker ends where Faust did: its producer gives up for good where a send takes too long."""
+    if reason is None:
+        return WorkerError("Faust ended for no reason that it gave")
+    if isinstance(reason, ProducerSendError):
+        return WorkerError(
+            f"Kafka took no state of the books for longer than kafka.request_timeout_seconds ({reason}); the next "
+            "worker goes on from what was written before"
+        )
+    return reason
 
 
 def _said(error: BaseException) -> str:

@@ -200,7 +200,10 @@ async def test_a_broker_whose_disk_is_full_costs_only_time(behind: Behind) -> No
 
 async def test_a_broker_that_hangs_for_good_ends_the_worker_with_a_clear_last_line(behind: Behind) -> None:
     port = free_port()
-    worker = behind.deployment.worker("--set", "web.enabled=true", "--set", f"web.port={port}")
+    worker = behind.deployment.worker(
+        *("--set", "web.enabled=true", "--set", f"web.port={port}"),
+        *("--set", "kafka.request_timeout_seconds=120"),  # else Faust's producer may be the first to give up
+    )
     await until(behind.deployment.has_topics, "the topics exist", worker=worker)
     await behind.publish(600, seed=1)
     await until(behind.works, "the worker works", worker=worker)
