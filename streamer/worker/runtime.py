@@ -300,8 +300,11 @@ async def run_worker(config: Config, reload: Callable[[], Config]) -> None:
     try:
         await worker.run()
     except Exception as error:
-        # Clients that could not be closed say so when they are collected; the last word is why the worker ended.
+        # Clients that could not be closed say so when they are collected, and Faust that its agent was cancelled; the
+        # last word is why the worker ended.
         loop.set_exception_handler(lambda _, context: log.debug("while ending: %s", context.get("message")))
+        for client in ("faust", "mode"):
+            logging.getLogger(client).setLevel(logging.CRITICAL)
         _leave_within(_LEAVE_SECONDS, _said(error))
         raise
     log.info("the worker has finished")
