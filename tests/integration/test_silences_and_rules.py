@@ -20,6 +20,7 @@ pytestmark = pytest.mark.timeout(600)
 BROKERS = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("embedded", "kafka")]
 
 HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 RULES = {"learning": {"warm_up": "6h"}, "rules": [{"name": "surge", "min_negative": 3}]}
 
 
@@ -48,7 +49,8 @@ async def test_silences_and_rules_reach_a_running_worker(
     deployment.idempotent = broker == "kafka"
     worker = deployment.worker()
     await until(deployment.has_topics, "the topics exist", worker=worker)
-    start = int(time.time() * 1000) - 50 * HOUR_MS
+    # At midnight, since whether a surge fires hangs on the minute that it begins in.
+    start = (int(time.time() * 1000) // DAY_MS - 3) * DAY_MS
     stream = list(documents(4000, seed=3, partitions=2, start_ms=start, step_ms=48 * HOUR_MS // 4000, surge_every=1000))
     count = await deployment.publish(stream[:1100])
 
