@@ -308,11 +308,16 @@ class CrashRun:
 
 
 def defect(log: str) -> str | None:
-    """What is wrong with a worker that ended by itself and whose log ends so; None where its end was in order."""
+    """What is wrong with a worker that ended by itself and whose log ends so; None where its end was in order.
+
+    A broker that is away for longer than a request may take is a reason to end, whatever Faust logs on the way.
+    """
+    if not re.search(r"^exit [1-9]\d*$", log.splitlines()[-1] if log else ""):
+        return "without a last line"
+    if re.search(r"^bearwire: Kafka .*\nexit \d+$", log, re.MULTILINE):
+        return None
     said = [words for words in DEFECTS if words in log]
-    if said:
-        return f"which said {said[0]!r}"
-    return None if re.search(r"^exit [1-9]\d*$", log.splitlines()[-1] if log else "") else "without a last line"
+    return f"which said {said[0]!r}" if said else None
 
 
 def copies_in(windows: Latest) -> int:
