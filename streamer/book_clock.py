@@ -52,9 +52,8 @@ class BookClock:
         if partition is None:
             return False
         if not partition.outdated:
-            if None in (partition.watermark_ms, block.watermark_ms) or block.to_offset > partition.taken:
-                return False
-            if block.watermark_ms <= partition.watermark_ms:  # type: ignore[operator]
+            known, said = partition.watermark_ms, block.watermark_ms
+            if block.to_offset > partition.taken or known is None or said is None or said <= known:
                 return False
             self.sizes[block.source] = block.partitions
             for topic, number in list(self.partitions):

@@ -17,7 +17,8 @@ from streamer.secret import Secret
 
 COMPRESSION = "lz4"
 LONGEST_POLL_INTERVAL_MS = 10 * 365 * 86_400_000
-"""For members of a group that may stand by: one that polls for nothing leaves, in aiokafka, and does not come back."""
+"""For members of a group that may stand by: one that polls for nothing leaves, in aiokafka, and does not come back. The
+watchdog looks after those that have work."""
 
 
 class KafkaSetupError(Exception):

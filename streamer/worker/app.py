@@ -13,7 +13,7 @@ import msgspec
 
 from alerts.desk import Desk
 from streamer.config import Config
-from streamer.kafka_client import COMPRESSION, client_arguments, faust_arguments
+from streamer.kafka_client import COMPRESSION, LONGEST_POLL_INTERVAL_MS, client_arguments, faust_arguments
 from streamer.watch import Watch
 from streamer.watch_settings import WatchSettings
 from streamer.worker.book_watcher import BookWatcher
@@ -26,9 +26,6 @@ from streamer.worker.topics import watch_app_id
 _MESSAGE_BYTES: Final = 8 * 1024 * 1024
 _BUFFERED_DIGESTS: Final = 32
 _COMMIT_SECONDS: Final = 1.0
-_STAND_BY_SECONDS: Final = 10 * 365 * 86_400
-"""A consumer that fetched nothing for longer leaves its group for good; whoever has no book fetches nothing, and the
-watchdog looks after those that have one."""
 
 
 def faust_app(config: Config) -> faust.App:
@@ -61,7 +58,7 @@ def faust_app(config: Config) -> faust.App:
         broker_session_timeout=min(worker.session_timeout_seconds, config.kafka.request_timeout_seconds),
         broker_heartbeat_interval=max(0.3, worker.session_timeout_seconds / 10),
         broker_rebalance_timeout=worker.rebalance_timeout_seconds,
-        broker_max_poll_interval=_STAND_BY_SECONDS,
+        broker_max_poll_interval=LONGEST_POLL_INTERVAL_MS / 1000,
         broker_commit_interval=_COMMIT_SECONDS,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=_MESSAGE_BYTES,

@@ -49,6 +49,16 @@ async def watched(deployment: Deployment, count: int = 500, hours_ago: int = 20)
     return worker
 
 
+async def rebuilt(deployment: Deployment, number: int) -> None:
+    """A worker that may build its state anew does, says so, and agrees with a backtest on what comes then."""
+    worker = deployment.worker("--set", "worker.unusable_state=rebuild", number=number)
+    start = int(time.time() * 1000) - 5 * HOUR_MS
+    await deployment.publish(documents(200, seed=5, partitions=1, start_ms=start, step_ms=60_000))
+    await agrees(deployment, worker)
+    assert "its state is built anew" in worker.log.read_text()
+    assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
+
+
 async def agrees(deployment: Deployment, worker: WorkerProcess) -> None:
     expected, counts = await deployment.backtest()
 
@@ -120,12 +130,7 @@ async def test_a_state_that_cannot_be_used_is_refused_until_a_rebuild_is_asked_f
     assert "the manifest does not match its checksum" in refusal
     assert "worker.unusable_state=rebuild" in refusal
 
-    rebuilding = deployment.worker("--set", "worker.unusable_state=rebuild", number=3)
-    start = int(time.time() * 1000) - 5 * HOUR_MS
-    await deployment.publish(documents(200, seed=5, partitions=1, start_ms=start, step_ms=60_000))
-    await agrees(deployment, rebuilding)
-    assert "its state is built anew" in rebuilding.log.read_text()
-    assert await asyncio.to_thread(rebuilding.finish) == 0, rebuilding.tail()
+    await rebuilt(deployment, number=3)
 
 
 async def test_a_changelog_that_lost_its_entries_is_no_new_book(deployment: Deployment) -> None:
@@ -135,11 +140,7 @@ async def test_a_changelog_that_lost_its_entries_is_no_new_book(deployment: Depl
     refusal = await ended(deployment.worker(number=1))
     assert "were watched, and the changelog has lost the state" in refusal
     assert "worker.unusable_state=rebuild" in refusal
-    rebuilding = deployment.worker("--set", "worker.unusable_state=rebuild", number=2)
-    start = int(time.time() * 1000) - 5 * HOUR_MS
-    await deployment.publish(documents(200, seed=5, partitions=1, start_ms=start, step_ms=60_000))
-    await agrees(deployment, rebuilding)
-    assert await asyncio.to_thread(rebuilding.finish) == 0, rebuilding.tail()
+    await rebuilt(deployment, number=2)
 
 
 async def test_a_documents_topic_that_is_made_anew_is_watched_on(deployment: Deployment) -> None:
