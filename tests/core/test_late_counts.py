@@ -26,7 +26,7 @@ from streamer.timestamps import format_duration, parse_rfc3339
 from streamer.watch import Watch, WatchOutput
 from streamer.watermark import PartitionClock
 from tests.core import worlds
-from tests.core.test_watch import deliveries, partitions
+from tests.core.test_watch import watched
 from tests.core.worlds import (
     LABELS,
     LATENESS_MS,
@@ -80,10 +80,7 @@ def records_of(outputs: Iterable[WatchOutput]) -> dict[tuple[str, int], dict[str
 @given(st.data())
 @settings(max_examples=examples(40))
 def test_they_are_those_of_a_naive_reference_however_documents_came(data: st.DataObject) -> None:
-    world = data.draw(partitions())
-    blocks = data.draw(deliveries(world))
-    restarts = data.draw(st.sets(st.integers(0, len(blocks)), max_size=4))
-    watch, outputs = run(new_watch(BOOK), blocks, lambda taken, old: restored(old) if taken in restarts else old)
+    world, watch, outputs = watched(data, BOOK)
     expected = late_documents(world)
     written = records_of(outputs)
     for (series, pane), row in written.items():

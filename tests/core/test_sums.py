@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from streamer.timestamps import format_duration, format_rfc3339
 from tests.core import naive, worlds
 from tests.core.test_late_counts import records_of
-from tests.core.test_watch import deliveries, partitions
-from tests.core.worlds import LATENESS_MS, examples, new_watch, restored, run
+from tests.core.test_watch import watched
+from tests.core.worlds import LATENESS_MS, examples
 
 pytestmark = pytest.mark.timeout(3600)
 BOOK = worlds.settings(sectors={"AAA": "Energy", "BBB": "Energy", "CCC": "Banks"})
@@ -34,10 +34,7 @@ def test_every_number_is_that_of_a_naive_reference_however_documents_came() -> N
     @given(st.data())
     @settings(max_examples=examples(100))
     def check(data: st.DataObject) -> None:
-        world = data.draw(partitions())
-        blocks = data.draw(deliveries(world))
-        restarts = data.draw(st.sets(st.integers(0, len(blocks)), max_size=4))
-        watch, outputs = run(new_watch(BOOK), blocks, lambda taken, old: restored(old) if taken in restarts else old)
+        world, watch, outputs = watched(data, BOOK)
         written = records_of(outputs)
         documents = naive.documents_of(world)
         if not documents:

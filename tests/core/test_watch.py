@@ -13,7 +13,7 @@ from streamer.blocks import DigestBlock
 from streamer.config import BookSettings, Config
 from streamer.records import SourceRecord
 from streamer.state_chunks import StateError
-from streamer.watch import Watch
+from streamer.watch import Watch, WatchOutput
 from streamer.watch_settings import DAY_MS, WatchSettings
 from tests.core import worlds
 from tests.core.worlds import (
@@ -97,6 +97,15 @@ def deliveries(draw: st.DrawFn, world: list[list[SourceRecord]]) -> list[DigestB
         mixed.append(queue.pop(0))
         waiting = [queue for queue in waiting if queue]
     return mixed
+
+
+def watched(data: st.DataObject, book: WatchSettings) -> tuple[list[list[SourceRecord]], Watch, list[WatchOutput]]:
+    """Drawn records, and what a book makes of them, delivered somehow and restarted now and then."""
+    world = data.draw(partitions())
+    blocks = data.draw(deliveries(world))
+    restarts = data.draw(st.sets(st.integers(0, len(blocks)), max_size=4))
+    watch, outputs = run(new_watch(book), blocks, lambda taken, old: restored(old) if taken in restarts else old)
+    return world, watch, outputs
 
 
 def restarting(data: st.DataObject, blocks: list[DigestBlock]) -> Callable[[int, Watch], Watch]:

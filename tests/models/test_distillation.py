@@ -1,0 +1,196 @@
+"""Students of members, of finished runs and of larger teachers, and what they are told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from tests.models.training import needs_training
+
+needs_training()
+
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+
+from models.train import train
+from models.training.batches import NO_TASK, Batch, epoch_batches
+from models.training.distillation import as_taught, ask, taught
+from models.training.loop import load_data
+from models.training.losses import DistilledLoss, LossFunction
+from models.training.network import load_classifier
+from models.training.recipe import Augmentation, RecipeError, Source, parse_recipe
+from models.training.variants import make_variants
+from tests.models.test_train import CLINIC, CPU, DESK, as_json, recipe_for, run, write_untrained
+from tests.models.tiny_model import write_encoder
+
+pytestmark = pytest.mark.train
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("base")
+    write_encoder(directory, [text for groups in (DESK, CLINIC) for texts in groups.values() for text in texts])
+    return directory
+
+
+def test_a_student_learns_from_its_members_also_what_no_label_says(base: Path, tmp_path: Path) -> None:
+    desk, clinic = recipe_for(base, "intent", DESK), recipe_for(base, "complaint", CLINIC)
+    recipe = parse_recipe(
+        {
+            **json.loads(as_json(desk)),
+            "tasks": [json.loads(as_json(desk))["tasks"][0], json.loads(as_json(clinic))["tasks"][0]],
+            "epochs": 4,
+            "members": 2,
+            "distillation": {"epochs": 12, "start": "base", "weight": 1.0, "other_tasks": 1.0, "temperature": 1.0},
+        }
+    )
+    run(recipe, base, tmp_path / "run")
+    data = load_data(recipe, {"data": base, "recipe": base}, lambda _: None)
+    members = [tmp_path / "run" / f"member-{number}" for number in range(2)]
+    teacher = ask(recipe, data, members, 1.0, CPU)
+    student = ask(recipe, data, [tmp_path / "run"], 1.0, CPU)
+    untaught = ask(recipe, data, [write_untrained(recipe, tmp_path / "untaught")], 1.0, CPU)
+    unlabelled = slice(len(data.splits["intent"].train), None)
+    for texts, task in ((slice(None), "complaint"), (unlabelled, "intent")):
+        wanted = teacher[task][texts]
+        assert (student[task][texts] - wanted).abs().mean() < 0.5 * (untaught[task][texts] - wanted).abs().mean()
+
+
+def test_a_finished_run_teaches_another_and_one_with_other_labels_does_not(base: Path, tmp_path: Path) -> None:
+    first = recipe_for(base, "intent", DESK, epochs=1)
+    run(first, base, tmp_path / "teacher")
+    taught = {"teachers": [str(tmp_path / "teacher")], "epochs": 1}
+    run(recipe_for(base, "intent", DESK, epochs=1, distillation=taught), base, tmp_path / "student")
+    load_classifier(tmp_path / "student")
+    with pytest.raises(RecipeError, match="other tasks or labels"):
+        run(recipe_for(base, "complaint", CLINIC, epochs=1, distillation=taught), base, tmp_path / "other")
+    missing = {"teachers": ["nowhere"], "epochs": 1}
+    with pytest.raises(RecipeError, match="no finished model"):
+        run(recipe_for(base, "intent", DESK, epochs=1, distillation=missing), base, tmp_path / "missing")
+
+
+def test_a_run_trains_its_larger_teacher_first_and_its_student_alone_is_told_some_texts(
+    base: Path, tmp_path: Path
+) -> None:
+    extra = {"billing": ["send the money back"], "login": ["no code came"], "delivery": ["no box"]}
+    rows = [{"text": text, "label": label} for label, texts in extra.items() for text in texts]
+    (base / "extra.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    recipe = recipe_for(
+        base,
+        "intent",
+        DESK,
+        epochs=1,
+        distillation={"start": "base", "epochs": 20, "teacher": {"base": str(base), "epochs": 25, "batch": 8}},
+    )
+    sources = [*recipe.tasks[0].sources, msgspec.convert({"path": "extra.jsonl", "student_only": True}, Source)]
+    task = msgspec.structs.replace(recipe.tasks[0], sources=tuple(sources))
+    recipe = msgspec.structs.replace(recipe, tasks=(task,))
+    said: list[str] = []
+    train(recipe, tmp_path, data=base, recipe_directory=base, threads=1, say=said.append)
+    assert not (tmp_path / "member-0").exists()
+    assert (tmp_path / "teacher" / "model.safetensors").is_file()
+    assert any("training the teacher" in line for line in said)
+    data = load_data(recipe, {"data": base, "recipe": base}, lambda _: None)
+    texts = [e.text for e in data.splits["intent"].train]
+    answers = ask(recipe, data, [tmp_path / "teacher"], 2.0, CPU)
+    assert recipe.distillation is not None
+    asked = torch.tensor([float(not e.source.student_only) for e in data.splits["intent"].train])
+    labels = LossFunction(recipe, data.splits)
+    loss = DistilledLoss(labels, answers, recipe.distillation, asked=asked, spread=torch.zeros(len(texts)))
+    alone = texts.index("no box")
+    batch = Batch(
+        ids=torch.zeros(1, 1, dtype=torch.int64),
+        mask=torch.ones(1, 1, dtype=torch.int64),
+        task=torch.tensor([0]),
+        label=torch.tensor([2]),
+        text=torch.tensor([alone]),
+        weight=torch.ones(1),
+    )
+    logits = {"intent": torch.tensor([[0.5, -1.0, 2.0]])}
+    assert torch.equal(loss(logits, batch), labels(logits, batch))
+    taught = batch._replace(text=torch.tensor([0]))
+    assert not torch.equal(loss(logits, taught), labels(logits, taught))
+
+
+def test_labels_of_a_source_can_be_less_sure_for_a_student_but_not_for_its_teacher(base: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(base, "intent", DESK, label_smoothing=0.05, distillation={"weight": 0.5})
+    (source,) = recipe.tasks[0].sources
+    unsure = msgspec.structs.replace(source, label_smoothing=0.3)
+    task = msgspec.structs.replace(recipe.tasks[0], sources=(unsure,))
+    data = load_data(recipe, {"data": base, "recipe": base}, lambda _: None)
+    doubted = load_data(msgspec.structs.replace(recipe, tasks=(task,)), {"data": base, "recipe": base}, lambda _: None)
+    batch = Batch(
+        ids=torch.zeros(3, 1, dtype=torch.int64),
+        mask=torch.ones(3, 1, dtype=torch.int64),
+        task=torch.zeros(3, dtype=torch.int64),
+        label=torch.arange(3),
+        text=torch.arange(3),
+        weight=torch.ones(3),
+    )
+    logits = {"intent": torch.tensor([[0.5, -1.0, 2.0], [4.0, 0.0, 0.0], [0.0, 0.1, 0.2]])}
+    for splits, smoothing in ((data.splits, 0.05), (doubted.splits, 0.3)):
+        wanted = torch.nn.functional.cross_entropy(
+            logits["intent"], batch.label, reduction="none", label_smoothing=smoothing
+        )
+        assert torch.allclose(LossFunction(recipe, splits)(logits, batch), wanted)
+
+    assert recipe.distillation is not None
+    number = len(data.splits["intent"].train)
+    sure = torch.eye(3)[torch.arange(number) % 3]
+    loss = DistilledLoss(
+        LossFunction(recipe, data.splits),
+        {"intent": sure},
+        recipe.distillation,
+        asked=torch.ones(number),
+        spread=torch.full((number,), 0.3),
+    )
+    spread = DistilledLoss(
+        LossFunction(recipe, data.splits),
+        {"intent": sure * 0.7 + 0.1},
+        recipe.distillation,
+        asked=torch.ones(number),
+        spread=torch.zeros(number),
+    )
+    assert torch.allclose(loss(logits, batch), spread(logits, batch))
+    assert {e.source.label_smoothing for e in as_taught(doubted).splits["intent"].train} == {None}
+
+
+def test_variants_are_answered_by_the_teacher_alone_and_learned_from_in_every_epoch(base: Path, tmp_path: Path) -> None:
+    settings = {"start": "base", "epochs": 2, "variants": 2, "teacher": {"base": str(base), "epochs": 2, "batch": 8}}
+    recipe = recipe_for(base, "intent", DESK, epochs=1, quantisation={"epochs": 1}, distillation=settings)
+    train(recipe, tmp_path, data=base, recipe_directory=base, threads=1, say=lambda _: None)
+    data = load_data(recipe, {"data": base, "recipe": base}, lambda _: None)
+    number = len(data.texts)
+    answers = load_file(tmp_path / "student" / "answers.safetensors")["intent"]
+    assert answers.shape == (3 * number, 3)
+    data = data._replace(unlabelled=tuple(make_variants(data.texts, 2, recipe.seed)))
+    assert torch.allclose(answers, ask(recipe, data, [tmp_path / "teacher"], 2.0, CPU)["intent"], atol=1e-5)
+    batches = epoch_batches(
+        [data.splits["intent"].train],
+        Tokenizer.from_file(str(base / "tokenizer.json")),
+        noise=Augmentation(),
+        exponent=1.0,
+        batch=8,
+        max_tokens=32,
+        pad_id=0,
+        rng=np.random.default_rng(1),
+        losses=np.full(3 * number, np.nan, np.float32),
+        thinning=0.0,
+        unlabelled=data.unlabelled,
+    )
+    tasks = {int(text): int(task) for each in batches for text, task in zip(each.text, each.task, strict=True)}
+    assert tasks == {text: 0 if text < number else NO_TASK for text in range(3 * number)}
+
+    assert recipe.distillation is not None
+    loss = taught(recipe, recipe.distillation, data, tmp_path / "student", teachers=[], compute=CPU, say=str)
+    (unlabelled,) = [each for each in batches if bool((each.task == NO_TASK).any())][:1]
+    logits = {"intent": torch.zeros(len(unlabelled.text), 3)}
+    here = unlabelled.task == NO_TASK
+    wanted = answers[unlabelled.text]
+    distance = (torch.xlogy(wanted, wanted) - wanted * np.log(1 / 3)).sum(1) * 4.0 * recipe.distillation.other_tasks
+    assert torch.allclose(loss(logits, unlabelled)[here], distance[here], atol=1e-5)
