@@ -15,6 +15,7 @@ from aiokafka.errors import (
     ConsumerStoppedError,
     IllegalStateError,
     KafkaError,
+    UnknownTopicOrPartitionError,
 )
 from aiokafka.structs import OffsetAndMetadata
 
@@ -72,6 +73,7 @@ class Scorer:
         self._options = client_arguments(config.kafka, purpose="score")
         self._pipelines: dict[TopicPartition, PartitionPipeline] = {}
         self._parts: set[str] = set()
+        self._known_partitions = 0
         self._failure: BaseException | None = None
         self._wake = asyncio.Event()
         self._stopping = False
@@ -116,7 +118,6 @@ class Scorer:
         self._status.rebalances += 1
         self._keep_parts({"scorer"} | _parts(partitions))
         committed = await committed_metadata(self._consumer, partitions)
-        count = self._partition_count()
         for partition in partitions:
             position = await restored_position(
                 partition,
@@ -128,7 +129,7 @@ class Scorer:
             scorer = PartitionScorer(
                 self._topic,
                 partition.partition,
-                partitions=count,
+                partitions=self._partition_count(),
                 books=self._books,
                 clock=position.clock,
                 limits=self._config.document_limits,
@@ -285,9 +286,8 @@ class Scorer:
         self._wake.set()
 
     async def _keep_house(self, now: float) -> None:
-        count = self._partition_count()
         for partition, pipeline in list(self._pipelines.items()):
-            pipeline.scorer.partitions = count
+            pipeline.scorer.partitions = self._partition_count()
             # Where nothing is on its way, the consumer stands behind what no record shows: marks of transactions.
             reached = await self._position(partition) if pipeline.is_empty else pipeline.next_offset
             if not self._has(partition, pipeline):
@@ -347,7 +347,14 @@ class Scorer:
             await asyncio.wait(draining, timeout=self._config.worker.shutdown_timeout_seconds * 0.8)
 
     def _partition_count(self) -> int:
-        return len(self._consumer.partitions_for_topic(self._topic) or ()) or 1
+        """How many partitions the topic has; what was known before where the client's metadata lacks it for a moment.
+
+        Raises UnknownTopicOrPartitionError where nothing was: no block may say fewer than there are.
+        """
+        self._known_partitions = len(self._consumer.partitions_for_topic(self._topic) or ()) or self._known_partitions
+        if not self._known_partitions:
+            raise UnknownTopicOrPartitionError(self._topic)
+        return self._known_partitions
 
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error

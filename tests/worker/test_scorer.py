@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from aiokafka.errors import UnknownTopicOrPartitionError
 from aiokafka.structs import OffsetAndMetadata
 
 from streamer.blocks import SELECTED, DigestBlock
@@ -246,3 +247,20 @@ async def test_records_that_come_before_the_assignment_is_known_are_read_again(s
     assert consumer.at == 0
     await shell.score(consumer)
     assert shell.status.scored == 3
+
+
+async def test_blocks_say_how_many_partitions_there_are_also_while_the_metadata_lacks_the_topic(shell: Shell) -> None:
+    consumer = shell.on(FakeConsumer(records(0)))
+    await shell.scorer.assign([PARTITION, OTHER])
+    consumer.numbers = None  # as aiokafka has it after an answer in which the topic has an error
+    await shell.scorer._keep_house(0.0)
+    (block,) = await shell.score(consumer)
+    assert block.partitions == 2
+
+
+async def test_a_scorer_that_never_knew_how_many_partitions_there_are_makes_no_blocks(shell: Shell) -> None:
+    consumer = shell.on(FakeConsumer(records(0)))
+    consumer.numbers = None
+    with pytest.raises(UnknownTopicOrPartitionError):
+        await shell.scorer.assign([PARTITION])
+    await shell.scorer.assign([])  # who stands by need not know
