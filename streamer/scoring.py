@@ -258,7 +258,11 @@ class PartitionScorer:
         return blocks
 
     def _parts(self, prepared: Prepared, selected: NDArray[np.int64], missed: NDArray[np.int64]) -> list[slice]:
-        """The records cut into runs whose blocks stay below `max_block_bytes`, one run at least."""
+        """The records cut into runs whose blocks stay below `max_block_bytes`, one run at least.
+
+        A log that was made anew is cut where the old one ended: a block across that could not be told from one that
+        repeats in part, whose beginning is skipped.
+        """
         sizes = np.full(len(prepared.record_offsets), 9, dtype=np.int64)
         for row in selected.tolist():
             document = prepared.documents[row]
@@ -269,6 +273,8 @@ class PartitionScorer:
             symbols = prepared.documents[row].symbols
             sizes[prepared.document_rows[row]] += 4 * (sum(map(len, symbols)) + 4 * len(symbols)) + 16
         part = np.cumsum(sizes) // self.max_block_bytes
+        if prepared.rewound_from is not None:
+            part += prepared.record_offsets >= prepared.rewound_from
         starts = np.flatnonzero(np.diff(part, prepend=-1)).tolist()
         return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(sizes)], strict=True)]
 

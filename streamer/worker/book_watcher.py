@@ -113,7 +113,8 @@ class BookWatcher:
         self._writer = SnapshotWriter(self.book, epoch=epoch, settings=self._settings, fence=fence)
         # A changelog that never held anything is that of a new deployment, unless digests were acknowledged.
         lost = 0 if self._table.has_read(self.partition) else await self._acknowledged()
-        self._watch, self.next_offset = await asyncio.to_thread(self._restored, lost)
+        # A copy of the table, to which Faust may add in a recovery that begins meanwhile.
+        self._watch, self.next_offset = await asyncio.to_thread(self._restored, dict(self._table.entries), lost)
         self._table.hollow(self.book, self.partition)
         self._status.restore_seconds = time.monotonic() - started
         self._status.next_offset = self.next_offset or 0
@@ -211,12 +212,13 @@ class BookWatcher:
         self._taken_since_snapshot = 0
         self._snapshot_at = status.snapshot_at = time.monotonic()
 
-    def _restored(self, lost: int) -> tuple[Watch, int | None]:
-        """The watch of the newest usable state and the digest after it. Raises StateError where none is usable.
+    def _restored(self, entries: Mapping[bytes, bytes], lost: int) -> tuple[Watch, int | None]:
+        """The watch of the newest usable state in the table's `entries` and the digest after it. Raises StateError
+        where none is usable.
 
         `lost` is up to which digest there was a state of which nothing is left; 0 for none.
         """
-        restored, problems = newest_state(self._table.entries, self.book)
+        restored, problems = newest_state(entries, self.book)
         for problem in problems:
             log.error("book %s: a stored state cannot be used: %s", self.book, problem)
         if restored is None and not problems and not lost:

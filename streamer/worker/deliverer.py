@@ -78,16 +78,20 @@ class Deliverer:
                 started.append(client)
                 await client.start()
             self._status.hold("sinks", "joining the consumer group")
+            self._status.add_part("sinks")
             self._consumer.subscribe([self._topic], listener=_Listener(self))
             while not self._stopping:
                 self._raise_failure()
                 await self._take()
                 await self._commit()
+                self._status.note_part("sinks")
         finally:
             await self.revoke()
             for client in reversed(started):
                 with contextlib.suppress(KafkaError):
                     await client.stop()
+            if self._stopping:
+                self._status.drop_part("sinks")  # after a failure it stays: what fails for ever must not look new
 
     def stop(self) -> None:
         """Take no more; `run` then ends the attempts that are on their way, commits and leaves the group."""
@@ -213,7 +217,12 @@ class Deliverer:
         if sink is not None:
             headers.append((SINK, sink.encode()))
         topic = self._config.topics.dead_letters.name
-        await settle([await self._publisher.send(topic, record.value, key=record.key, headers=tuple(headers))])
+        part = f"dead letter of {self._topic}-{partition} offset {record.offset} for {sink or 'no sink'}"
+        self._status.note_part(part)  # its producer waits for ever
+        try:
+            await settle([await self._publisher.send(topic, record.value, key=record.key, headers=tuple(headers))])
+        finally:
+            self._status.drop_part(part)
         reasons = self._status.dead_letter_reasons
         reasons[reason] = reasons.get(reason, 0) + 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 from models.model_set import Answer
 from streamer.worker.status import WorkerStatus
+
+_CALL_SECONDS = 10.0
+"""What may take longer is not merged: nothing of a call is committed before its end."""
 
 Predict = Callable[[Sequence[str], NDArray[np.int32]], Answer]
 
@@ -26,15 +30,16 @@ class _Request(NamedTuple):
 class InferenceQueue:
     """Runs `predict` in threads, at most two calls at once so that one tokenises while the other infers.
 
-    Requests that wait are merged up to `max_texts`. A text's scores do not depend on its batch mates, so
-    merging changes nothing but the speed. Each call is a part of the worker, by `status`, for as long as it runs.
+    Requests that wait are merged up to `max_texts`, and to what the model does in some seconds, by its last call. A
+    text's scores do not depend on its batch mates, so merging changes nothing but the speed. Each call is a part of the
+    worker, by `status`, for as long as it runs.
     """
 
     def __init__(
         self, predict: Predict, *, max_texts: int = 2048, calls: int = 2, status: WorkerStatus | None = None
     ) -> None:
         self._predict = predict
-        self._max_texts = max_texts
+        self._max_texts = self._most_texts = max_texts
         self._threads = ThreadPoolExecutor(calls, thread_name_prefix="bearwire-model")
         self._free = [f"model call {number}" for number in range(calls, 0, -1)]
         self._status = status
@@ -59,7 +64,7 @@ class InferenceQueue:
                 continue
             together = [first]
             size = len(together[0].texts)
-            while self._waiting and size + len(self._waiting[0].texts) <= self._max_texts:
+            while self._waiting and size + len(self._waiting[0].texts) <= self._most_texts:
                 together.append(self._waiting.popleft())
                 size += len(together[-1].texts)
             task = asyncio.create_task(self._run(self._free.pop(), together))
@@ -71,6 +76,7 @@ class InferenceQueue:
             self._status.note_part(call)
         texts = [text for request in together for text in request.texts]
         routes = np.concatenate([request.routes for request in together])
+        began = time.monotonic()
         try:
             result = await asyncio.get_running_loop().run_in_executor(self._threads, self._predict, texts, routes)
         except Exception as error:
@@ -78,6 +84,9 @@ class InferenceQueue:
                 if not request.answer.done():
                     request.answer.set_exception(error)
         else:
+            if texts:
+                pace = len(texts) / max(1e-6, time.monotonic() - began)
+                self._most_texts = min(self._max_texts, int(pace * _CALL_SECONDS))
             start = 0
             for request in together:
                 end = start + len(request.texts)

@@ -61,9 +61,10 @@ class DeadLetterWriter:
             letter.partition,
             record.offset,
         )
-        headers = (*record.headers, (TRUNCATED_FROM, str(len(value)).encode()))
+        length = (TRUNCATED_FROM, str(len(value)).encode())
+        headers = (*record.headers, length)
         cuts = [record._replace(value=value[:kept], headers=headers) for kept in _KEPT_BYTES if kept < len(value)]
-        cuts.append(record._replace(key=None, value=b"", headers=headers))
+        cuts += [record._replace(key=None, value=b"", headers=those) for those in (headers, (length,))]
         for cut in cuts:
             if not await self._refused([letter._replace(record=cut)]):
                 return

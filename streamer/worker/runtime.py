@@ -203,6 +203,7 @@ class Worker:
             await asyncio.to_thread(rules.look)
 
     async def _keep_scoring(self, scorer: Scorer) -> None:
+        self._scoring = True
         try:
             await self._keep_running("scorer", scorer.run)
         finally:
@@ -211,7 +212,6 @@ class Worker:
     async def _keep_running(self, part: str, run: Callable[[], Awaitable[None]]) -> None:
         """Run a part, and run it again after a failure that may pass, with growing pauses."""
         pause = 0.5
-        self._scoring = True
         try:
             while not self._stop.is_set():
                 try:

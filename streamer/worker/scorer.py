@@ -15,6 +15,7 @@ from aiokafka.errors import (
     ConsumerStoppedError,
     IllegalStateError,
     KafkaError,
+    UnknownTopicOrPartitionError,
 )
 from aiokafka.structs import OffsetAndMetadata
 
@@ -27,7 +28,7 @@ from streamer.scoring import PartitionScorer, ScoredBatch
 from streamer.selection import BookSelection, Selector
 from streamer.worker.inference import InferenceQueue
 from streamer.worker.letters import DeadLetterWriter
-from streamer.worker.offsets import committed_metadata, restored_position
+from streamer.worker.offsets import Position, committed_metadata, remade_position, stored_position
 from streamer.worker.pipeline import PartitionLost, PartitionPipeline
 from streamer.worker.publishing import Publisher, PublishError, settle
 from streamer.worker.status import WorkerStatus
@@ -71,7 +72,9 @@ class Scorer:
         self._topic = config.topics.documents.name
         self._options = client_arguments(config.kafka, purpose="score")
         self._pipelines: dict[TopicPartition, PartitionPipeline] = {}
+        self._remaking: dict[TopicPartition, asyncio.Task[None]] = {}
         self._parts: set[str] = set()
+        self._known_partitions = 0
         self._failure: BaseException | None = None
         self._wake = asyncio.Event()
         self._stopping = False
@@ -98,11 +101,11 @@ class Scorer:
             await self._poll()
             await self._drain()
         finally:
-            await self.revoke(list(self._pipelines))
+            await self._revoke_all()
             for client in reversed(started):
                 with contextlib.suppress(KafkaError):
                     await client.stop()
-            await self.revoke(list(self._pipelines))  # of an assignment that came while the consumer was stopping
+            await self._revoke_all()  # of an assignment that came while the consumer was stopping
             if self._stopping:
                 self._keep_parts(set())  # after a failure they stay: what fails for ever must not look new each time
 
@@ -112,40 +115,67 @@ class Scorer:
         self._wake.set()
 
     async def assign(self, partitions: Collection[TopicPartition]) -> None:
-        """Start a pipeline for each partition where the group's last owner committed."""
+        """Start a pipeline for each partition where the group's last owner committed, once its clock is known."""
         self._status.rebalances += 1
         self._keep_parts({"scorer"} | _parts(partitions))
         committed = await committed_metadata(self._consumer, partitions)
-        count = self._partition_count()
         for partition in partitions:
-            position = await restored_position(
-                partition,
-                committed.get(partition),
-                allowed_lateness_ms=self._config.time.allowed_lateness_ms,
-                limits=self._config.document_limits,
-                options=self._options,
-            )
-            scorer = PartitionScorer(
-                self._topic,
-                partition.partition,
-                partitions=count,
-                books=self._books,
-                clock=position.clock,
-                limits=self._config.document_limits,
-                labels=self._labels,
-                model=self._model,
-                languages=self._languages,
-                skip_unserved=self._config.model.other_languages == "skip",
-                redactor=Redactor(self._config.privacy.redact),
-                position=position.next_offset,
-            )
-            if position.next_offset is not None:
-                self._consumer.seek(partition, position.next_offset)
-            self._pipelines[partition] = self._pipeline(partition, scorer, position.next_offset)
+            entry = committed.get(partition)
+            position = stored_position(partition, entry, allowed_lateness_ms=self._config.time.allowed_lateness_ms)
+            if position is not None:
+                self._begin(partition, position)
+            elif entry is not None:
+                self._remaking[partition] = asyncio.create_task(self._remake(partition, entry.offset))
         self._rebalancing = False
         self._status.release("scorer")
         log.info("scoring partitions %s of %s", sorted(each.partition for each in partitions), self._topic)
         self._wake.set()
+
+    def _begin(self, partition: TopicPartition, position: Position) -> None:
+        scorer = PartitionScorer(
+            self._topic,
+            partition.partition,
+            partitions=self._partition_count(),
+            books=self._books,
+            clock=position.clock,
+            limits=self._config.document_limits,
+            labels=self._labels,
+            model=self._model,
+            languages=self._languages,
+            skip_unserved=self._config.model.other_languages == "skip",
+            redactor=Redactor(self._config.privacy.redact),
+            position=position.next_offset,
+        )
+        if position.next_offset is not None:
+            self._consumer.seek(partition, position.next_offset)
+        self._pipelines[partition] = self._pipeline(partition, scorer, position.next_offset)
+
+    async def _remake(self, partition: TopicPartition, offset: int) -> None:
+        """Begin a partition once its clock is made anew. aiokafka sends no heartbeat before `assign` returns, and the
+        group waits for it, so this goes on beside the other partitions."""
+        (part,) = _parts([partition])
+        self._status.hold(part, f"its clock is made anew from the documents before offset {offset}")
+
+        def noted() -> None:
+            self._status.note_part(part)
+            self._status.note_progress()
+
+        try:
+            position = await remade_position(
+                partition,
+                offset,
+                allowed_lateness_ms=self._config.time.allowed_lateness_ms,
+                limits=self._config.document_limits,
+                languages=self._languages,
+                options=self._options,
+                noted=noted,
+            )
+            self._begin(partition, position)
+            self._wake.set()
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._status.release(part)
 
     async def rebalance(self, revoked: Collection[TopicPartition]) -> None:
         """Give up what this worker has before the group divides the partitions anew; not ready until that is done."""
@@ -160,10 +190,19 @@ class Scorer:
 
     async def revoke(self, partitions: Iterable[TopicPartition]) -> None:
         """End the pipelines of these partitions; what was not committed is left to their next owner."""
+        partitions = list(partitions)
         leaving = [self._pipelines.pop(each) for each in partitions if each in self._pipelines]
+        remaking = [self._remaking.pop(each) for each in partitions if each in self._remaking]
+        for task in remaking:
+            task.cancel()
         self._status.partitions.clear()
         grace = min(5.0, self._config.worker.rebalance_timeout_seconds / 2)
         await asyncio.gather(*(pipeline.abandon(grace) for pipeline in leaving))
+        if remaking:
+            await asyncio.wait(remaking, timeout=grace)
+
+    async def _revoke_all(self) -> None:
+        await self.revoke([*self._pipelines, *self._remaking])
 
     def _keep_parts(self, parts: set[str]) -> None:
         """Be answerable to the watchdog for these alone; what was so before keeps its time."""
@@ -285,9 +324,8 @@ class Scorer:
         self._wake.set()
 
     async def _keep_house(self, now: float) -> None:
-        count = self._partition_count()
         for partition, pipeline in list(self._pipelines.items()):
-            pipeline.scorer.partitions = count
+            pipeline.scorer.partitions = self._partition_count()
             # Where nothing is on its way, the consumer stands behind what no record shows: marks of transactions.
             reached = await self._position(partition) if pipeline.is_empty else pipeline.next_offset
             if not self._has(partition, pipeline):
@@ -347,7 +385,14 @@ class Scorer:
             await asyncio.wait(draining, timeout=self._config.worker.shutdown_timeout_seconds * 0.8)
 
     def _partition_count(self) -> int:
-        return len(self._consumer.partitions_for_topic(self._topic) or ()) or 1
+        """How many partitions the topic has; what was known before where the client's metadata lacks it for a moment.
+
+        Raises UnknownTopicOrPartitionError where nothing was: no block may say fewer than there are.
+        """
+        self._known_partitions = len(self._consumer.partitions_for_topic(self._topic) or ()) or self._known_partitions
+        if not self._known_partitions:
+            raise UnknownTopicOrPartitionError(self._topic)
+        return self._known_partitions
 
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error

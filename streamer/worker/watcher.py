@@ -184,6 +184,8 @@ class Watcher:
         self._taken_at[index] = time.monotonic()
         if f"book {name}" not in self._status.parts:  # else it was lost, and to open it again is no progress
             self._status.note_part(f"book {name}")
+            self._status.note_part("watcher")  # which opens one book after the other
+            self._status.note_progress()
         self._status.release(f"book {name}")
 
     async def _close(self, index: int) -> None:

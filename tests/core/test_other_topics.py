@@ -45,6 +45,19 @@ def test_a_topic_that_was_made_anew_is_watched_on(restart: bool) -> None:
     assert watch.taken == {("documents", 0): 20, ("documents", 1): 20, ("documents", 2): 0}
 
 
+def test_a_topic_made_anew_that_is_longer_than_the_old_one_before_it_is_read_is_watched_from_its_beginning() -> None:
+    watch, _ = run(new_watch(BOOK), blocks(0, 1, range(20))[:-1])
+    scoring = worlds.scorer()
+    scoring.position = 20
+    anew = [record(at, id=f"n{at}", published_at=START_MS + (40 + at) * MINUTE_MS) for at in range(50)]
+    prepared = scoring.prepare(anew)
+    batch = scoring.finish(prepared, worlds.answer(prepared.texts))
+    watch, outputs = run(watch, [DigestBlock.decode(block) for block in batch.blocks["main"]])
+    assert [output.anew for output in outputs] == [20, None]
+    assert watch.counts.rows == 20 + 50
+    assert watch.taken == {("documents", 0): 50}
+
+
 def test_repeats_are_no_topic_made_anew() -> None:
     first = blocks(0, 1, range(30), sizes=(5, 5, 5))
     watch, outputs = run(new_watch(BOOK), [*first[:3], *first[:2], *blocks(0, 1, range(12)), *first])

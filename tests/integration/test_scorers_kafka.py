@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -18,6 +20,7 @@ from streamer.blocks import DigestBlock
 from streamer.dead_letters import TRUNCATED_FROM
 from streamer.kafka_client import client_arguments
 from streamer.topic_reader import open_consumer
+from streamer.worker import offsets
 from streamer.worker.topics import score_group
 from tests.core.worlds import record
 from tests.integration.deployment import Deployment, until
@@ -84,6 +87,34 @@ async def test_a_partition_that_lost_its_end_is_scored_again(kafka: str, tmp_pat
     async with scorers(deployment.config, 1) as (scorer,):
         await until(_scored(scorer, 10), "everything is scored again", seconds=60)
         assert (scorer.status.lost, scorer.status.rewinds) == (0, 1)
+
+
+async def test_a_clock_that_takes_longer_to_make_anew_than_a_session_lasts_holds_up_nothing_for_ever(
+    kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = Deployment(kafka, tmp_path, topics__documents__partitions=1)
+    document_times = offsets._document_times
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(deployment.config.worker.session_timeout_seconds + 2)
+        return document_times(*arguments)
+
+    monkeypatch.setattr(offsets, "_document_times", slow)
+    topic = TopicPartition(deployment.config.topics.documents.name, 0)
+    async with scorers(deployment.config, 0):
+        await deployment.publish((0, None, record(offset).value) for offset in range(10))
+    async with open_consumer(deployment.config.kafka, score_group(deployment.config)) as consumer:
+        consumer.assign([topic])
+        await consumer.commit({topic: OffsetAndMetadata(5, "")})  # as other tools do, which know of no clock
+    async with scorers(deployment.config, 1) as (scorer,):
+
+        async def remaking() -> bool:
+            return "its clock is made anew" in str(scorer.status.holds)
+
+        await until(remaking, "the worker says that it is not ready and why", seconds=60)
+        await until(_scored(scorer, 5), "what lies behind the offset is scored", seconds=60)
+        assert scorer.status.rebalances == 1, "the group did not take the scorer for dead meanwhile"
+        assert not scorer.status.holds
 
 
 async def test_a_dead_letter_that_its_topic_does_not_take_is_cut_and_holds_up_nothing(

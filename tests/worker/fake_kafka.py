@@ -22,7 +22,7 @@ OTHER = TopicPartition("bearwire.documents", 1)
 class FakeConsumer:
     """Stands in for aiokafka's consumer of `PARTITION`. `records` is its log, `begin` where that begins by now.
 
-    `OTHER` may be assigned too and has no records.
+    `OTHER` may be assigned too and has no records. `numbers` are the topic's partitions by the client's metadata.
 
     Like aiokafka's it goes to the beginning, without a word, where the log has no such offset. `on_position` is called
     whenever somebody asks for the position: tests let a rebalance happen there.
@@ -32,6 +32,7 @@ class FakeConsumer:
         self.records = {each.offset: each for each in records}
         self.begin = min(self.records, default=0)
         self.assigned = {PARTITION, OTHER}
+        self.numbers: set[int] | None = {0, 1}
         self.at: int | None = None
         self.committed = committed
         self.commits: list[int] = []
@@ -56,8 +57,8 @@ class FakeConsumer:
     def assignment(self) -> set[TopicPartition]:
         return self.assigned
 
-    def partitions_for_topic(self, topic: str) -> set[int]:
-        return {0}
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        return self.numbers
 
     def highwater(self, partition: TopicPartition) -> int:
         assert partition in self.assigned, "Partition is not assigned"

@@ -37,7 +37,7 @@ class Limited(Publisher):
     def _answer(self) -> None:
         request, self._request = self._request, []
         error = self.error
-        if error is None and sum(len(key or b"") + len(value or b"") for _, key, value, _ in request) > self.limit:
+        if error is None and sum(_size(*each[1:]) for each in request) > self.limit:
             error = MessageSizeTooLargeError()
         for sent, key, value, headers in request:
             if error is not None:
@@ -47,8 +47,14 @@ class Limited(Publisher):
                 sent.set_result(None)
 
 
-def letter(key: bytes | None, value: bytes | None) -> DeadLetter:
-    return DeadLetter("documents", 0, SourceRecord(7, None, key, value), "invalid_json", "no")
+def _size(key: bytes | None, value: bytes | None, headers: dict[str, bytes]) -> int:
+    """Of all but our own headers."""
+    theirs = sum(len(text) for name, text in headers.items() if not name.startswith("bearwire-"))
+    return len(key or b"") + len(value or b"") + theirs
+
+
+def letter(key: bytes | None, value: bytes | None, *headers: tuple[str, bytes]) -> DeadLetter:
+    return DeadLetter("documents", 0, SourceRecord(7, None, key, value, headers), "invalid_json", "no")
 
 
 def writer(limit: int) -> tuple[DeadLetterWriter, Limited]:
@@ -79,6 +85,15 @@ async def test_a_key_that_is_too_large_for_the_topic_is_left_away_at_last() -> N
     writing, publisher = writer(KIB)
     await writing.send([letter(b"k" * 2 * KIB, b"x")])
     assert [each[:2] for each in publisher.taken] == [(None, b"")]
+
+
+async def test_headers_that_are_too_large_for_the_topic_hold_up_nothing() -> None:
+    writing, publisher = writer(KIB)
+    await writing.send([letter(b"k", b"x", ("trace", b"t" * 2 * KIB))])
+    ((key, value, headers),) = publisher.taken
+    assert (key, value) == (None, b"")
+    assert "trace" not in headers
+    assert headers[TRUNCATED_FROM] == b"1" and headers[REASON] == b"invalid_json"
 
 
 async def test_other_refusals_are_errors() -> None:

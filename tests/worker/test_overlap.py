@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -128,6 +129,23 @@ async def test_what_waits_from_several_partitions_is_scored_together_two_calls_a
     assert [len(found.probabilities["sentiment"]) for found in answers] == [4] * 6
     assert most <= 2
     assert sorted(sizes) == [4, 4, 8, 8], "two at once, and what waited was merged up to ten texts"
+
+
+async def test_no_more_is_merged_than_a_slow_model_does_in_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long texts on a small machine: what was merged took longer than the watchdog waits, again after each restart."""
+    monkeypatch.setattr("streamer.worker.inference._CALL_SECONDS", 0.1)
+    sizes = []
+
+    def predict(texts: Sequence[str], routes: NDArray[np.int32]) -> Answer:
+        sizes.append(len(texts))
+        time.sleep(0.01 * len(texts))
+        return answer(texts)
+
+    queue = InferenceQueue(predict, max_texts=48)
+    asked = [asyncio.ensure_future(queue.predict([f"text {at}"] * 4, np.zeros(4, np.int32))) for at in range(12)]
+    await asyncio.wait_for(asyncio.gather(*asked), PATIENCE_SECONDS)
+    queue.close()
+    assert max(sizes) <= 10
 
 
 async def test_a_call_that_hangs_is_a_part_that_gets_nothing_done_though_the_other_goes_on() -> None:

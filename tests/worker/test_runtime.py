@@ -1,10 +1,14 @@
-"""What a worker says when it ends."""
+"""How a worker ends, and what it says then."""
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 from faust.exceptions import ProducerSendError
 
-from streamer.worker.runtime import WorkerError, _of_faust
+from streamer.config import Config
+from streamer.worker.runtime import Worker, WorkerError, _of_faust
 
 
 def test_the_last_word_on_what_ended_faust_says_what_it_means() -> None:
@@ -14,3 +18,33 @@ def test_the_last_word_on_what_ended_faust_says_what_it_means() -> None:
     assert isinstance(_of_faust(None), WorkerError)
     other = ValueError("a defect")
     assert _of_faust(other) is other
+
+
+class Part:
+    """A scorer or deliverer that has nothing to do."""
+
+    def __init__(self) -> None:
+        self.stopped = asyncio.Event()
+
+    async def run(self) -> None:
+        await self.stopped.wait()
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_a_worker_that_is_told_to_stop_before_it_scores_does_not_wait_for_the_scorer() -> None:
+    # Faust starts its services, of which the scorer is one, only when the books are open.
+    worker = Worker(Config())
+    deliverer: Any = Part()
+    scorer: Any = Part()
+    worker._deliverer, worker._scorer = deliverer, scorer
+    worker._delivering = asyncio.create_task(worker._keep_running("sinks", deliverer.run))
+    await asyncio.sleep(0)
+    worker.stop()
+    async with asyncio.timeout(5):
+        await worker._finish()
+    assert worker._failure is None

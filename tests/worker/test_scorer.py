@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.errors import UnknownTopicOrPartitionError
 from aiokafka.structs import OffsetAndMetadata
 
 from streamer.blocks import SELECTED, DigestBlock
 from streamer.config import BookSettings, Config
+from streamer.documents import DocumentLimits
 from streamer.languages import LanguageRules
-from streamer.records import Counts
-from streamer.scoring import ScoredBatch
+from streamer.records import Counts, SourceRecord
+from streamer.scoring import PartitionScorer, ScoredBatch
+from streamer.selection import BookSelection
 from streamer.watermark import PartitionClock
 from streamer.worker.inference import InferenceQueue
+from streamer.worker.offsets import Position, _document_times
 from streamer.worker.publishing import Publisher, PublishError
 from streamer.worker.scorer import Scorer
 from streamer.worker.status import WorkerStatus
-from tests.core.worlds import LABELS, START_MS, answer
+from tests.core.worlds import LABELS, START_MS, answer, record
 from tests.worker.fake_kafka import OTHER, PARTITION, FakeConsumer, FakePublisher, records
 
 PART = "bearwire.documents-0"
@@ -246,3 +251,63 @@ async def test_records_that_come_before_the_assignment_is_known_are_read_again(s
     assert consumer.at == 0
     await shell.score(consumer)
     assert shell.status.scored == 3
+
+
+async def test_blocks_say_how_many_partitions_there_are_also_while_the_metadata_lacks_the_topic(shell: Shell) -> None:
+    consumer = shell.on(FakeConsumer(records(0)))
+    await shell.scorer.assign([PARTITION, OTHER])
+    consumer.numbers = None  # as aiokafka has it after an answer in which the topic has an error
+    await shell.scorer._keep_house(0.0)
+    (block,) = await shell.score(consumer)
+    assert block.partitions == 2
+
+
+async def test_a_scorer_that_never_knew_how_many_partitions_there_are_makes_no_blocks(shell: Shell) -> None:
+    consumer = shell.on(FakeConsumer(records(0)))
+    consumer.numbers = None
+    with pytest.raises(UnknownTopicOrPartitionError):
+        await shell.scorer.assign([PARTITION])
+    await shell.scorer.assign([])  # who stands by need not know
+
+
+async def test_a_partition_that_is_taken_away_while_its_clock_is_made_anew_is_not_begun(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = asyncio.Event()
+
+    async def remade(*_: object, **__: object) -> Position:
+        await made.wait()
+        return Position(1, PartitionClock(0))
+
+    monkeypatch.setattr("streamer.worker.scorer.remade_position", remade)
+    shell.on(FakeConsumer(records(0, 1), committed=OffsetAndMetadata(1, "")))
+    await shell.scorer.assign([PARTITION])
+    await asyncio.sleep(0)
+    assert PART in shell.status.holds
+    made.set()
+    await shell.scorer.rebalance([PARTITION])
+    assert not shell.scorer._pipelines
+    assert PART not in shell.status.holds
+
+
+def test_a_clock_that_is_made_anew_is_moved_by_the_same_documents_as_before() -> None:
+    log = [
+        record(0, lang="en"),
+        record(1, lang="fr", published_at=START_MS + 3_600_000),
+        SourceRecord(2, None, None, None),
+    ]
+    english = LanguageRules([("en",)], others_to_default=False)
+    scorer = PartitionScorer(
+        "documents",
+        0,
+        partitions=1,
+        books=[BookSelection("main")],
+        clock=PartitionClock(0),
+        limits=DocumentLimits(),
+        labels=LABELS,
+        model="none",
+        languages=english,
+    )
+    scorer.prepare(log)
+    messages = [SimpleNamespace(value=each.value, timestamp=None) for each in log]
+    assert max(_document_times(messages, DocumentLimits(), english)) == scorer.clock.max_published_ms

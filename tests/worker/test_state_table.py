@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import pickle
 import random
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from streamer.config import KafkaSettings
+from streamer.config import Config, KafkaSettings
 from streamer.topic_reader import TopicRecord
+from streamer.worker.book_watcher import BookWatcher
 from streamer.worker.snapshots import SnapshotWriter, newest_state
 from streamer.worker.state_table import StateTable
+from streamer.worker.status import BookStatus
 
 CHUNKS = {name: random.Random(name).randbytes(3_000_000) for name in ("head", "panes", "novelty")}
 
@@ -116,3 +119,39 @@ async def test_other_books_keep_what_they_have(changelog: Changelog) -> None:
     restored, _ = newest_state(table.entries, "main")
     assert restored is not None
     assert restored.chunks == CHUNKS
+
+
+class Recovering(dict[bytes, bytes]):
+    """The entries of a table in the middle of a recovery by Faust, which runs in the event loop's thread."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        for key in super().__iter__():
+            yield key
+            if threading.current_thread() is not threading.main_thread():
+                self[b"main/00000000-bb/4be1/0"] = b""
+
+
+async def test_a_book_is_opened_while_faust_begins_to_recover_the_table(changelog: Changelog) -> None:
+    table = StateTable(SimpleNamespace(data=Recovering(), send_changelog=changelog.send), KafkaSettings(), "changelog")
+    client: Any = SimpleNamespace(start=_nothing, stop=_nothing, fence=None)
+    watch: Any = SimpleNamespace(snapshot=lambda: CHUNKS)
+    for _ in range(2):
+        watcher = BookWatcher(
+            "main",
+            0,
+            topics=Config().topics,
+            table=table,
+            publisher=client,
+            log_publisher=client,
+            status=BookStatus(),
+            settings="s",
+            rebuild=False,
+            acknowledged=_nothing,
+            new_watch=lambda: watch,
+            restore_watch=lambda chunks: watch,
+        )
+        await watcher.open()
+
+
+async def _nothing() -> int:
+    return 0

@@ -198,6 +198,16 @@ async def test_a_lost_book_that_moves_to_another_worker_keeps_nobody_from_being_
     assert not watcher._table.entries
 
 
+async def test_each_book_that_a_worker_opens_is_progress_however_many_it_takes_over() -> None:
+    watcher = watching(Log(0), Book(0), Book(0))
+    status = watcher._status
+    await watcher._leave(BOOK)
+    status.parts["watcher"] = status.progress_at = 1.0
+    await watcher._settle_assignment()
+    assert status.parts["watcher"] > 1.0
+    assert status.progress_at > 1.0
+
+
 async def test_to_lose_a_book_again_and_again_is_no_progress() -> None:
     """The broker refuses what digest 3 causes, whoever opens the book; what comes before it is taken in each time."""
     books = [Book(0, fenced_at=3) for _ in range(4)]
