@@ -92,6 +92,7 @@ class BookWatcher:
         self._restore_watch = restore_watch
         self._watch: Watch
         self._writer: SnapshotWriter
+        self._inherited: list[bytes] = []
         self._waiting: list[Delivered] = []
         self._waiting_bytes = 0
         self._taken_since_snapshot = 0
@@ -105,17 +106,17 @@ class BookWatcher:
         started = time.monotonic()
         await self._publisher.start()
         await self._log_publisher.start()
-        await self._table.catch_up(self.book, self.partition)
+        found = await self._table.read(self.partition)
+        entries = found or {}
         fence = self._publisher.fence
-        epoch = next_epoch(self._table.entries, self.book, fence)
+        epoch = next_epoch(entries, self.book, fence)
         if epoch is None:
             raise FencedError(f"another worker has taken book {self.book} over")
         self._writer = SnapshotWriter(self.book, epoch=epoch, settings=self._settings, fence=fence)
         # A changelog that never held anything is that of a new deployment, unless digests were acknowledged.
-        lost = 0 if self._table.has_read(self.partition) else await self._acknowledged()
-        # A copy of the table, to which Faust may add in a recovery that begins meanwhile.
-        self._watch, self.next_offset = await asyncio.to_thread(self._restored, dict(self._table.entries), lost)
-        self._table.hollow(self.book, self.partition)
+        lost = await self._acknowledged() if found is None else 0
+        self._inherited = list(entries)
+        self._watch, self.next_offset = await asyncio.to_thread(self._restored, entries, lost)
         self._status.restore_seconds = time.monotonic() - started
         self._status.next_offset = self.next_offset or 0
         await self._write()
@@ -134,7 +135,7 @@ class BookWatcher:
 
     def is_mine(self) -> bool:
         """Whether nobody else has written a state of this book since it was opened."""
-        return highest_epoch(self._table.entries, self.book) <= self._writer.epoch
+        return highest_epoch(self._table.keys, self.book) <= self._writer.epoch
 
     def forget_deliveries(self) -> None:
         """Forget what waits for acknowledgement: after a rebalance it is delivered again."""
@@ -199,11 +200,12 @@ class BookWatcher:
     async def _write(self) -> None:
         next_offset = EMPTY if self.next_offset is None else self.next_offset
         chunks = await asyncio.to_thread(self._watch.snapshot)
-        writes = await asyncio.to_thread(self._writer.plan, chunks, next_offset, list(self._table.entries))
+        writes = await asyncio.to_thread(self._writer.plan, chunks, next_offset, self._inherited)
         await self._table.put(self.partition, writes.pieces)
         await self._table.put(self.partition, [writes.manifest])
         self._writer.done()
         await self._table.remove(self.partition, writes.removals)
+        self._inherited = []
         status = self._status
         status.snapshot_bytes = sum(map(len, chunks.values()))
         status.snapshot_written_bytes += writes.piece_bytes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from itertools import islice
 from typing import Any, Final
 
@@ -11,8 +11,10 @@ from aiokafka import TopicPartition
 
 from streamer.config import KafkaSettings
 from streamer.topic_reader import open_consumer, read_to_end
-from streamer.worker.snapshots import belongs_to, is_manifest
+from streamer.worker.snapshots import belongs_to
 
+RECOVERY_BUFFER: Final = 16
+"""Entries that Faust holds whole in a recovery before it applies them: each may have half a megabyte."""
 _ENTRIES_AT_ONCE: Final = 64
 _ON_THE_BROKER: Final = b"\0"
 
@@ -24,67 +26,59 @@ class StateTable:
     waits at most a tenth of a second per record and does not see the one in hand. So entries are sent with
     `Table.send_changelog`, whose future is the broker's acknowledgement, and that is awaited.
 
-    Of the pieces of a state that is watched here the table holds the keys alone: nobody reads them again before the
-    book is opened again, and then they are read from the changelog.
+    A book is opened on what `read` gives, from the changelog itself. What Faust's table holds may be no state that the
+    changelog ever had: while another worker writes, a recovery is handed more than it takes in, and the rest is
+    applied at some later time, over what is newer. So the table has the keys alone, which say who has written; nobody
+    reads the pieces of a book that is watched, whose state is in memory.
     """
 
     def __init__(self, table: Any, kafka: KafkaSettings, changelog: str) -> None:
         self._table = table
         self._kafka = kafka
         self._changelog = changelog
-        self._read: dict[int, int] = {}
-        self._hollow: set[int] = set()
 
     async def note(self, event: Any) -> None:
-        """Faust has read this record of the changelog in a recovery."""
-        message = event.message
-        self._read[message.partition] = max(self._read.get(message.partition, 0), message.offset + 1)
+        """Faust has read this record of the changelog in a recovery and is about to keep it."""
+        if event.value is not None:
+            event.value = _ON_THE_BROKER
 
-    async def catch_up(self, book: str, partition: int) -> None:
-        """Take in what other workers wrote since the last recovery: Faust does not read on after it.
+    async def read(self, partition: int) -> dict[bytes, bytes] | None:
+        """Everything that the changelog of a partition holds when this returns; None where it never held anything.
 
-        Raises KafkaError or KafkaSetupError.
+        It is read until nothing more has come: what was removed or replaced meanwhile, and compacted away, must not be
+        missing while what did so is not seen. Raises KafkaError or KafkaSetupError.
         """
-        if partition in self._hollow:
-            self.forget(book, partition)
         place = TopicPartition(self._changelog, partition)
+        entries: dict[bytes, bytes] = {}
+        begin, at = -1, 0
         async with open_consumer(self._kafka) as consumer:
-            async for record in read_to_end(consumer, [place], {place: self._read.get(partition, 0)}):
-                if record.key is None:
-                    continue
-                if record.value is None:
-                    self._table.data.pop(record.key, None)
-                else:
-                    self._table.data[record.key] = record.value
-                self._read[partition] = record.offset + 1
-
-    def has_read(self, partition: int) -> bool:
-        """Whether the changelog of a partition held anything, also of a book that is not configured any more."""
-        return partition in self._read
+            while at > begin:
+                begin = at
+                async for record in read_to_end(consumer, [place], {place: begin}):
+                    at = record.offset + 1
+                    if record.key is None:
+                        continue
+                    if record.value is None:
+                        entries.pop(record.key, None)
+                    else:
+                        entries[record.key] = record.value
+        return entries if at else None
 
     @property
-    def entries(self) -> Mapping[bytes, bytes]:
-        """What the table holds here: all entries of the books assigned to this worker."""
-        entries: Mapping[bytes, bytes] = self._table.data
-        return entries
+    def keys(self) -> Collection[bytes]:
+        """The keys that the table holds here, of all books assigned to this worker."""
+        keys: Collection[bytes] = self._table.data.keys()
+        return keys
 
     async def put(self, partition: int, entries: Iterable[tuple[bytes, bytes]]) -> None:
         """Write entries and wait until all are durable, some at a time. Raises KafkaError."""
-        self._hollow.add(partition)
         entries = iter(entries)
         while some := list(islice(entries, _ENTRIES_AT_ONCE)):
             sent = []
             for key, value in some:
-                self._table.data[key] = _held(key, value)
+                self._table.data[key] = _ON_THE_BROKER
                 sent.append(self._table.send_changelog(partition, key, value))
             await asyncio.gather(*sent)
-
-    def hollow(self, book: str, partition: int) -> None:
-        """Keep only the keys of a book's pieces: its state is in memory, and that is enough."""
-        self._hollow.add(partition)
-        data = self._table.data
-        for key in [key for key in data if belongs_to(key, book)]:
-            data[key] = _held(key, data[key])
 
     async def remove(self, partition: int, keys: Iterable[bytes]) -> None:
         """Remove entries and wait until that is durable. Raises KafkaError."""
@@ -94,14 +88,7 @@ class StateTable:
             sent.append(self._table.send_changelog(partition, key, None, value_serializer="raw"))
         await asyncio.gather(*sent)
 
-    def forget(self, book: str, partition: int) -> None:
-        """Drop a book's entries from memory alone: another worker owns them now."""
-        self._read.pop(partition, None)
-        self._hollow.discard(partition)
+    def forget(self, book: str) -> None:
+        """Drop a book's keys from memory alone: another worker owns them now."""
         for key in [key for key in self._table.data if belongs_to(key, book)]:
             self._table.data.pop(key, None)
-
-
-def _held(key: bytes, value: bytes) -> bytes:
-    """What the table holds of an entry."""
-    return value if is_manifest(key) else _ON_THE_BROKER

@@ -26,7 +26,7 @@ from streamer.worker.missed_digests import PATIENCE_SECONDS, DigestLog
 from streamer.worker.publishing import FencedError, PublishError
 from streamer.worker.rule_sets import RuleSets
 from streamer.worker.silence_feed import SilenceFeed
-from streamer.worker.state_table import StateTable
+from streamer.worker.state_table import RECOVERY_BUFFER, StateTable
 from streamer.worker.status import WorkerStatus
 from streamer.worker.topics import changelog_name
 
@@ -87,6 +87,7 @@ class Watcher:
             partitions=partitions,
             on_recover=self._recovered,
             on_changelog_event=self._noted,
+            recovery_buffer_size=RECOVERY_BUFFER,
             help="The state of every book: content-addressed chunks and manifests (streamer.worker.snapshots).",
         )
         self._table = StateTable(table, config.kafka, changelog_name(config))
@@ -161,7 +162,6 @@ class Watcher:
             if not book.is_mine():
                 await self._close(index)
             else:
-                self._table.hollow(book.book, index)
                 self._status.note_part(f"book {book.book}")
         self._reopen_at = {}
         for index in sorted(assigned - self._books.keys()):
@@ -199,7 +199,7 @@ class Watcher:
         if index in self._books:
             await self._close(index)
         self._reached.pop(index, None)
-        self._table.forget(name, index)
+        self._table.forget(name)
         self._status.drop_part(f"book {name}")
         self._status.release(f"book {name}")
 

@@ -190,12 +190,12 @@ async def test_a_lost_book_that_moves_to_another_worker_keeps_nobody_from_being_
     watcher._status.release("watcher")
     await deliver(watcher, book, *range(4))
     assert "book main" in watcher._status.holds
-    watcher._table.entries[b"main/00000001-aa/manifest"] = b""  # type: ignore[index]
+    watcher._table._table.data[b"main/00000001-aa/manifest"] = b""
     log.assigned = False
     await watcher._settle_assignment()
     assert watcher._status.not_ready() == []
     assert "book main" not in watcher._status.parts
-    assert not watcher._table.entries
+    assert not watcher._table.keys
 
 
 async def test_each_book_that_a_worker_opens_is_progress_however_many_it_takes_over() -> None:
