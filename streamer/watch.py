@@ -9,7 +9,7 @@ partitions took turns. A snapshot between any two blocks continues to the same b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -198,12 +198,15 @@ class Watch:
 
     @classmethod
     def restore(
-        cls, settings: WatchSettings, desk: Desk, chunks: Mapping[str, bytes], *, source: str | None = None
+        cls, settings: WatchSettings, desk: Desk, chunks: dict[str, bytes], *, source: str | None = None
     ) -> Watch:
-        """The watch whose `snapshot` was `chunks`; `desk` is a new one. Raises StateError."""
+        """The watch whose `snapshot` was `chunks`; `desk` is a new one. Raises StateError.
+
+        `chunks` is empty afterwards: each goes as soon as it is read, so that no state is in memory twice.
+        """
         watch = cls(settings, desk, source=source)
         try:
-            watch._take_over(dict(chunks))
+            watch._take_over(chunks)
         except KeyError as error:
             raise StateError(f"the snapshot of book {settings.book!r} is incomplete: {error} is missing") from None
         except StateError:
@@ -213,7 +216,7 @@ class Watch:
         return watch
 
     def _take_over(self, chunks: dict[str, bytes]) -> None:
-        head = unpack("head", "head", chunks["head"]).values
+        head = unpack("head", "head", chunks.pop("head")).values
         for name in ("book", "pane_ms", "windows_ms"):
             mine = getattr(self.settings, name)
             if head[name] != (list(mine) if isinstance(mine, tuple) else mine):
@@ -230,22 +233,20 @@ class Watch:
         self.source_counts = Counts(*head["source_counts"])
         self._slot = head["slot"]
         self._model = head["model"]
-        self.series.restore(chunks["series"])
-        self._sources.restore(chunks["sightings"])
+        self.series.restore(chunks.pop("series"))
+        self._sources.restore(chunks.pop("sightings"))
         if "late" in chunks:  # not in states of format 2, which go on with no late documents
-            self._late.restore(chunks["late"])
-        blocks = {name: data for name, data in chunks.items() if name.startswith("block/")}
-        self._pending.restore(blocks, self._closed_pane)
+            self._late.restore(chunks.pop("late"))
+        self._pending.restore(_taken(chunks, "block"), self._closed_pane)
         self._pending.next_number = head["next_block"]
-        self._novelty.restore(chunks)
-        self._links.restore(chunks)
-        self._sums.restore(chunks)
-        self._evidence.restore(chunks)
+        self._novelty.restore(_taken(chunks, "novelty", "copies"))
+        self._links.restore(_taken(chunks, "links"))
+        self._sums.restore(_taken(chunks, "windows", "panes"))
+        self._evidence.restore(_taken(chunks, "evidence"))
         for pane, series, text, negative in self._evidence.panes():
             begins = run_starts(series)
             self._strongest.add(pane, series[begins], run_numbers(series), text, negative)
-        prefix = "desk/"
-        self.desk.restore({name[len(prefix) :]: data for name, data in chunks.items() if name.startswith(prefix)})
+        self.desk.restore({name.removeprefix("desk/"): data for name, data in _taken(chunks, "desk").items()})
 
     @property
     def _closed_pane(self) -> int | None:
@@ -391,3 +392,8 @@ class Watch:
             ),
             stories=self._evidence.stories(series, first, last),
         )
+
+
+def _taken(chunks: dict[str, bytes], *kinds: str) -> dict[str, bytes]:
+    """What of `chunks` is of these kinds, by the first part of its name, and not there any more."""
+    return {name: chunks.pop(name) for name in list(chunks) if name.partition("/")[0] in kinds}

@@ -214,7 +214,7 @@ class BookWatcher:
         self._taken_since_snapshot = 0
         self._snapshot_at = status.snapshot_at = time.monotonic()
 
-    def _restored(self, entries: Mapping[bytes, bytes], lost: int) -> tuple[Watch, int | None]:
+    def _restored(self, entries: dict[bytes, bytes], lost: int) -> tuple[Watch, int | None]:
         """The watch of the newest usable state in the table's `entries` and the digest after it. Raises StateError
         where none is usable.
 

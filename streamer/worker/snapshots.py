@@ -209,10 +209,11 @@ def is_manifest(key: bytes) -> bool:
     return key.endswith(b"/" + _MANIFEST)
 
 
-def newest_state(table: Mapping[bytes, bytes], book: str) -> tuple[Restored | None, list[str]]:
+def newest_state(table: dict[bytes, bytes], book: str) -> tuple[Restored | None, list[str]]:
     """The complete state to go on from (see above), and what is wrong with those that cannot be used.
 
-    In place of one that cannot be used comes the next one in order that is no further on.
+    In place of one that cannot be used comes the next one in order that is no further on. The pieces that are read are
+    taken out of `table`, so that no state is in memory twice.
     """
     manifests, problems = _manifests(table, book)
     furthest: int | None = None
@@ -220,7 +221,7 @@ def newest_state(table: Mapping[bytes, bytes], book: str) -> tuple[Restored | No
         if furthest is not None and manifest.next_offset > furthest:
             continue
         try:
-            chunks = {name: _read(table, manifest, name, entry) for name, entry in manifest.chunks.items()}
+            chunks = _read(table, manifest)
         except SnapshotError as error:
             problems.append(str(error))
             furthest = manifest.next_offset
@@ -242,15 +243,21 @@ def _manifests(table: Mapping[bytes, bytes], book: str) -> tuple[list[Manifest],
     return sorted(manifests, key=lambda each: (-each.epoch, each.next_offset)), problems
 
 
-def _read(table: Mapping[bytes, bytes], manifest: Manifest, name: str, entry: ChunkEntry) -> bytes:
+def _read(table: dict[bytes, bytes], manifest: Manifest) -> dict[str, bytes]:
+    """The chunks of a manifest, by name; some may have the same content, which lies there once."""
     prefix = f"{manifest.book}/{manifest.writer}"
-    parts = [table.get(f"{prefix}/{entry.hash}/{piece}".encode()) for piece in range(entry.pieces)]
-    if any(part is None for part in parts):
-        raise SnapshotError(f"{prefix}: chunk {name!r} is not complete")
-    data = b"".join(part[1:] for part in parts if part is not None)
-    if len(data) != entry.length or _content_hash(data) != entry.hash:
-        raise SnapshotError(f"{prefix}: chunk {name!r} does not match its hash")
-    return data
+    contents: dict[str, bytes] = {}
+    for name, entry in manifest.chunks.items():
+        if entry.hash in contents:
+            continue
+        parts = [table.pop(f"{prefix}/{entry.hash}/{piece}".encode(), None) for piece in range(entry.pieces)]
+        if any(part is None for part in parts):
+            raise SnapshotError(f"{prefix}: chunk {name!r} is not complete")
+        data = b"".join(memoryview(part)[1:] for part in parts if part is not None)
+        if len(data) != entry.length or _content_hash(data) != entry.hash:
+            raise SnapshotError(f"{prefix}: chunk {name!r} does not match its hash")
+        contents[entry.hash] = data
+    return {name: contents[entry.hash] for name, entry in manifest.chunks.items()}
 
 
 def _content_hash(data: bytes) -> str:

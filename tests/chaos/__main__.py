@@ -48,7 +48,8 @@ def main() -> None:
     kills = sum(report.kills for report in reports)
     print(f"{len(reports)} runs, {kills} workers killed, {sum(report.pauses for report in reports)} paused,", end=" ")
     print(f"{sum(report.broker_kills for report in reports)} broker kills; nothing lost, nothing doubled, all equal;")
-    print(f"recovery: {spread([seconds for report in reports for seconds in report.recovery_seconds])}")
+    print(f"recovery: {spread([seconds for report in reports for seconds in report.recovery_seconds])};")
+    print(f"books watched again: {spread([seconds for report in reports for seconds in report.takeover_seconds])}")
 
 
 if __name__ == "__main__":

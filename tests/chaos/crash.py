@@ -16,8 +16,9 @@ import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -60,6 +61,8 @@ class Report:
     scalings: int = 0
     ended: int = 0
     recovery_seconds: list[float] = field(default_factory=list)
+    takeover_seconds: list[float] = field(default_factory=list)
+    restore_seconds: list[float] = field(default_factory=list)
     fates: dict[str, int] = field(default_factory=dict)
     copies: int = 0
     windows: int = 0
@@ -75,6 +78,8 @@ class Report:
             f"accounted for: {self.fates}; equal to the calm run: {self.windows} windows with {self.copies} copies, "
             f"{self.alerts} alerts",
             f"recovery (kill until every partition is scored again): {spread(self.recovery_seconds)}",
+            f"books of those killed, watched again: {spread(self.takeover_seconds)}; "
+            f"restoring a state: {spread(self.restore_seconds)}",
         ]
 
 
@@ -101,6 +106,7 @@ class CrashRun:
         self._started = 0
         self._scored_at: list[list[float]] = [[] for _ in range(PARTITIONS)]
         self._killed_at: list[float] = []
+        self._killed: list[tuple[float, Path]] = []
         self._published = asyncio.Event()
 
     async def run(self) -> Report:
@@ -134,6 +140,9 @@ class CrashRun:
                     worker.resume()
                     worker.kill()
         self.report.recovery_seconds = self._recoveries()
+        openings = [opening for log in sorted(self._folder.glob("worker-*.log")) for opening in openings_in(log)]
+        self.report.restore_seconds = [opening.seconds for opening in openings]
+        self.report.takeover_seconds = takeovers(self._killed, openings)
         self.report.seconds = time.monotonic() - began
         return self.report
 
@@ -174,9 +183,12 @@ class CrashRun:
                 self._workers.remove(victim)
                 self.report.kills += 1
                 self._killed_at.append(time.monotonic())
+                self._killed.append((time.time(), victim.log))
                 self._start()
             elif action == "pause":
                 self._say(f"{step}/{len(plan)} pause {victim.pid}")
+                if len(self._workers) < 2:
+                    self._start()  # who is paused past its session has a successor when it wakes
                 victim.pause()
                 await asyncio.sleep(PAUSE_SECONDS)
                 victim.resume()
@@ -318,6 +330,37 @@ def defect(log: str) -> str | None:
         return None
     said = [words for words in DEFECTS if words in log]
     return f"which said {said[0]!r}" if said else None
+
+
+class Opening(NamedTuple):
+    """That a worker began to watch a book: when (Unix seconds), which one, and how long its state took to restore."""
+
+    at: float
+    book: str
+    log: Path
+    seconds: float
+
+
+def openings_in(log: Path) -> list[Opening]:
+    """The openings that a worker's log tells of, in order."""
+    found = re.findall(r"^(\S+)Z INFO .* watching book (\w+) .* restored in ([\d.]+) s$", log.read_text(), re.MULTILINE)
+    return [
+        Opening(datetime.fromisoformat(at).replace(tzinfo=UTC).timestamp(), book, log, float(seconds))
+        for at, book, seconds in found
+    ]
+
+
+def takeovers(killed: Sequence[tuple[float, Path]], openings: Sequence[Opening]) -> list[float]:
+    """For each book of each worker killed (when, and its log), the seconds until it was watched again."""
+    found = []
+    for at, log in killed:
+        for book in {opening.book for opening in openings}:
+            of_book = sorted(opening for opening in openings if opening.book == book)
+            before = [opening for opening in of_book if opening.at <= at]
+            after = [opening for opening in of_book if opening.at > at]
+            if before and after and before[-1].log == log:
+                found.append(after[0].at - at)
+    return found
 
 
 def copies_in(windows: Latest) -> int:
