@@ -12,7 +12,6 @@ import asyncio
 import multiprocessing
 import os
 import platform
-import resource
 import sys
 import tempfile
 from collections.abc import Callable
@@ -38,7 +37,7 @@ from streamer.worker.snapshots import SnapshotWriter, newest_state
 from streamer.worker.state_table import StateTable
 from tests.benchmarks import core_novelty
 from tests.benchmarks.core_panes import many_series_panes
-from tests.benchmarks.core_take_in import blocks, resident_mb
+from tests.benchmarks.core_take_in import blocks, peak_mb, resident_mb
 
 FLAT = 1.05
 SERIES_MB = 2000.0
@@ -173,7 +172,7 @@ def restored(file: Path) -> tuple[float, float]:
     settings = WatchSettings(company_topics=True)
     desk = Desk(RuleSet(), book="main", pane_ms=settings.pane_ms, windows_ms=settings.windows_ms)
     Watch.restore(settings, desk, state.chunks)
-    return perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return perf_counter() - begun, peak_mb()
 
 
 def many_series(documents: int) -> bool:
@@ -186,7 +185,7 @@ def many_series(documents: int) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         changelog = Changelog(Path(folder) / "changelog")
         snapshot = asyncio.run(written_down(watch, changelog)) / 1e6
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        peak = peak_mb()
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
             seconds, peak_restoring = process.submit(restored, changelog.file).result()
     print(f"  {len(watch.series):,} series after {documents:,} documents: {resident:.0f} MB resident")

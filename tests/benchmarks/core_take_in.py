@@ -109,6 +109,12 @@ def resident_mb() -> float:
     return pages * resource.getpagesize() / 1e6
 
 
+def peak_mb() -> float:
+    """The most memory that this process had, MB. (`ru_maxrss` also knows that of the process which started it.)"""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
+
+
 def main() -> None:
     """Print documents per second of CPU time, and memory after every tenth."""
     parser = argparse.ArgumentParser(description=__doc__)
