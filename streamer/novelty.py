@@ -6,8 +6,9 @@ Broder 1997, "On the resemblance and containment of documents"), of which 16 bit
 hashing: Li and König 2010). The share of equal minima estimates the Jaccard similarity of the two sets. A text too
 short for that has a fingerprint made of its whole normalised text, so that it folds only where that is equal.
 
-Maintained MinHash libraries work text by text and hold their own mutable index; here a batch is a few numpy
-passes, and the index (`streamer.novelty_index`) is part of a snapshot.
+No library fits: datasketch and rensa hold an index that depends on the order of arrival, forgets nothing and can be
+written down by pickle alone. Here the index (`streamer.novelty_index`) gives the same stories in any order, forgets
+what lies behind the horizon, and is part of a snapshot. docs/benchmarks.md has their speed and what they fold.
 """
 
 from __future__ import annotations
