@@ -21,6 +21,7 @@ from msgspec import Meta, Struct
 
 from models.model_card import render_model_card
 from models.onnx_graph import OnnxError, external_files
+from models.probabilities import Calibration
 
 FORMAT: Literal[1] = 1
 MODEL = "model.onnx"
@@ -40,12 +41,21 @@ class BundleError(Exception):
 
 
 class Task(Struct, frozen=True, forbid_unknown_fields=True):
-    """One question the model answers. `output` names its logits in the graph, float32[batch, len(labels)]."""
+    """One question the model answers. `output` names its logits in the graph, float32[batch, len(labels)].
+
+    `temperature` and `exponent` calibrate what comes of them (`models.probabilities.softmax`).
+    """
 
     name: Name
     labels: Annotated[tuple[str, ...], Meta(min_length=2)]
     output: Annotated[str, Meta(min_length=1)]
     temperature: Annotated[float, Meta(gt=0.0, le=1000.0)] = 1.0
+    exponent: Annotated[float, Meta(gt=0.0, le=10.0)] = 1.0
+
+    @property
+    def calibration(self) -> Calibration:
+        """What makes probabilities of the task's logits."""
+        return Calibration(self.temperature, self.exponent)
 
 
 class ParentModel(Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,36 +1,48 @@
-"""Calibration: the temperature that makes a task's stated probabilities match how often they are right."""
+"""Calibration: what makes a task's stated probabilities match how often they are right."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 
-from models.probabilities import softmax
+from models.probabilities import Calibration, softmax
 
 Logits = NDArray[np.float32] | NDArray[np.float64]
-LOWEST, HIGHEST = 0.05, 20.0
+TEMPERATURES = (0.05, 20.0)
+EXPONENTS = (0.5, 3.0)
+EXPONENT_TEXTS = 200
+"""With fewer texts the exponent stays 1: they would not tell it from chance."""
 
 
-def negative_log_likelihood(logits: Logits, truth: NDArray[np.int64], temperature: float) -> float:
+def negative_log_likelihood(logits: Logits, truth: NDArray[np.int64], calibration: Calibration) -> float:
     """Mean surprise, in nats, at the true labels int64[n] under logits [n, labels]."""
-    said = softmax(logits, temperature)[np.arange(len(truth)), truth]
+    said = softmax(logits, *calibration)[np.arange(len(truth)), truth]
     return float(-np.log(np.maximum(said, 1e-300)).mean())
 
 
-def fit_temperature(logits: Logits, truth: NDArray[np.int64]) -> float:
-    """The temperature under which `truth` is likeliest (Guo et al. 2017, arXiv:1706.04599).
+def fit_calibration(logits: Logits, truth: NDArray[np.int64]) -> Calibration:
+    """The temperature and exponent under which `truth` is likeliest.
 
     `logits` [n, labels] and `truth` int64[n] of texts that the model did not learn from; logarithms of
-    probabilities do as logits. 1.0 with fewer than two texts or where every answer is right, since then no
-    finite temperature is best.
+    probabilities do as logits. The temperature is that of Guo et al. 2017 (arXiv:1706.04599); the exponent mends what
+    it cannot, a model that is right about what it is sure of and too sure of the rest (`softmax` has its source). Both
+    1.0 with fewer than two texts or where every answer is right, since then no finite temperature is best.
     """
     if len(truth) < 2 or bool((logits.argmax(axis=1) == truth).all()):
-        return 1.0
-    found = minimize_scalar(
-        lambda power: negative_log_likelihood(logits, truth, float(np.exp(power))),
-        bounds=(np.log(LOWEST), np.log(HIGHEST)),
-        method="bounded",
-        options={"xatol": 1e-4},
+        return Calibration()
+    bounds = [TEMPERATURES, EXPONENTS if len(truth) >= EXPONENT_TEXTS else (1.0, 1.0)]
+    found = minimize(
+        lambda powers: negative_log_likelihood(logits, truth, Calibration(*np.exp(powers))),
+        x0=[0.0, 0.0],
+        bounds=np.log(bounds),
+        method="Nelder-Mead",
+        options={
+            "xatol": 1e-5,
+            "fatol": 1e-9,
+            "maxiter": 2000,
+            "initial_simplex": [[0.0, 0.0], [0.3, 0.0], [0.0, 0.3]],
+        },
     )
-    return round(float(np.exp(found.x)), 4)
+    temperature, exponent = np.exp(found.x)
+    return Calibration(round(float(temperature), 4), round(float(exponent), 4))

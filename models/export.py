@@ -18,14 +18,14 @@ import onnx
 from onnx import helper, numpy_helper
 
 from models.bundle import MANIFEST, MODEL, SENTIMENT_LABELS, TOKENIZER, Bundle, Manifest, Metric, Task, write_manifest
-from models.calibration import fit_temperature
+from models.calibration import fit_calibration
 from models.evaluate import evaluate
 from models.export_parity import Parity, check_parity
 from models.export_source import Exportable, ExportError, open_source
 from models.int8 import Int8Error, to_int8
 from models.onnx_fusion import fuse, plain_normalisations
 from models.predictor import Predictor
-from models.probabilities import softmax
+from models.probabilities import Calibration, softmax
 from models.quantise import quantise
 from models.training.run import HeldBack, calibrating, group_of
 from models.verify import verify_predictor
@@ -191,7 +191,7 @@ def _manifest(
 
 
 def _calibrated(manifest: Manifest, draft: Path, model: Exportable) -> Manifest:
-    """The manifest with a temperature per task fitted on validation texts, and what the bundle reaches."""
+    """The manifest with each task's calibration fitted on validation texts, and what the bundle reaches."""
     groups: dict[tuple[str, str, str], list[HeldBack]] = defaultdict(list)
     for row in model.held_back:
         groups[group_of(row)].append(row)
@@ -206,17 +206,17 @@ def _calibrated(manifest: Manifest, draft: Path, model: Exportable) -> Manifest:
     tasks = []
     for task in manifest.tasks:
         fitted = sorted({group_of(row) for row in calibrating(model.recipe, task.name, model.held_back)})
-        temperature = 1.0
+        calibration = Calibration()
         if fitted:
-            temperature = fit_temperature(
+            calibration = fit_calibration(
                 np.concatenate([said[key] for key in fitted]), np.concatenate([truth[key] for key in fitted])
             )
-        tasks.append(msgspec.structs.replace(task, temperature=temperature))
+        tasks.append(msgspec.structs.replace(task, **calibration._asdict()))
     by_name = {task.name: task for task in tasks}
     metrics = []
     for key, logits in said.items():
         task = by_name[key[0]]
-        probabilities = softmax(logits, task.temperature).astype(np.float32)
+        probabilities = softmax(logits, *task.calibration).astype(np.float32)
         result = evaluate(probabilities, truth[key], task=task.name, labels=task.labels)
         metrics.append(
             Metric(

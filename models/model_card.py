@@ -18,7 +18,7 @@ def render_model_card(manifest: Manifest) -> str:
     if manifest.description:
         parts.append(manifest.description)
     parts.append(_details(manifest))
-    parts.append("## Tasks\n\n" + _table(("task", "labels", "temperature"), _task_rows(manifest)))
+    parts.append("## Tasks\n\n" + _table(("task", "labels", "temperature", "exponent"), _task_rows(manifest)))
     if manifest.data:
         rows = [(d.name, d.use, str(d.rows), d.licence, d.source) for d in manifest.data]
         parts.append("## Data\n\n" + _table(("data", "used for", "rows", "licence", "source"), rows))
@@ -54,7 +54,10 @@ def _details(manifest: Manifest) -> str:
 
 
 def _task_rows(manifest: Manifest) -> list[tuple[str, ...]]:
-    return [(task.name, ", ".join(task.labels), f"{task.temperature:.4g}") for task in manifest.tasks]
+    return [
+        (task.name, ", ".join(task.labels), f"{task.temperature:.4g}", f"{task.exponent:.4g}")
+        for task in manifest.tasks
+    ]
 
 
 def _metric_rows(manifest: Manifest) -> list[tuple[str, ...]]:

@@ -1,6 +1,6 @@
 """Texts in, calibrated probabilities out: the one way every part of Bearwire scores text.
 
-    texts ─► cache ─► tokens ─► batches by length ─► ONNX Runtime ─► softmax(logits / temperature) ─► rows in order
+    texts ─► cache ─► tokens ─► batches by length ─► ONNX Runtime ─► calibrated softmax ─► rows in order
                                                                   └► scores of the tokens ─► words behind a label
 
 A text's probabilities depend on the text and the bundle alone. It is padded to the bucket of its own length,
@@ -266,7 +266,7 @@ class Predictor:
         ids, mask = rows.matrix(batch.rows, batch.length, self._encoder.pad_id)
         outputs = self._session.run(self._outputs, ids, mask)
         probabilities = np.concatenate(
-            [softmax(part, task.temperature) for part, task in zip(outputs, self.bundle.tasks, strict=False)],
+            [softmax(part, *task.calibration) for part, task in zip(outputs, self.bundle.tasks, strict=False)],
             axis=1,
         )
         return _RowScores(probabilities, None if self._worded is None else outputs[-1])

@@ -14,9 +14,9 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models.calibration import fit_temperature
+from models.calibration import fit_calibration
 from models.evaluate import Evaluation, evaluate
-from models.probabilities import softmax
+from models.probabilities import Calibration, softmax
 from models.training.compute import Compute, Computed, computed
 from models.training.measure import predict_logits, report_table
 from models.training.network import Classifier
@@ -35,11 +35,12 @@ _CHINESE_FONTS = (
 
 
 class Reported(Struct, frozen=True, kw_only=True):
-    """One data set under the temperature that the task's validation texts gave."""
+    """One data set under the calibration that the task's validation texts gave."""
 
     data: str
     use: str
     temperature: float
+    exponent: float = 1.0
     result: Evaluation
 
 
@@ -71,7 +72,7 @@ def write_report(
     say: Callable[[str], None],
 ) -> list[Reported]:
     """Measure the run's result on what it held back; writes mistakes.jsonl, report.json, and pictures: TASK.png of the
-    texts that the temperature is fitted on, and TASK-DATA.png of each data set that is only measured."""
+    texts that the calibration is fitted on, and TASK-DATA.png of each data set that is only measured."""
     groups: dict[tuple[str, str, str], list[HeldBack]] = defaultdict(list)
     for row in rows:
         groups[group_of(row)].append(row)
@@ -88,22 +89,22 @@ def write_report(
     for task in recipe.tasks:
         own = [key for key in groups if key[0] == task.name]
         fitted = sorted({group_of(row) for row in calibrating(recipe, task.name, rows)})
-        temperature = 1.0
+        calibration = Calibration()
         if fitted:
-            temperature = fit_temperature(
+            calibration = fit_calibration(
                 np.concatenate([logits[key] for key in fitted]), np.concatenate([truth[key] for key in fitted])
             )
         for key in own:
-            probabilities = softmax(logits[key], temperature).astype(np.float32)
+            probabilities = softmax(logits[key], *calibration).astype(np.float32)
             result = evaluate(probabilities, truth[key], task=task.name, labels=task.labels)
-            reported.append(Reported(data=key[2], use=key[1], temperature=temperature, result=result))
+            reported.append(Reported(data=key[2], use=key[1], **calibration._asdict(), result=result))
             say(f"{task.name} on {key[2]} ({key[1]})\n{report_table(result)}")
             mistakes += _mistakes(task.labels, key[2], groups[key], probabilities)
             if key[1] == "measuring":
                 picture = directory / f"{task.name}-{_file_name(key[2])}.png"
                 draw_task(picture, f"{task.name} on {key[2]}", task.labels, probabilities, truth[key])
         if fitted:
-            together = softmax(np.concatenate([logits[key] for key in fitted]), temperature)
+            together = softmax(np.concatenate([logits[key] for key in fitted]), *calibration)
             answers = np.concatenate([truth[key] for key in fitted])
             draw_task(directory / f"{task.name}.png", task.name, task.labels, together, answers)
     mistakes.sort(key=lambda mistake: -mistake.probability)

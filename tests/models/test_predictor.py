@@ -102,12 +102,16 @@ def test_it_computes_softmax_of_logits_over_temperature(tiny: Bundle) -> None:
     assert found == pytest.approx(powers / powers.sum(), rel=1e-5)
 
 
-@given(st.integers(1, 5), st.integers(2, 25), st.integers(0, 2**32 - 1))
-def test_softmax_works_row_by_row(rows: int, labels: int, seed: int) -> None:
+@given(st.integers(1, 5), st.integers(2, 25), st.sampled_from((1.0, 0.6, 1.7)), st.integers(0, 2**32 - 1))
+def test_softmax_works_row_by_row_and_keeps_the_order_of_labels(
+    rows: int, labels: int, exponent: float, seed: int
+) -> None:
     logits = np.random.default_rng(seed).normal(0, 30, (rows, labels)).astype(np.float32)
-    together = softmax(logits, 0.7)
+    together = softmax(logits, 0.7, exponent)
     for row in range(rows):
-        assert np.array_equal(softmax(logits[row : row + 1], 0.7)[0], together[row])
+        assert np.array_equal(softmax(logits[row : row + 1], 0.7, exponent)[0], together[row])
+        assert (np.diff(together[row][np.argsort(logits[row])]) >= 0).all()
+        assert together[row].sum() == pytest.approx(1.0)
 
 
 def test_many_threads_may_predict_at_once(tiny: Bundle) -> None:

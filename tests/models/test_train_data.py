@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 import models
-from models.calibration import fit_temperature, negative_log_likelihood
+from models.calibration import EXPONENT_TEXTS, fit_calibration, negative_log_likelihood
+from models.probabilities import Calibration, expected_calibration_error, softmax
 from models.training.augmentation import augment, misspell
 from models.training.cleaning import clean_and_split, near_key
 from models.training.entities import Entities, find_entities, swap_entities
@@ -240,13 +241,32 @@ def test_a_fitted_temperature_undoes_overconfidence() -> None:
     honest = rng.normal(size=(4000, 3))
     shares = np.exp(honest) / np.exp(honest).sum(axis=1, keepdims=True)
     truth = np.array([rng.choice(3, p=row) for row in shares])
-    temperature = fit_temperature(honest * 3.0, truth)
-    assert temperature == pytest.approx(3.0, rel=0.1)
-    assert negative_log_likelihood(honest * 3.0, truth, temperature) < negative_log_likelihood(honest * 3.0, truth, 1.0)
+    found = fit_calibration(honest * 3.0, truth)
+    assert found == (pytest.approx(3.0, rel=0.1), pytest.approx(1.0, abs=0.1))
+    assert negative_log_likelihood(honest * 3.0, truth, found) < negative_log_likelihood(
+        honest * 3.0, truth, Calibration()
+    )
 
 
-def test_no_temperature_is_made_up_where_every_answer_is_right() -> None:
-    assert fit_temperature(np.array([[9.0, 0.0], [0.0, 9.0]]), np.array([0, 1])) == 1.0
+def test_a_fitted_exponent_undoes_what_no_temperature_can() -> None:
+    """A model that is right where it is sure, and surer than it should be where it is not."""
+    rng = np.random.default_rng(0)
+    said = rng.normal(size=(6000, 4)) * 3.0
+    shares = softmax(said, 1.5, 1.8)
+    truth = np.array([rng.choice(4, p=row) for row in shares])
+    found = fit_calibration(said[:5000], truth[:5000])
+    assert found == (pytest.approx(1.5, rel=0.1), pytest.approx(1.8, abs=0.2))
+    few = fit_calibration(said[: EXPONENT_TEXTS - 1], truth[: EXPONENT_TEXTS - 1])
+    assert few.exponent == 1.0
+    scaled = min(
+        expected_calibration_error(softmax(said[5000:], temperature), truth[5000:])
+        for temperature in np.linspace(0.3, 3.0, 50)
+    )
+    assert expected_calibration_error(softmax(said[5000:], *found), truth[5000:]) < scaled
+
+
+def test_no_calibration_is_made_up_where_every_answer_is_right() -> None:
+    assert fit_calibration(np.array([[9.0, 0.0], [0.0, 9.0]]), np.array([0, 1])) == Calibration()
 
 
 def test_temperatures_are_fitted_on_texts_whose_labels_are_sure() -> None:
