@@ -1,4 +1,4 @@
-"""What docs/models.md says is shown by a test or a benchmark has that test or benchmark."""
+"""What docs/models.md and docs/delivery.md say is shown by a test or a benchmark has that test or benchmark."""
 
 from __future__ import annotations
 
@@ -25,3 +25,29 @@ def test_every_benchmark_named_exists() -> None:
     found = set(re.findall(r"-m (tests\.benchmarks\.\w+)", PAGE))
     assert found == {"tests.benchmarks.shared_machine", "tests.benchmarks.lengths"}
     assert all((ROOT / f"{module.replace('.', '/')}.py").is_file() for module in found)
+
+
+FAUSTS = {"transport/producer.py", "streams.py"}
+"""Files of Faust that docs/delivery.md names."""
+
+
+def test_every_file_that_the_page_on_delivery_names_exists() -> None:
+    page = (ROOT / "docs" / "delivery.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/]+\.py)`", page)) - FAUSTS
+    assert len(named) > 30
+    ours = [
+        file.relative_to(ROOT).as_posix()
+        for part in ("streamer", "alerts", "tests")
+        for file in (ROOT / part).rglob("*.py")
+    ]
+    for name in named:
+        assert [file for file in ours if file == name or file.endswith(f"/{name}")], f"docs/delivery.md names {name}"
+
+
+def test_every_step_of_delivery_says_where_it_is_shown() -> None:
+    page = (ROOT / "docs" / "delivery.md").read_text(encoding="utf-8")
+    for side in ("## The score side", "## The watch side"):
+        steps = re.split(r"^- ", page.partition(side)[2].partition("\n## ")[0], flags=re.MULTILINE)[1:]
+        assert len(steps) >= 5
+        for step in steps:
+            assert re.search(r"\*Shown\s+by\*\s+`tests/", step), f"{side[3:]}: {step[:60]}..."

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
 
 from streamer.config import Config
+from streamer.state_chunks import StateError
 from streamer.topic_reader import TopicRecord
 from streamer.worker.book_watcher import Delivered
 from streamer.worker.publishing import FencedError
@@ -251,3 +252,51 @@ async def test_a_digest_in_many_transactions_is_progress_with_each_of_them_but_o
     watcher._reopen_at[BOOK] = 0.0
     await watcher._keep_books()
     assert noted == [True] * 3 + [False] * 3
+
+
+async def test_a_digest_that_was_begun_is_finished_though_faust_cancels_its_agent() -> None:
+    """And the next one waits for it: Faust starts the agent anew in every rebalance."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Book):
+        async def take(self, delivered: Delivered, settled: Callable[[int], None]) -> None:
+            begun.set()
+            await go_on.wait()
+            await super().take(delivered, settled)
+
+    book = Slow(0)
+    watcher = watching(Log(2), book)
+
+    def events(offset: int) -> Any:
+        async def come() -> AsyncGenerator[Any]:
+            message = SimpleNamespace(partition=BOOK, offset=offset, value=b"%d" % offset)
+            yield SimpleNamespace(message=message, ack=lambda: book.acknowledged.append(offset))
+
+        return SimpleNamespace(noack=lambda: SimpleNamespace(events=come))
+
+    agent = asyncio.create_task(watcher._watch(events(0)))
+    await begun.wait()
+    agent.cancel()
+    await asyncio.gather(agent, return_exceptions=True)
+    assert agent.cancelled()
+    successor = asyncio.create_task(watcher._watch(events(1)))
+    await asyncio.sleep(0.01)
+    assert book.taken == []
+    go_on.set()
+    await successor
+    assert book.taken == book.acknowledged == [0, 1]
+
+
+async def test_a_book_that_cannot_be_opened_after_a_recovery_ends_the_worker_with_the_reason() -> None:
+    """Faust looks at no error of a table's `on_recover`."""
+
+    class Refused(Book):
+        async def open(self) -> None:
+            raise StateError("the state is damaged")
+
+    watcher = watching(Log(1), Book(0), Refused(0))
+    watcher._books.clear()
+    told: list[BaseException] = []
+    watcher._fail = told.append  # type: ignore[method-assign]
+    await watcher._recovered()
+    assert [str(error) for error in told] == ["the state is damaged"]
