@@ -47,7 +47,9 @@ class _Seen(NamedTuple):
 class QuantisedLinear(nn.Module):
     """`forward(x)`, float[..., in], gives float[..., out] computed on rounded inputs and weights.
 
-    `input_range` float32[2] is the lowest and the highest input that is not clipped.
+    `input_range` float32[2] is the lowest and the highest input that is not clipped. Out of training it computes in the
+    whole numbers and with the steps of the graph that is exported: the next layer rounds what comes out, so that a last
+    digit may become a whole step there.
     """
 
     input_range: Tensor
@@ -60,6 +62,8 @@ class QuantisedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         scale, zero = affine(*self.input_range.tolist())
+        if not self.training:
+            return self._exact(x.float(), scale, zero)
         rounded = torch.fake_quantize_per_tensor_affine(x.float(), scale, zero, 0, INPUT_STEPS)
         weight = self.weight.float()
         scales = weight.detach().abs().amax(dim=1).clamp(min=1e-6) / WEIGHT_STEPS
@@ -67,6 +71,16 @@ class QuantisedLinear(nn.Module):
         weight = torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -WEIGHT_STEPS, WEIGHT_STEPS)
         with torch.autocast(x.device.type, enabled=False):  # bf16 would round what has just been rounded once more
             return linear(rounded, weight, self.bias)
+
+
+    def _exact(self, x: Tensor, scale: float, zero: int) -> Tensor:
+        weight = self.weight.float()
+        scales = weight.abs().amax(dim=1).clamp(min=1e-6) / WEIGHT_STEPS
+        numbers = (weight / scales[:, None]).round().clamp(-WEIGHT_STEPS, WEIGHT_STEPS)
+        rounded = ((x / scale).round() + zero).clamp(0, INPUT_STEPS) - zero
+        with torch.autocast(x.device.type, enabled=False):
+            product = linear(rounded.double(), numbers.double()).float() * (scales * scale)
+        return product if self.bias is None else product + self.bias.float()
 
 
 def quantise_layers(encoder: nn.Module) -> None:

@@ -165,6 +165,8 @@ def test_the_graph_rounds_as_the_layer_did_in_training(seed: int, size: float) -
     # One input that lies on the border of two steps may go either way.
     step = affine(-1.5 * size, 2.5 * size)[0]
     assert np.abs(said - wanted).max() <= step * float(np.abs(found.weight).max()) * 1.01
+    exact = rounded.eval()(torch.from_numpy(x)).detach().numpy()
+    assert np.abs(said - exact).max() <= 1e-6 * np.abs(said).max(), "no input goes another way"
 
 
 def test_projections_side_by_side_are_found_and_must_share_a_range() -> None:
