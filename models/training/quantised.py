@@ -72,7 +72,6 @@ class QuantisedLinear(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # bf16 would round what has just been rounded once more
             return linear(rounded, weight, self.bias)
 
-
     def _exact(self, x: Tensor, scale: float, zero: int) -> Tensor:
         weight = self.weight.float()
         scales = weight.abs().amax(dim=1).clamp(min=1e-6) / WEIGHT_STEPS
