@@ -53,7 +53,7 @@ test-fast: $(DEV)/.ready ## unit and property tests only, no broker
 test-train: $(TRAIN)/.ready ## train, export and route small models (needs torch, which this sets up)
 	@$(TRAIN)/bin/python -m pytest -m train --no-skips $(ARGS)
 
-acceptance: $(DEV)/.ready ## thousands of examples per property and a year of real tweets on Apache Kafka (crash runs: make chaos)
+acceptance: $(DEV)/.ready ## a year of real tweets on Apache Kafka, and thousands of examples per property
 	@$(DEV)/bin/pytest --acceptance -s $(ARGS)
 
 lint: $(DEV)/.ready ## ruff and mypy --strict

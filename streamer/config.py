@@ -223,8 +223,7 @@ class NoveltySettings(Section, frozen=True, kw_only=True):
     """When two documents tell one story."""
 
     horizon_hours: Annotated[
-        float,
-        Meta(gt=0, le=720, description="How far back copies are looked for, and up to a twenty-fourth of it further."),
+        float, Meta(gt=0, le=720, description="How far back copies are looked for, or up to a 24th further.")
     ] = 24.0
     similarity: Annotated[
         float, Meta(gt=0, le=1, description="Share of words and word pairs (Jaccard) from which a text is a copy.")

@@ -6,8 +6,9 @@ duplicate. Otherwise its fingerprint is compared with the first `CANDIDATES` liv
 agree with a story's, it is a copy of the earliest such story; else it begins a story and enters its buckets.
 
 `fold` gives the result of that rule for a whole batch at once, however documents are cut into batches. All documents
-of a batch lie in one slot, a twenty-fourth of the horizon, and a story lives for `SLOTS` slots after its own: so all
-documents of a batch see the same living stories, and a story lives for the horizon or up to one slot longer.
+of a batch lie in one slot, a twenty-fourth of the horizon rounded up to whole panes, and a story lives for `SLOTS`
+slots after its own: so all documents of a batch see the same living stories, and a story lives for the horizon or up to
+one slot longer.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """`--acceptance` runs what is marked so, the properties with thousands of examples, and nothing else; `--no-skips`
     is for environments that have all that the chosen tests need."""
     parser.addoption(
-        "--acceptance", action="store_true", help="run the long runs: crashes, a year of tweets, thousands of examples"
+        "--acceptance", action="store_true", help="run the long runs: a year of tweets, thousands of examples"
     )
     parser.addoption("--no-skips", action="store_true", help="a test that is skipped fails the run")
 

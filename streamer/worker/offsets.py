@@ -34,7 +34,7 @@ async def committed_metadata(
     """Committed offsets with their metadata, of those partitions that have any.
 
     `AIOKafkaConsumer.committed` drops the metadata, and the admin client cannot decode the embedded broker's
-    answer, so this asks the consumer's coordinator, which is private to aiokafka.
+    answer, so this asks the consumer's coordinator, which aiokafka keeps to itself.
     """
     found: dict[TopicPartition, OffsetAndMetadata] = await consumer._coordinator.fetch_committed_offsets(
         list(partitions)

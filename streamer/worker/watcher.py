@@ -96,8 +96,8 @@ class Watcher:
 
     async def _watch(self, stream: Any) -> None:
         async for event in stream.noack().events():
-            # Faust cancels agents in a rebalance. A digest that the watch has taken in must also be produced, so
-            # what was begun is finished, and the agent's successor waits for it at the lock.
+            # Faust waits for no event in a rebalance, and cancels agents that it stops. A digest that the watch has
+            # taken in must also be produced, so what was begun is finished, and whatever comes waits at the lock.
             self._taking = asyncio.create_task(self._take_guarded(event))
             await asyncio.shield(self._taking)
 

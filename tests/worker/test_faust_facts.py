@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import faust
+import pytest
 from faust.types.tuples import TP, FutureMessage
+
+from streamer.config import Config, WorkerSettings
+from streamer.worker.app import faust_app
 
 
 async def test_fausts_flush_returns_before_a_slow_broker_has_anything() -> None:
@@ -109,3 +114,52 @@ async def test_a_recovery_throws_away_what_a_standby_has_read_and_reads_the_chan
     assert recovery.active_offsets[active] == 1000
     assert recovery.active_offsets[standby] is None
     assert table.persisted_offset(standby) is None
+
+
+async def test_an_error_in_a_callback_of_a_recovery_is_not_looked_at() -> None:
+    """Hence ours raises none and ends the worker itself (`streamer/worker/watcher.py`)."""
+    app, table, _, _ = recovering(1)
+    called: list[int] = []
+
+    async def broken() -> None:
+        called.append(1)
+        raise RuntimeError("a book cannot be opened")
+
+    table.on_recover(broken)
+    app.consumer = SimpleNamespace(assignment=set, resume_partitions=lambda partitions: None, resume_flow=lambda: None)
+    app._fetcher = SimpleNamespace(maybe_start=lambda: asyncio.sleep(0))
+    app.assignor = SimpleNamespace(assigned_standbys=set)
+    recovery: Any = app.tables.recovery
+    await recovery.on_recovery_completed(app.consumer_generation_id)
+    assert called
+    assert recovery.completed.is_set()
+    assert not app.crashed
+
+
+async def test_faust_declares_topics_unless_it_is_told_not_to(tmp_path: Path) -> None:
+    """A broker that dies just then would end it (`streamer/worker/app.py`)."""
+    usual = faust.App("facts", broker="kafka://127.0.0.1:1", store="memory://")
+    ours = faust_app(Config(worker=WorkerSettings(data_dir=str(tmp_path))))
+    declared: list[str] = []
+
+    async def create_topic(topic: str, **how: Any) -> None:
+        declared.append(topic)
+
+    async def producer() -> Any:
+        return SimpleNamespace(create_topic=create_topic)
+
+    for app in (usual, ours):
+        topic: Any = app.topic(app.conf.id)
+        topic._get_producer = producer
+        await topic.maybe_declare()
+    assert declared == ["facts"]
+
+
+@pytest.mark.parametrize(("guarantee", "idempotent"), [("at_least_once", False), ("exactly_once", True)])
+async def test_fausts_producer_is_idempotent_only_with_exactly_once(guarantee: Any, idempotent: bool) -> None:
+    """Hence outputs have producers of their own (`streamer/worker/publishing.py`)."""
+    app = faust.App("facts", broker="kafka://127.0.0.1:1", store="memory://", processing_guarantee=guarantee)
+    app.in_worker = True
+    producer: Any = app.transport.create_producer()
+    settings = {**producer._settings_default(), **producer._settings_extra()}
+    assert settings.get("enable_idempotence", False) == idempotent

@@ -178,6 +178,24 @@ async def test_an_assignment_that_comes_while_the_consumer_stops_leaves_nothing_
     assert not shell.scorer._pipelines
 
 
+async def test_an_assignment_that_fails_ends_the_run_so_that_the_scorer_starts_again(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka would only log the error and go on as if nothing had been."""
+
+    class Subscribing(FakeConsumer):
+        def subscribe(self, topics: Any, listener: Any) -> None:
+            self.numbers = None  # so that no block can be made
+            self.assigning = asyncio.create_task(listener.on_partitions_assigned([PARTITION]))
+
+    monkeypatch.setattr("streamer.worker.scorer.Publisher", lambda _: shell.publisher)
+    monkeypatch.setattr("streamer.worker.scorer.DeadLetterWriter", lambda *_: shell.publisher)
+    monkeypatch.setattr(shell.scorer, "_new_consumer", lambda: Subscribing(records(0)))
+    async with asyncio.timeout(10):
+        with pytest.raises(UnknownTopicOrPartitionError):
+            await shell.scorer.run()
+
+
 async def test_a_restart_makes_a_partition_that_gets_nothing_done_look_no_younger(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

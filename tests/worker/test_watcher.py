@@ -10,7 +10,9 @@ from typing import Any
 import faust
 import pytest
 from aiokafka.errors import KafkaConnectionError
+from faust.events import Event
 from faust.types import TP
+from faust.types.tuples import ConsumerMessage
 
 from streamer.config import Config
 from streamer.state_chunks import StateError
@@ -43,6 +45,9 @@ class Log:
 
     def assignment(self) -> set[TP]:
         return {TP(Config().topics.digests.name, BOOK)} if self.assigned else set()
+
+    def ack(self, message: Any) -> bool:
+        return True
 
     def highwater(self, partition: Any) -> int:
         assert self.assigned, "Partition is not assigned"
@@ -254,49 +259,80 @@ async def test_a_digest_in_many_transactions_is_progress_with_each_of_them_but_o
     assert noted == [True] * 3 + [False] * 3
 
 
-async def test_a_digest_that_was_begun_is_finished_though_faust_cancels_its_agent() -> None:
-    """And the next one waits for it: Faust starts the agent anew in every rebalance."""
-    begun, go_on = asyncio.Event(), asyncio.Event()
+async def test_a_digest_that_was_begun_is_finished_though_faust_goes_on_without_it() -> None:
+    """A rebalance does not wait for what an agent has in hand, and who stops an agent cancels it: here Faust's own."""
+    begun, may_end = asyncio.Event(), asyncio.Event()
 
     class Slow(Book):
         async def take(self, delivered: Delivered, settled: Callable[[int], None]) -> None:
             begun.set()
-            await go_on.wait()
+            await may_end.wait()
             await super().take(delivered, settled)
 
-    book = Slow(0)
-    watcher = watching(Log(2), book)
+        def forget_deliveries(self) -> None:
+            settled_with.append(list(self.taken))
 
-    def events(offset: int) -> Any:
-        async def come() -> AsyncGenerator[Any]:
-            message = SimpleNamespace(partition=BOOK, offset=offset, value=b"%d" % offset)
-            yield SimpleNamespace(message=message, ack=lambda: book.acknowledged.append(offset))
+        def is_mine(self) -> bool:
+            return True
 
-        return SimpleNamespace(noack=lambda: SimpleNamespace(events=come))
+    settled_with: list[list[int]] = []
+    book, log = Slow(0), Log(3)
+    watcher = watching(log, book)
+    app: Any = watcher._app
+    app._consumer = None  # so that it makes Faust's own
+    place = TP(watcher._topic, BOOK)
+    (agent,) = app.agents.values()
+    await agent.start()
+    (actor,) = agent._actors
+    app.flow_control.resume()
+    for offset in range(3):
+        value = b"%d" % offset
+        message = ConsumerMessage(
+            *(place.topic, BOOK, offset, 0.0, 0, None, b"", value, None),
+            tp=place,
+            generation_id=app.consumer_generation_id,
+        )
+        await actor.stream.channel.queue.put(Event(app, None, value, None, message))
+    async with asyncio.timeout(10):
+        await begun.wait()
+        await app.agents.on_rebalance({place}, set())
+        assert not actor.actor_task.done(), "a rebalance leaves the agent as it is"
+        app.consumer = log  # what Faust's own would need a broker for
+        settling = asyncio.create_task(watcher._recovered())
+        await agent.stop()
+        assert actor.actor_task.done()
+        assert not settling.done(), "nobody opens or closes a book meanwhile"
+        assert book.taken == []
+        may_end.set()
+        await settling
+    assert book.taken == [0]
+    assert settled_with == [[0]]
 
-    agent = asyncio.create_task(watcher._watch(events(0)))
-    await begun.wait()
-    agent.cancel()
-    await asyncio.gather(agent, return_exceptions=True)
-    assert agent.cancelled()
-    successor = asyncio.create_task(watcher._watch(events(1)))
-    await asyncio.sleep(0.01)
-    assert book.taken == []
-    go_on.set()
-    await successor
-    assert book.taken == book.acknowledged == [0, 1]
 
-
-async def test_a_book_that_cannot_be_opened_after_a_recovery_ends_the_worker_with_the_reason() -> None:
-    """Faust looks at no error of a table's `on_recover`."""
-
-    class Refused(Book):
+async def test_an_error_while_books_are_opened_ends_the_worker_though_faust_does_not_look_at_it() -> None:
+    class Unusable(Book):
         async def open(self) -> None:
-            raise StateError("the state is damaged")
+            raise StateError("no stored state can be used")
 
-    watcher = watching(Log(1), Book(0), Refused(0))
-    watcher._books.clear()
-    told: list[BaseException] = []
-    watcher._fail = told.append  # type: ignore[method-assign]
-    await watcher._recovered()
-    assert [str(error) for error in told] == ["the state is damaged"]
+    watcher = watching(Log(0), Book(0), Unusable(None))
+    failures: list[BaseException] = []
+    watcher._fail = failures.append
+    await watcher._leave(BOOK)
+    table: Any = watcher._table._table
+    await table.on_recovery_completed(set(), set())
+    assert [str(error) for error in failures] == ["no stored state can be used"]
+
+
+async def test_a_lost_book_is_not_opened_again_before_a_recovery_is_over() -> None:
+    """While the table goes back to old entries nobody has said yet whether the book stays here."""
+    lost, again = Book(0, fenced_at=3), Book(0, fenced_at=5)
+    watcher = watching(Log(10), lost, again)
+    app: Any = watcher._app
+    await deliver(watcher, lost, *range(4))
+    watcher._reopen_at[BOOK] = 0.0
+    app.in_recovery = True
+    await watcher._keep_books()
+    assert again.taken == []
+    app.in_recovery = False
+    await watcher._keep_books()
+    assert again.taken == list(range(5))
