@@ -73,7 +73,7 @@ def faust_arguments(kafka: KafkaSettings) -> dict[str, Any]:
     return {
         "broker": [URL(f"kafka://{server}") for server in servers(kafka)],
         "broker_credentials": credentials,
-        "broker_client_id": kafka.client_id,
+        "broker_client_id": f"{kafka.client_id}-faust",
         "broker_request_timeout": kafka.request_timeout_seconds,
     }
 

@@ -61,25 +61,19 @@ class QuantisedLinear(nn.Module):
         self.register_buffer("input_range", torch.zeros(2))
 
     def forward(self, x: Tensor) -> Tensor:
+        x, weight = x.float(), self.weight.float()
         scale, zero = affine(*self.input_range.tolist())
-        if not self.training:
-            return self._exact(x.float(), scale, zero)
-        rounded = torch.fake_quantize_per_tensor_affine(x.float(), scale, zero, 0, INPUT_STEPS)
-        weight = self.weight.float()
         scales = weight.detach().abs().amax(dim=1).clamp(min=1e-6) / WEIGHT_STEPS
-        zeros = torch.zeros_like(scales, dtype=torch.int32)
-        weight = torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -WEIGHT_STEPS, WEIGHT_STEPS)
         with torch.autocast(x.device.type, enabled=False):  # bf16 would round what has just been rounded once more
-            return linear(rounded, weight, self.bias)
-
-    def _exact(self, x: Tensor, scale: float, zero: int) -> Tensor:
-        weight = self.weight.float()
-        scales = weight.abs().amax(dim=1).clamp(min=1e-6) / WEIGHT_STEPS
-        numbers = (weight / scales[:, None]).round().clamp(-WEIGHT_STEPS, WEIGHT_STEPS)
-        rounded = ((x / scale).round() + zero).clamp(0, INPUT_STEPS) - zero
-        with torch.autocast(x.device.type, enabled=False):
-            product = linear(rounded.double(), numbers.double()).float() * (scales * scale)
-        return product if self.bias is None else product + self.bias.float()
+            if self.training:
+                rounded = torch.fake_quantize_per_tensor_affine(x, scale, zero, 0, INPUT_STEPS)
+                zeros = torch.zeros_like(scales, dtype=torch.int32)
+                weight = torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -WEIGHT_STEPS, WEIGHT_STEPS)
+                return linear(rounded, weight, self.bias)
+            rounded = ((x / scale).round() + zero).clamp(0, INPUT_STEPS) - zero
+            weight = (weight / scales[:, None]).round().clamp(-WEIGHT_STEPS, WEIGHT_STEPS)
+            product = linear(rounded.double(), weight.double()).float() * (scales * scale)
+            return product if self.bias is None else product + self.bias.float()
 
 
 def quantise_layers(encoder: nn.Module) -> None:

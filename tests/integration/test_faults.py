@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
 import pytest
 
+from alerts.notifications import notification_id
 from streamer.worker.embedded import free_port
 from tests.brokers.kraft import KafkaCluster
 from tests.brokers.proxy import FaultyProxy
 from tests.integration.conftest import started
+from tests.integration.delivery import archived, ready
 from tests.integration.deployment import OUTPUTS, Deployment, WorkerProcess, until
 from tests.integration.stream import documents
+from tests.sinks.notifications import notification
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
 
@@ -25,6 +28,20 @@ HOUR_MS = 3_600_000
 STEP_MS = 30_000
 IDLE_SECONDS = 12
 """Longer than any pause between two lots of documents: what follows an idle partition's return may be too late."""
+
+
+PHASES = {
+    "produce": 0, "fetch": 1, "list offsets": 2, "metadata": 3, "commit": 8, "fetch offsets": 9,
+    "find coordinator": 10, "join": 11, "heartbeat": 12, "sync": 14, "connect": 18, "create topics": 19,
+    "begin to produce": 22, "add to a transaction": 24, "end a transaction": 26, "describe settings": 32,
+}  # fmt: skip
+"""Kinds of requests, by the numbers that Kafka's protocol gives them."""
+MEMBERS_PHASES = (
+    "connect", "metadata", "find coordinator", "join", "sync", "heartbeat", "fetch offsets", "list offsets", "fetch",
+    "commit",
+)  # fmt: skip
+"""Those of a consumer in a group."""
+LEAVE = 13
 
 
 class Behind(NamedTuple):
@@ -97,41 +114,96 @@ async def test_connections_that_are_cut_at_any_moment_cost_nothing(behind: Behin
     assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
 
 
-async def test_a_connection_lost_in_any_phase_costs_nothing(behind: Behind) -> None:
-    """Each kind of request loses its connection once on its way to the broker, and once on the answer's way back."""
-    phases = {
-        "produce": 0, "fetch": 1, "list offsets": 2, "metadata": 3, "commit": 8, "fetch offsets": 9,
-        "find coordinator": 10, "join": 11, "heartbeat": 12, "sync": 14, "connect": 18, "create topics": 19,
-        "begin to produce": 22, "add to a transaction": 24, "end a transaction": 26, "describe settings": 32,
-    }  # fmt: skip
-    admin, leave = {19, 32}, 13
-    group = behind.deployment.config.kafka.group_prefix
+async def test_a_connection_lost_in_any_phase_of_scoring_costs_nothing(behind: Behind) -> None:
+    """Each kind of request loses its connection once on its way to the broker, and once on the answer's way back: those
+    of the scorer's clients, of the books' producers and of the set-up."""
 
     def trapped(client: str, key: int) -> bool:
-        return "admin" in client if key in admin else "score" in client or "watch" in client or group in client
+        admin = key in (PHASES["create topics"], PHASES["describe settings"])
+        return "admin" in client if admin else "score" in client or "watch" in client
 
-    behind.proxy.trapped = trapped
-    behind.proxy.traps.update({(key, at_answer): 1 for key in phases.values() for at_answer in (False, True)})
-    del behind.proxy.traps[phases["describe settings"], True]  # asked once; what was not answered is not checked
-    worker = behind.deployment.worker("--set", "worker.stall_timeout_seconds=120")
-    await until(behind.deployment.has_topics, "the topics exist", worker=worker)
+    _set_traps(behind.proxy, list(PHASES), trapped)
+    del behind.proxy.traps[PHASES["describe settings"], True]  # asked once; what was not answered is not checked
+    await _spring_all_while_watching(behind)
+
+
+async def test_a_connection_of_faust_lost_in_any_phase_costs_nothing(behind: Behind) -> None:
+    """The same for the consumer and the producer with which Faust reads digests and writes states."""
+    _set_traps(behind.proxy, [*MEMBERS_PHASES, "produce"], lambda client, key: client.endswith("-faust"))
+    await _spring_all_while_watching(behind, most_workers=6)
+
+
+async def test_a_connection_of_the_sinks_lost_in_any_phase_costs_nothing(behind: Behind, tmp_path: Path) -> None:
+    """The same for the consumer that delivers notifications."""
+    sinks = {"files": [{"name": "archive", "receivers": ["desk"], "path": str(tmp_path / "archive.jsonl")}]}
+    deployment = Deployment(behind.deployment.config.kafka.bootstrap_servers, tmp_path, sinks=sinks)
+    _set_traps(behind.proxy, MEMBERS_PHASES, lambda client, key: client.endswith("-sinks"))
+    worker = await ready(deployment)
+    told: list[str] = []
+
+    async def all_sprung() -> bool:
+        told.append(notification_id("a", len(told) + 1))
+        await deployment.notify(notification(group="a", sequence=len(told)))
+        return not +behind.proxy.traps
+
+    async def all_archived() -> bool:
+        return list(dict.fromkeys(archived(tmp_path))) == told
+
+    await _until_sprung(behind.proxy, all_sprung)
+    await until(all_archived, "every notification is delivered, in order", worker=worker)
+    assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
+
+
+def _set_traps(proxy: FaultyProxy, phases: Sequence[str], trapped: Callable[[str, int], bool]) -> None:
+    proxy.trapped = trapped
+    proxy.traps.update({(PHASES[name], at_answer): 1 for name in phases for at_answer in (False, True)})
+
+
+async def _spring_all_while_watching(behind: Behind, *, most_workers: int = 1) -> None:
+    """Publish until every trap has sprung; the outputs are right, and the worker leaves though that too is cut.
+
+    Where a client of Faust cannot even begin, the worker ends in order. It is started again, as a supervisor would,
+    until there were `most_workers`.
+    """
+    workers: list[WorkerProcess] = []
     count = 0
+
+    def watched() -> WorkerProcess:
+        if not workers or not workers[-1].alive:
+            if workers:
+                assert len(workers) < most_workers, workers[-1].tail()
+                assert workers[-1].process.returncode == 1
+                assert workers[-1].tail(1).startswith("bearwire: Kafka: "), workers[-1].tail()
+            arguments = ("--set", "worker.stall_timeout_seconds=120")
+            workers.append(behind.deployment.worker(*arguments, number=len(workers)))
+        return workers[-1]
+
+    async def has_topics() -> bool:
+        watched()
+        return await behind.deployment.has_topics()
 
     async def all_sprung() -> bool:
         nonlocal count
+        watched()
         count += await behind.publish(50, seed=count + 1, after=count)
         return not +behind.proxy.traps
 
-    try:
-        await until(all_sprung, "every trap has sprung", worker=worker)
-    except AssertionError as error:
-        names = {key: name for name, key in phases.items()}
-        left = [(names[key], at_answer) for key, at_answer in +behind.proxy.traps]
-        raise AssertionError(f"not sprung: {left}") from error
+    await until(has_topics, "the topics exist")
+    await _until_sprung(behind.proxy, all_sprung)
+    worker = watched()
     await behind.agrees(count, worker)
-    behind.proxy.traps[leave, False] = 1
+    behind.proxy.traps[LEAVE, False] = 1
     assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
     assert not +behind.proxy.traps, "the worker left its group without a word"
+
+
+async def _until_sprung(proxy: FaultyProxy, all_sprung: Callable[[], Awaitable[bool]]) -> None:
+    try:
+        await until(all_sprung, "every trap has sprung")
+    except AssertionError as error:
+        names = {key: name for name, key in PHASES.items()}
+        left = [(names[key], at_answer) for key, at_answer in +proxy.traps]
+        raise AssertionError(f"not sprung: {left}") from error
 
 
 async def test_a_network_that_swallows_for_longer_than_a_session_and_an_idle_timeout_costs_nothing(
