@@ -26,9 +26,10 @@ from streamer.records import SourceRecord
 from streamer.redaction import Redactor
 from streamer.scoring import PartitionScorer, ScoredBatch
 from streamer.selection import BookSelection, Selector
+from streamer.worker.clocks_made_anew import ClocksMadeAnew, part_of
 from streamer.worker.inference import InferenceQueue
 from streamer.worker.letters import DeadLetterWriter
-from streamer.worker.offsets import Position, committed_metadata, remade_position, stored_position
+from streamer.worker.offsets import Position, committed_metadata, stored_position
 from streamer.worker.pipeline import PartitionLost, PartitionPipeline
 from streamer.worker.publishing import Publisher, PublishError, settle
 from streamer.worker.status import WorkerStatus
@@ -72,7 +73,7 @@ class Scorer:
         self._topic = config.topics.documents.name
         self._options = client_arguments(config.kafka, purpose="score")
         self._pipelines: dict[TopicPartition, PartitionPipeline] = {}
-        self._remaking: dict[TopicPartition, asyncio.Task[None]] = {}
+        self._remaking = ClocksMadeAnew(config, languages, self._options, status, self._begin, self._fail)
         self._parts: set[str] = set()
         self._known_partitions = 0
         self._failure: BaseException | None = None
@@ -125,11 +126,10 @@ class Scorer:
             if position is not None:
                 self._begin(partition, position)
             elif entry is not None:
-                self._remaking[partition] = asyncio.create_task(self._remake(partition, entry.offset))
+                self._remaking.start(partition, entry.offset)
         self._rebalancing = False
         self._status.release("scorer")
         log.info("scoring partitions %s of %s", sorted(each.partition for each in partitions), self._topic)
-        self._wake.set()
 
     def _begin(self, partition: TopicPartition, position: Position) -> None:
         scorer = PartitionScorer(
@@ -149,33 +149,7 @@ class Scorer:
         if position.next_offset is not None:
             self._consumer.seek(partition, position.next_offset)
         self._pipelines[partition] = self._pipeline(partition, scorer, position.next_offset)
-
-    async def _remake(self, partition: TopicPartition, offset: int) -> None:
-        """Begin a partition once its clock is made anew. aiokafka sends no heartbeat before `assign` returns, and the
-        group waits for it, so this goes on beside the other partitions."""
-        (part,) = _parts([partition])
-        self._status.hold(part, f"its clock is made anew from the documents before offset {offset}")
-
-        def noted() -> None:
-            self._status.note_part(part)
-            self._status.note_progress()
-
-        try:
-            position = await remade_position(
-                partition,
-                offset,
-                allowed_lateness_ms=self._config.time.allowed_lateness_ms,
-                limits=self._config.document_limits,
-                languages=self._languages,
-                options=self._options,
-                noted=noted,
-            )
-            self._begin(partition, position)
-            self._wake.set()
-        except Exception as error:
-            self._fail(error)
-        finally:
-            self._status.release(part)
+        self._wake.set()
 
     async def rebalance(self, revoked: Collection[TopicPartition]) -> None:
         """Give up what this worker has before the group divides the partitions anew; not ready until that is done."""
@@ -192,17 +166,15 @@ class Scorer:
         """End the pipelines of these partitions; what was not committed is left to their next owner."""
         partitions = list(partitions)
         leaving = [self._pipelines.pop(each) for each in partitions if each in self._pipelines]
-        remaking = [self._remaking.pop(each) for each in partitions if each in self._remaking]
-        for task in remaking:
-            task.cancel()
+        ending = self._remaking.end(partitions)
         self._status.partitions.clear()
         grace = min(5.0, self._config.worker.rebalance_timeout_seconds / 2)
         await asyncio.gather(*(pipeline.abandon(grace) for pipeline in leaving))
-        if remaking:
-            await asyncio.wait(remaking, timeout=grace)
+        if ending:
+            await asyncio.wait(ending, timeout=grace)
 
     async def _revoke_all(self) -> None:
-        await self.revoke([*self._pipelines, *self._remaking])
+        await self.revoke([*self._pipelines, *self._remaking.partitions])
 
     def _keep_parts(self, parts: set[str]) -> None:
         """Be answerable to the watchdog for these alone; what was so before keeps its time."""
@@ -419,7 +391,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
 def _parts(partitions: Iterable[TopicPartition]) -> set[str]:
     """What the worker calls these partitions where it tells of itself."""
-    return {f"{each.topic}-{each.partition}" for each in partitions}
+    return {part_of(each) for each in partitions}
 
 
 def _source_records(messages: Iterable[Any]) -> list[SourceRecord]:

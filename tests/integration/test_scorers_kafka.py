@@ -20,7 +20,7 @@ from streamer.blocks import DigestBlock
 from streamer.dead_letters import TRUNCATED_FROM
 from streamer.kafka_client import client_arguments
 from streamer.topic_reader import open_consumer
-from streamer.worker import offsets
+from streamer.worker import clocks_made_anew
 from streamer.worker.topics import score_group
 from tests.core.worlds import record
 from tests.integration.deployment import Deployment, until
@@ -93,13 +93,13 @@ async def test_a_clock_that_takes_longer_to_make_anew_than_a_session_lasts_holds
     kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployment = Deployment(kafka, tmp_path, topics__documents__partitions=1)
-    document_times = offsets._document_times
+    document_times = clocks_made_anew.document_times
 
     def slow(*arguments: Any) -> Any:
         time.sleep(deployment.config.worker.session_timeout_seconds + 2)
         return document_times(*arguments)
 
-    monkeypatch.setattr(offsets, "_document_times", slow)
+    monkeypatch.setattr(clocks_made_anew, "document_times", slow)
     topic = TopicPartition(deployment.config.topics.documents.name, 0)
     async with scorers(deployment.config, 0):
         await deployment.publish((0, None, record(offset).value) for offset in range(10))

@@ -23,9 +23,9 @@ from models.training.distillation import as_taught, ask, taught
 from models.training.loop import load_data
 from models.training.losses import DistilledLoss, LossFunction
 from models.training.network import load_classifier
-from models.training.recipe import Augmentation, RecipeError, Source, parse_recipe
+from models.training.recipe import Augmentation, RecipeError, Source
 from models.training.variants import make_variants
-from tests.models.test_train import CLINIC, CPU, DESK, as_json, recipe_for, run, write_untrained
+from tests.models.test_train import CLINIC, CPU, DESK, recipe_for, recipe_for_both, run, write_untrained
 from tests.models.tiny_model import write_encoder
 
 pytestmark = pytest.mark.train
@@ -39,16 +39,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_student_learns_from_its_members_also_what_no_label_says(base: Path, tmp_path: Path) -> None:
-    desk, clinic = recipe_for(base, "intent", DESK), recipe_for(base, "complaint", CLINIC)
-    recipe = parse_recipe(
-        {
-            **json.loads(as_json(desk)),
-            "tasks": [json.loads(as_json(desk))["tasks"][0], json.loads(as_json(clinic))["tasks"][0]],
-            "epochs": 4,
-            "members": 2,
-            "distillation": {"epochs": 12, "start": "base", "weight": 1.0, "other_tasks": 1.0, "temperature": 1.0},
-        }
-    )
+    teaching = {"epochs": 12, "start": "base", "weight": 1.0, "other_tasks": 1.0, "temperature": 1.0}
+    recipe = recipe_for_both(base, epochs=4, members=2, distillation=teaching)
     run(recipe, base, tmp_path / "run")
     data = load_data(recipe, {"data": base, "recipe": base}, lambda _: None)
     members = [tmp_path / "run" / f"member-{number}" for number in range(2)]

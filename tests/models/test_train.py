@@ -113,6 +113,13 @@ def recipe_for(base: Path, name: str, groups: dict[str, list[str]], **changes: o
     return parse_recipe({**content, **changes})
 
 
+def recipe_for_both(base: Path, **changes: object) -> Recipe:
+    """A recipe of two tasks that share one encoder."""
+    desk, clinic = recipe_for(base, "intent", DESK), recipe_for(base, "complaint", CLINIC)
+    content = json.loads(msgspec.json.encode(msgspec.structs.replace(desk, tasks=(*desk.tasks, *clinic.tasks))))
+    return parse_recipe({**content, **changes})
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("base")
@@ -141,17 +148,7 @@ def test_a_few_dozen_texts_become_a_bundle_that_knows_them(
 
 
 def test_two_tasks_share_one_encoder(base: Path, tmp_path: Path) -> None:
-    desk, clinic = recipe_for(base, "intent", DESK), recipe_for(base, "complaint", CLINIC)
-    both = parse_recipe(
-        {
-            **json.loads(as_json(desk)),
-            "tasks": [json.loads(as_json(desk))["tasks"][0], json.loads(as_json(clinic))["tasks"][0]],
-            "epochs": 2,
-            "sampling": 0.5,
-            "thinning": 0.5,
-            "members": 2,
-        }
-    )
+    both = recipe_for_both(base, epochs=2, sampling=0.5, thinning=0.5, members=2)
     run(both, base, tmp_path / "run")
     written = export(str(tmp_path / "run"), tmp_path / "bundle", precision="fp32", say=lambda _: None)
     assert [task.name for task in written.bundle.tasks] == ["intent", "complaint"]
@@ -296,11 +293,6 @@ def write_untrained(recipe: Recipe, directory: Path) -> Path:
     classifier, tokenizer = new_classifier(recipe)
     save_classifier(classifier, tokenizer, layout_of(recipe), directory)
     return directory
-
-
-def as_json(recipe: Recipe) -> bytes:
-
-    return msgspec.json.encode(recipe)
 
 
 def test_a_narrower_model_keeps_the_neurons_that_matter(base: Path, tmp_path: Path) -> None:

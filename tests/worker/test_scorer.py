@@ -19,8 +19,9 @@ from streamer.records import Counts, SourceRecord
 from streamer.scoring import PartitionScorer, ScoredBatch
 from streamer.selection import BookSelection
 from streamer.watermark import PartitionClock
+from streamer.worker.clocks_made_anew import ClocksMadeAnew, document_times
 from streamer.worker.inference import InferenceQueue
-from streamer.worker.offsets import Position, _document_times
+from streamer.worker.offsets import Position
 from streamer.worker.publishing import Publisher, PublishError
 from streamer.worker.scorer import Scorer
 from streamer.worker.status import WorkerStatus
@@ -297,7 +298,7 @@ async def test_a_partition_that_is_taken_away_while_its_clock_is_made_anew_is_no
         await made.wait()
         return Position(1, PartitionClock(0))
 
-    monkeypatch.setattr("streamer.worker.scorer.remade_position", remade)
+    monkeypatch.setattr(ClocksMadeAnew, "_position", remade)
     shell.on(FakeConsumer(records(0, 1), committed=OffsetAndMetadata(1, "")))
     await shell.scorer.assign([PARTITION])
     await asyncio.sleep(0)
@@ -328,4 +329,4 @@ def test_a_clock_that_is_made_anew_is_moved_by_the_same_documents_as_before() ->
     )
     scorer.prepare(log)
     messages = [SimpleNamespace(value=each.value, timestamp=None) for each in log]
-    assert max(_document_times(messages, DocumentLimits(), english)) == scorer.clock.max_published_ms
+    assert max(document_times(messages, DocumentLimits(), english)) == scorer.clock.max_published_ms
