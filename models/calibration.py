@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 
 from models.probabilities import Calibration, softmax
 
@@ -31,18 +31,20 @@ def fit_calibration(logits: Logits, truth: NDArray[np.int64]) -> Calibration:
     """
     if len(truth) < 2 or bool((logits.argmax(axis=1) == truth).all()):
         return Calibration()
-    bounds = [TEMPERATURES, EXPONENTS if len(truth) >= EXPONENT_TEXTS else (1.0, 1.0)]
-    found = minimize(
-        lambda powers: negative_log_likelihood(logits, truth, Calibration(*np.exp(powers))),
-        x0=[0.0, 0.0],
-        bounds=np.log(bounds),
-        method="Nelder-Mead",
-        options={
-            "xatol": 1e-5,
-            "fatol": 1e-9,
-            "maxiter": 2000,
-            "initial_simplex": [[0.0, 0.0], [0.3, 0.0], [0.0, 0.3]],
-        },
+
+    def surprise(powers: NDArray[np.float64]) -> float:
+        return negative_log_likelihood(logits, truth, Calibration(*np.exp(powers)))
+
+    scaling = minimize_scalar(
+        lambda power: surprise(np.array([power, 0.0])),
+        bounds=np.log(TEMPERATURES),
+        method="bounded",
+        options={"xatol": 1e-5},
     )
-    temperature, exponent = np.exp(found.x)
+    powers = np.array([scaling.x, 0.0])
+    if len(truth) >= EXPONENT_TEXTS:
+        both = minimize(surprise, powers, bounds=np.log([TEMPERATURES, EXPONENTS]), method="L-BFGS-B")
+        if both.fun < scaling.fun:
+            powers = both.x
+    temperature, exponent = np.exp(powers)
     return Calibration(round(float(temperature), 4), round(float(exponent), 4))

@@ -63,14 +63,15 @@ class QuantisedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x, weight = x.float(), self.weight.float()
         scale, zero = affine(*self.input_range.tolist())
-        scales = weight.detach().abs().amax(dim=1).clamp(min=1e-6) / WEIGHT_STEPS
+        scales = weight.detach().abs().amax(dim=1).clamp(min=1e-6) / weight.new_tensor(WEIGHT_STEPS)
         with torch.autocast(x.device.type, enabled=False):  # bf16 would round what has just been rounded once more
             if self.training:
                 rounded = torch.fake_quantize_per_tensor_affine(x, scale, zero, 0, INPUT_STEPS)
                 zeros = torch.zeros_like(scales, dtype=torch.int32)
                 weight = torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -WEIGHT_STEPS, WEIGHT_STEPS)
                 return linear(rounded, weight, self.bias)
-            rounded = ((x / scale).round() + zero).clamp(0, INPUT_STEPS) - zero
+            # A GPU would multiply by the reciprocal of a plain number, and round some inputs another way.
+            rounded = ((x / x.new_tensor(scale)).round() + zero).clamp(0, INPUT_STEPS) - zero
             weight = (weight / scales[:, None]).round().clamp(-WEIGHT_STEPS, WEIGHT_STEPS)
             product = linear(rounded.double(), weight.double()).float() * (scales * scale)
             return product if self.bias is None else product + self.bias.float()

@@ -117,6 +117,7 @@ class BookWatcher:
         lost = await self._acknowledged() if found is None else 0
         self._inherited = list(entries)
         self._watch, self.next_offset = await asyncio.to_thread(self._restored, entries, lost)
+        entries.clear()
         self._status.restore_seconds = time.monotonic() - started
         self._status.next_offset = self.next_offset or 0
         await self._write()

@@ -67,11 +67,19 @@ class ClocksMadeAnew:
         part = part_of(partition)
         self._status.hold(part, f"its clock is made anew from the documents before offset {offset}")
         try:
-            self._begin(partition, await self._position(partition, offset))
+            position = await self._position(partition, offset)
+            if self._is_wanted(partition):  # aiokafka's consumer may swallow a cancellation while it stops
+                self._begin(partition, position)
         except Exception as error:
-            self._fail(error)
+            if self._is_wanted(partition):
+                self._fail(error)
         finally:
-            self._status.release(part)
+            if partition not in self._tasks or self._is_wanted(partition):  # else the hold is a successor's
+                self._status.release(part)
+
+    def _is_wanted(self, partition: TopicPartition) -> bool:
+        """Whether the task at hand is that of the partition still."""
+        return self._tasks.get(partition) is asyncio.current_task()
 
     async def _position(self, partition: TopicPartition, offset: int) -> Position:
         """The position at `offset`, with a clock of the documents before it, as far as they still exist.

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
+    IllegalOperation,
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
     KafkaError,
@@ -159,7 +160,12 @@ class FencedPublisher(Publisher):
             with _named_errors(topic):
                 await self._producer.begin_transaction()
             self._open = True
-        sent = await super().send(topic, value, **how)
+        try:
+            sent = await super().send(topic, value, **how)
+        except IllegalOperation as error:  # the transaction has failed since: what was sent in it says why
+            unsettled, self._unsettled = self._unsettled, []
+            await settle(unsettled)
+            raise PublishError(f"{topic}: {error}") from error
         self._unsettled.append(sent)
         return sent
 

@@ -275,7 +275,7 @@ class Watcher:
     async def _keep_books(self) -> None:
         now = time.monotonic()
         for index, at in list(self._reopen_at.items()):
-            if now >= at and not self._app.in_recovery:  # which first goes back to old entries of the table
+            if now >= at and not self._app.in_recovery:  # whose end says which books stay here
                 del self._reopen_at[index]
                 await self._open(index)
                 if index in self._books:

@@ -32,6 +32,8 @@ class FaultyProxy:
         self.cuts = 0
         self.traps: Counter[tuple[int, bool]] = Counter()
         """How many connections to cut at requests of an API key; True: at the answer instead. Counts down to 0."""
+        self.sprung: list[int] = []
+        """The API keys of the traps that have sprung, in order."""
         self.trapped: Callable[[str, int], bool] = lambda client, key: True
         """Which clients (by the id that they give) walk into the traps of an API key."""
         self._target_port = target_port
@@ -123,5 +125,6 @@ class FaultyProxy:
         if self.traps[key, at_answer] < 1 or not self.trapped(client, key):
             return False
         self.traps[key, at_answer] -= 1
+        self.sprung.append(key)
         self.cuts += 1
         return True

@@ -41,6 +41,11 @@ MEMBERS_PHASES = (
     "commit",
 )  # fmt: skip
 """Those of a consumer in a group."""
+BOOKS_PHASES = (
+    "connect", "metadata", "find coordinator", "begin to produce", "add to a transaction", "produce",
+    "end a transaction",
+)  # fmt: skip
+"""Those of a producer with transactions."""
 LEAVE = 13
 
 
@@ -116,15 +121,21 @@ async def test_connections_that_are_cut_at_any_moment_cost_nothing(behind: Behin
 
 async def test_a_connection_lost_in_any_phase_of_scoring_costs_nothing(behind: Behind) -> None:
     """Each kind of request loses its connection once on its way to the broker, and once on the answer's way back: those
-    of the scorer's clients, of the books' producers and of the set-up."""
+    of the scorer's clients, and of the set-up."""
+    admin = {PHASES["create topics"], PHASES["describe settings"]}
 
     def trapped(client: str, key: int) -> bool:
-        admin = key in (PHASES["create topics"], PHASES["describe settings"])
-        return "admin" in client if admin else "score" in client or "watch" in client
+        return client.endswith("-admin" if key in admin else "-score")
 
-    _set_traps(behind.proxy, list(PHASES), trapped)
-    del behind.proxy.traps[PHASES["describe settings"], True]  # asked once; what was not answered is not checked
+    _set_traps(behind.proxy, [*MEMBERS_PHASES, "produce", "begin to produce", "create topics"], trapped)
+    behind.proxy.traps[PHASES["describe settings"], False] = 1  # asked once; what was not answered is not checked
     await _spring_all_while_watching(behind)
+
+
+async def test_a_connection_of_a_book_lost_in_any_phase_costs_nothing(behind: Behind) -> None:
+    """The same for the producers of a book, with its transactions."""
+    _set_traps(behind.proxy, BOOKS_PHASES, lambda client, key: client.endswith("-watch"))
+    await _spring_all_while_watching(behind, in_a_group=False)
 
 
 async def test_a_connection_of_faust_lost_in_any_phase_costs_nothing(behind: Behind) -> None:
@@ -159,7 +170,7 @@ def _set_traps(proxy: FaultyProxy, phases: Sequence[str], trapped: Callable[[str
     proxy.traps.update({(PHASES[name], at_answer): 1 for name in phases for at_answer in (False, True)})
 
 
-async def _spring_all_while_watching(behind: Behind, *, most_workers: int = 1) -> None:
+async def _spring_all_while_watching(behind: Behind, *, in_a_group: bool = True, most_workers: int = 1) -> None:
     """Publish until every trap has sprung; the outputs are right, and the worker leaves though that too is cut.
 
     Where a client of Faust cannot even begin, the worker ends in order. It is started again, as a supervisor would,
@@ -172,6 +183,7 @@ async def _spring_all_while_watching(behind: Behind, *, most_workers: int = 1) -
         if not workers or not workers[-1].alive:
             if workers:
                 assert len(workers) < most_workers, workers[-1].tail()
+                assert behind.proxy.sprung[-1] in (PHASES["connect"], PHASES["metadata"]), workers[-1].tail()
                 assert workers[-1].process.returncode == 1
                 assert workers[-1].tail(1).startswith("bearwire: Kafka: "), workers[-1].tail()
             arguments = ("--set", "worker.stall_timeout_seconds=120")
@@ -192,7 +204,8 @@ async def _spring_all_while_watching(behind: Behind, *, most_workers: int = 1) -
     await _until_sprung(behind.proxy, all_sprung)
     worker = watched()
     await behind.agrees(count, worker)
-    behind.proxy.traps[LEAVE, False] = 1
+    if in_a_group:
+        behind.proxy.traps[LEAVE, False] = 1
     assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
     assert not +behind.proxy.traps, "the worker left its group without a word"
 

@@ -265,6 +265,17 @@ def test_a_fitted_exponent_undoes_what_no_temperature_can() -> None:
     assert expected_calibration_error(softmax(said[5000:], *found), truth[5000:]) < scaled
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_weak_models_calibration_is_no_worse_than_a_temperature(seed: int) -> None:
+    """Where the best temperature is far from 1 a search for both may run into the bound of the exponent."""
+    rng = np.random.default_rng(seed)
+    said = rng.normal(size=(400, 3)) * 2.0
+    truth = np.array([rng.choice(3, p=row) for row in softmax(said, 4.0)])
+    found = negative_log_likelihood(said, truth, fit_calibration(said, truth))
+    temperatures = [Calibration(float(each)) for each in np.geomspace(0.5, 20.0, 200)]
+    assert found <= min(negative_log_likelihood(said, truth, each) for each in temperatures) + 1e-5
+
+
 def test_no_calibration_is_made_up_where_every_answer_is_right() -> None:
     assert fit_calibration(np.array([[9.0, 0.0], [0.0, 9.0]]), np.array([0, 1])) == Calibration()
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import NotLeaderForPartitionError, RequestTimedOutError
+from aiokafka.errors import NotLeaderForPartitionError, ProducerFenced, RequestTimedOutError
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageBatch
 from aiokafka.producer.sender import SendProduceReqHandler
 
-from streamer.worker.publishing import FencedPublisher, Publisher
+from streamer.worker.publishing import FencedError, FencedPublisher, Publisher, PublishError
 from streamer.worker.snapshots import Fence
 
 PLACE = TopicPartition("windows", 0)
@@ -56,6 +56,29 @@ async def test_a_producer_that_waits_for_a_broker_that_is_gone_is_stopped_all_th
     async with asyncio.timeout(10):
         await publisher.stop()
     assert 0.05 <= time.monotonic() - began < 5
+
+
+async def test_a_transaction_that_fails_between_two_records_is_a_fence_and_no_defect() -> None:
+    """As a worker found that woke after its session, while it wrote what a digest had caused."""
+    producer: Any = AIOKafkaProducer(transactional_id="book")
+    producer.client._wait_on_metadata = lambda topic: asyncio.sleep(0)
+    producer._metadata = producer.client.cluster
+    publisher = FencedPublisher({}, "book")
+    publisher._producer, publisher._transactional, publisher._open = producer, True, True
+    manager = producer._txn_manager
+    manager.set_pid_and_epoch(7, 3)
+    manager.begin_transaction()
+    for fenced in (True, False):
+        first: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        publisher._unsettled = [first]
+        if fenced:
+            manager.fatal_error(ProducerFenced())
+            first.set_exception(ProducerFenced())
+        else:
+            first.set_result(None)
+        with pytest.raises(FencedError if fenced else PublishError):
+            await publisher.send("windows", b"window")
+    await asyncio.gather(manager._transaction_waiter, return_exceptions=True)
 
 
 async def test_the_fence_of_a_book_is_what_the_broker_gave_to_its_producer() -> None:
