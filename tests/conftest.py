@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings
 
 _EXAMPLES = 100
 _ACCEPTANCE_EXAMPLES = 2000
+_ACCEPTANCE_SECONDS = 7200  # for a property and its examples, on a busy machine
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,8 +30,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what was not asked for."""
+    """Leave out what was not asked for, and give time to properties with many examples."""
     if config.getoption("--acceptance"):
+        for item in items:
+            if item.get_closest_marker("properties"):
+                item.add_marker(pytest.mark.timeout(_ACCEPTANCE_SECONDS), append=False)
         left_out = [item for item in items if not any(map(item.get_closest_marker, ("acceptance", "properties")))]
     else:
         left_out = [item for item in items if item.get_closest_marker("acceptance")]

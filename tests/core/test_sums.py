@@ -15,7 +15,6 @@ from tests.core.test_late_counts import records_of
 from tests.core.test_watch import watched
 from tests.core.worlds import LATENESS_MS, examples
 
-pytestmark = pytest.mark.timeout(3600)
 BOOK = worlds.settings(sectors={"AAA": "Energy", "BBB": "Energy", "CCC": "Banks"})
 ROUNDED = ("mean_sentiment", "dispersion", "shares", "weight")
 

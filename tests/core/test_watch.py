@@ -32,7 +32,6 @@ from tests.core.worlds import (
     stretches_of,
 )
 
-pytestmark = pytest.mark.timeout(3600)
 BOOK = worlds.settings()
 WORDS = ("orders", "fall", "margin", "plant", "strike", "tanker", "refinery", "bond", "court", "recall", "drought")
 
