@@ -53,12 +53,9 @@ def models() -> None:
 BUNDLE = click.argument("bundle", required=False, type=click.Path(path_type=Path))
 PROVIDER = click.option("--provider", default="cpu", show_default=True, help="cpu, cuda or tensorrt")
 TASK = click.option("--task", default="sentiment", show_default=True, help="which of the bundle's tasks")
-DATA = click.option(
-    "--data",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="labelled texts: .csv, .jsonl or .parquet, .gz too",
-)
+LABELLED_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+LABELLED_HELP = "labelled texts: .csv, .jsonl or .parquet, .gz too"
+DATA = click.option("--data", required=True, type=LABELLED_FILE, help=LABELLED_HELP)
 TEXT_COLUMN = click.option("--text-column", default="text", show_default=True)
 LABEL_COLUMN = click.option("--label-column", default="label", show_default=True)
 LABEL_NAMES = click.option(
@@ -107,7 +104,12 @@ def verify(bundle: Path | None, provider: str) -> None:
 
 @models.command()
 @BUNDLE
-@DATA
+@click.option("--data", type=LABELLED_FILE, help=f"{LABELLED_HELP}; or --run")
+@click.option(
+    "--run",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="measure on all that this training run held back, of every task, in place of --data",
+)
 @TASK
 @TEXT_COLUMN
 @LABEL_COLUMN
@@ -117,7 +119,8 @@ def verify(bundle: Path | None, provider: str) -> None:
 @JSON
 def evaluate(
     bundle: Path | None,
-    data: Path,
+    data: Path | None,
+    run: Path | None,
     task: str,
     text_column: str,
     label_column: str,
@@ -130,7 +133,13 @@ def evaluate(
     from models.evaluate import evaluate as measure
     from models.evaluate import report
 
+    if (data is None) == (run is None):
+        raise click.UsageError("name either labelled texts with --data or a training run with --run")
     predictor = _predictor(_load(bundle), provider)
+    if data is None:
+        assert run is not None
+        _evaluate_run(predictor, run, robustness, as_json)
+        return
     rows = _labelled(predictor, data, task, text_column, label_column, label_names)
     labels = predictor.labels[task]
     result = measure(predictor.predict(rows.texts).probabilities[task], rows.truth, task=task, labels=labels)
@@ -222,6 +231,20 @@ def explain(text: str, bundle: Path | None, task: str, label: str | None, provid
     click.echo(f"{task}: {shown} ({probability:.3f})")
     for word in sorted(words, key=lambda word: (-word.weight, word.start)):
         click.echo(f"{word.weight:+8.3f}  {word.word}")
+
+
+def _evaluate_run(predictor: Predictor, run: Path, robustness: bool, as_json: bool) -> None:
+    from models.evaluate_run import evaluate_run, evaluation_table
+    from models.labelled import LabelledError
+
+    try:
+        measured = evaluate_run(predictor, run, noise=robustness)
+    except LabelledError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        _print_json(measured)
+        return
+    click.echo(f"{predictor.version_id}, what {run} held back\n\n{evaluation_table(measured)}")
 
 
 def _load(path: Path | None) -> Bundle:

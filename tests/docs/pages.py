@@ -18,6 +18,7 @@ PAGES = [
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`([^`\n]+)`")
+_PIPE = re.compile(r' (?:\||&&) (?=(?:[^"]*"[^"]*")*[^"]*$)')  # not between double quotes
 _WORD_ENDS = {"|", ">", ">>", "<", "&&", "||", ";", "&", "2>", "\\"}
 
 
@@ -78,7 +79,7 @@ def make_targets() -> Iterator[tuple[str, str]]:
 
 
 def _commands(page: str, line: str, *, whole: bool) -> Iterator[Command]:
-    for part in re.split(r" \| | && ", line):
+    for part in _PIPE.split(line):
         match = re.match(r"(?:[A-Z_]+=\S+ )*bearwire( .*)?$", part.strip())
         if match is None:
             continue

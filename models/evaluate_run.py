@@ -1,0 +1,80 @@
+"""How good a bundle is on what a training run held back: every data set, in the form the daemon serves it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from models.evaluate import Evaluation, evaluate
+from models.labelled import Labelled, LabelledError
+from models.predictor import Predictor
+from models.robustness import Noisy, robustness
+from models.training.recipe import Recipe
+from models.training.run import RECIPE, HeldBack, group_of, read_held_back
+
+
+class Measured(Struct, frozen=True, kw_only=True):
+    """What a bundle reached on one data set: `use` is "validation", or "measuring" for data that nothing is learned or
+    chosen from. `robustness` is empty where it was not asked for."""
+
+    data: str
+    use: str
+    result: Evaluation
+    robustness: dict[str, Noisy] = {}
+
+
+def evaluate_run(predictor: Predictor, run: Path, *, noise: bool = False) -> list[Measured]:
+    """Measure `predictor` on every data set that the run in directory `run` held back, `noise` also with robustness.
+
+    Raises LabelledError where `run` is no training run, or its tasks and labels are not the predictor's.
+    """
+    groups: dict[tuple[str, str, str], list[HeldBack]] = defaultdict(list)
+    try:
+        tasks = msgspec.json.decode((run / RECIPE).read_bytes(), type=Recipe).tasks
+        for row in read_held_back(run):
+            groups[group_of(row)].append(row)
+    except (OSError, ValueError) as error:
+        raise LabelledError(f"{run} is no training run that can be measured on: {error}") from error
+    if not groups:
+        raise LabelledError(f"{run} held no texts back; train with `validation` above 0 or sources with `use: measure`")
+    for task in tasks:
+        if predictor.labels.get(task.name) != task.labels:
+            raise LabelledError(
+                f"{run} has for its task {task.name!r} the labels {', '.join(task.labels)}; the bundle has "
+                f"{', '.join(predictor.labels.get(task.name, ())) or 'no such task'}"
+            )
+    return [_measure(predictor, *group, rows, noise) for group, rows in groups.items()]
+
+
+def evaluation_table(measured: Sequence[Measured]) -> str:
+    """A line per data set, and the points of accuracy that noise costs."""
+    width = max(len(f"{each.result.task}, {each.data}") for each in measured)
+    kinds = next((tuple(each.robustness) for each in measured if each.robustness), ())
+    titles = "".join(f"  {kind.replace('_', ' '):>14}" for kind in kinds)
+    lines = [f"{'':{width}}  {'use':10}   texts  accuracy  macro F1     ECE{titles}"]
+    for each in measured:
+        lost = "".join(f"  {-each.robustness[kind].lost:+14.2f}" for kind in kinds)
+        score = each.result
+        lines.append(
+            f"{f'{score.task}, {each.data}':{width}}  {each.use:10}  {score.rows:6d}  {score.accuracy:8.4f}  "
+            f"{score.macro_f1:8.4f}  {score.ece:6.4f}{lost}"
+        )
+    if kinds:
+        lines += ["", "the last columns: points of accuracy under that noise against none"]
+    return "\n".join(lines)
+
+
+def _measure(predictor: Predictor, task: str, use: str, source: str, rows: Sequence[HeldBack], noise: bool) -> Measured:
+    labels = predictor.labels[task]
+    texts = [row.text for row in rows]
+    truth = np.array([row.label for row in rows], dtype=np.int64)
+    result = evaluate(predictor.predict(texts).probabilities[task], truth, task=task, labels=labels)
+    lost: dict[str, Noisy] = {}
+    if noise:
+        lost = robustness(lambda noisy: predictor.predict(noisy).probabilities[task], Labelled(texts, truth), result)
+    return Measured(data=source, use=use, result=result, robustness=lost)
