@@ -110,6 +110,18 @@ class ModelSet:
                     words[row] = of_text
         return Answer(whole, self.versions, words)
 
+    def of_route(
+        self, route: int, texts: Sequence[str], routes: NDArray[np.int32] | None, answer: Answer
+    ) -> tuple[Sequence[str], dict[str, NDArray[np.float32]]]:
+        """Those of `texts` that went to one route, and of the `answer` for all their rows in its model's labels."""
+        if len(self.predictors) == 1:
+            return texts, answer.probabilities
+        rows = np.flatnonzero((np.zeros(len(texts), np.int32) if routes is None else routes) == route)
+        columns = self._columns[route]
+        return [texts[row] for row in rows.tolist()], {
+            task: table[np.ix_(rows, columns[task])] for task, table in answer.probabilities.items()
+        }
+
 
 def _tasks(predictor: Predictor) -> str:
     return ", ".join(f"{task} {list(labels)}" for task, labels in predictor.labels.items())

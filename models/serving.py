@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from models.bundle import BundleError
 from models.model_set import Answer, ModelSet
-from models.shadow import ShadowQueue
+from models.shadow import Shadow, ShadowQueue
 
 
 class ModelService:
     """Serves one set of models at a time. All methods may be called from any thread.
 
-    `shadow` is offered every text that was scored, and its score.
+    `shadow` is offered every text of its route that was scored, and its score.
     """
 
     def __init__(self, models: ModelSet, shadow: ShadowQueue | None = None) -> None:
@@ -37,24 +37,31 @@ class ModelService:
 
     def predict(self, texts: Sequence[str], routes: NDArray[np.int32] | None = None) -> Answer:
         """Score a batch with the models in service when it begins."""
-        answer = self._current.predict(texts, routes)
-        if self.shadow is not None:
-            self.shadow.offer(texts, answer.probabilities)
+        models, shadow = self._current, self.shadow
+        answer = models.predict(texts, routes)
+        if shadow is not None:
+            shadow.offer(*models.of_route(shadow.shadow.route, texts, routes, answer))
         return answer
 
-    def swap(self, load: Callable[[], ModelSet]) -> str:
-        """Put the models that `load` gives in service and return their version; blocks until they are warm.
+    def swap(self, load: Callable[[], tuple[ModelSet, Shadow | None]]) -> str:
+        """Put the models that `load` gives in service, its shadow behind them, and return their version; blocks until
+        they are warm. A shadow that was there before is compared no longer.
 
         Raises what `load` raises, and BundleError where they answer other tasks or labels than those in service,
         whose readers expect them; the models in service stay.
         """
         with self._loading:
-            successor = load()
+            successor, shadow = load()
             if successor.labels != self._current.labels:
                 raise BundleError(
                     f"{successor.version_id} has the tasks and labels {successor.labels}, the model in service has "
                     f"{self._current.labels}; restart the worker to change them"
                 )
             successor.warm_up()
+            before = self.shadow
+            self.shadow = None  # nothing of one model is compared with another's shadow
             self._current = successor
+            self.shadow = None if shadow is None else ShadowQueue(shadow)
+            if before is not None:
+                before.end()
         return successor.version_id

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import queue
 import threading
 from collections.abc import Mapping, Sequence
@@ -13,6 +15,8 @@ from numpy.typing import NDArray
 from models.predictor import Predictor
 
 Probabilities = Mapping[str, NDArray[np.float32]]
+
+log = logging.getLogger(__name__)
 
 
 class Agreement(Struct, frozen=True):
@@ -27,11 +31,13 @@ class Agreement(Struct, frozen=True):
 class Shadow:
     """Compares a candidate with the model in service, task by task. May be called from several threads.
 
-    Raises ValueError where a task they share has different labels, or they share none.
+    `labels` are those of the model that it might replace, which reads the texts of `route`. Raises ValueError where a
+    task they share has different labels, or they share none.
     """
 
-    def __init__(self, candidate: Predictor, labels: dict[str, tuple[str, ...]]) -> None:
+    def __init__(self, candidate: Predictor, labels: Mapping[str, tuple[str, ...]], route: int = 0) -> None:
         self.candidate = candidate
+        self.route = route
         tasks = [task for task in labels if task in candidate.labels]
         odd = [task for task in tasks if candidate.labels[task] != labels[task]]
         if odd or not tasks:
@@ -70,6 +76,7 @@ class ShadowQueue:
         self.shadow = shadow
         self.skipped = 0
         self.failure: str | None = None
+        self._ended = threading.Event()
         self._queue: queue.Queue[tuple[Sequence[str], Probabilities] | None] = queue.Queue(waiting)
         self._thread = threading.Thread(target=self._run, name="bearwire-shadow", daemon=True)
         self._thread.start()
@@ -91,13 +98,21 @@ class ShadowQueue:
         self._queue.put(None)
         self._thread.join()
 
+    def end(self) -> None:
+        """Compare no more texts than those in hand. Never blocks."""
+        self._ended.set()
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(None)
+
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
+        while (item := self._queue.get()) is not None and not self._ended.is_set():
             if self.failure is not None:
                 self.skipped += len(item[0])
                 continue
             try:
                 self.shadow.observe(*item)
-            except Exception as error:  # whatever ails the candidate must not reach the stream; the metrics tell
+            except Exception as error:  # whatever ails the candidate must not reach the stream
                 self.failure = f"{type(error).__name__}: {error}"
                 self.skipped += len(item[0])
+                version = self.shadow.candidate.version_id
+                log.error("the shadow %s has failed and is compared no longer: %r", version, self.failure)

@@ -95,6 +95,9 @@ METRICS: dict[str, Described] = {
         "counter", "Half the distance between the two distributions (0 to 1), added up over those texts.", ("task",)
     ),
     "bearwire_shadow_skipped": Described("counter", "Texts that the shadow model was too slow for, or failed at."),
+    "bearwire_shadow_failed": Described(
+        "gauge", "1 where the shadow model has failed and is compared no longer, else 0."
+    ),
     "bearwire_ready": Described("gauge", "1 while the worker does its job, else 0."),
     "bearwire_seconds_since_progress": Described("gauge", "Time since anything was last durably done."),
     "bearwire_worker_info": Described(
@@ -219,6 +222,7 @@ def _shadow(behind: ShadowQueue | None) -> dict[str, list[Sample]]:
         "bearwire_shadow_agreed": [((task,), each.agreed) for task, each in agreement.items()],
         "bearwire_shadow_difference": [((task,), each.difference_sum) for task, each in agreement.items()],
         "bearwire_shadow_skipped": [((), behind.skipped)],
+        "bearwire_shadow_failed": [((), float(behind.failure is not None))],
     }
 
 

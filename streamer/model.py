@@ -77,14 +77,19 @@ def check_sentiment(models: TextScorer) -> None:
 
 
 def load_shadow(settings: ModelSettings, models: ModelSet) -> Shadow | None:
-    """The candidate that is compared with `models`, if one is configured. Raises as `load_predictor`."""
+    """The candidate that is compared with one of `models`, if one is configured: with that of the first route for a
+    language that it reads, or else with the default one. Raises as `load_predictor`."""
     if settings.shadow is None:
         return None
     from models.bundle import BundleError
     from models.shadow import Shadow
 
+    candidate = load_predictor(settings, settings.shadow)
+    languages = set(candidate.bundle.languages)
+    routes = [number for number, each in enumerate(settings.routes, start=1) if languages & set(each.languages)]
+    route = 0 if not routes or languages & set(models.predictors[0].bundle.languages) else routes[0]
     try:
-        return Shadow(load_predictor(settings, settings.shadow), models.labels)
+        return Shadow(candidate, models.predictors[route].labels, route)
     except ValueError as error:
         raise BundleError(f"model.shadow: {error}") from error
 

@@ -14,7 +14,7 @@ from models.bundle import BundleError
 from models.model_set import Answer, ModelSet
 from models.providers import ProviderError
 from models.serving import ModelService
-from models.shadow import ShadowQueue
+from models.shadow import Shadow, ShadowQueue
 from streamer.config import Config, ModelSettings
 from streamer.config_load import ConfigError
 from streamer.language_detection import DetectionError
@@ -36,6 +36,7 @@ class ModelsInService:
 
     def __init__(self, settings: ModelSettings) -> None:
         self.languages: LanguageRules = language_rules(settings)
+        self._fixed = _fixed(settings)
         models = load_models(settings)
         check_sentiment(models)
         shadow = load_shadow(settings, models)
@@ -54,15 +55,21 @@ class ModelsInService:
     async def swap(self, reload: Callable[[], Config], status: WorkerStatus) -> None:
         """Put the models of the configuration that `reload` reads in service; whatever is wrong leaves the old ones.
 
-        The outcome is logged and counted in `status.model_swaps`. Languages must be routed as before: routes are
-        decided when a document is read, and those on their way keep theirs.
+        The outcome is logged and counted in `status.model_swaps`. The shadow is that of the new configuration too.
+        Languages must be routed as before: routes are decided when a document is read, and those on their way keep
+        theirs.
         """
 
-        def load() -> ModelSet:
+        def load() -> tuple[ModelSet, Shadow | None]:
             settings = reload().model
+            changed = [key for key, value in _fixed(settings).items() if value != self._fixed[key]]
+            if changed:
+                raise BundleError(f"{' and '.join(changed)} cannot change while the worker runs; restart it")
             if language_rules(settings).served != self.languages.served:
                 raise BundleError("the languages of model.routes or of a bundle have changed; restart the worker")
-            return load_models(settings)
+            models = load_models(settings)
+            check_sentiment(models)
+            return models, load_shadow(settings, models)
 
         async with self._swapping:
             before = self.models.version_id
@@ -77,4 +84,14 @@ class ModelsInService:
             else:
                 status.model_swaps["done"] += 1
                 status.model = version
-                log.info("model %s has taken the place of %s", version, before)
+                shadow = self.service.shadow
+                behind = "" if shadow is None else f", {shadow.shadow.candidate.version_id} is its shadow"
+                log.info("model %s has taken the place of %s%s", version, before, behind)
+
+
+def _fixed(settings: ModelSettings) -> dict[str, object]:
+    """What a swap cannot change, by key."""
+    return {
+        "model.other_languages": settings.other_languages,
+        "model.detect_language": settings.detect_language,
+    }

@@ -105,7 +105,7 @@ def test_a_mismatched_bundle_leaves_the_old_model_in_service(tmp_path: Path, tin
     odd = rewritten(tmp_path / "odd", change)
     service = ModelService(ModelSet([Predictor(tiny, threads=1)]))
     with pytest.raises(BundleError):
-        service.swap(lambda: ModelSet([Predictor(odd, threads=1)]))
+        service.swap(lambda: (ModelSet([Predictor(odd, threads=1)]), None))
     assert service.predict(["profit"]).version_id == tiny.version_id
 
 

@@ -25,8 +25,8 @@ def alone(bundle: Bundle) -> ModelSet:
     return ModelSet([make(bundle)])
 
 
-def at(path: Path) -> ModelSet:
-    return alone(Bundle.load(path))
+def at(path: Path) -> tuple[ModelSet, Shadow | None]:
+    return alone(Bundle.load(path)), None
 
 
 def test_a_swap_changes_the_model_and_its_version(tiny: Bundle, tmp_path: Path) -> None:
@@ -119,7 +119,9 @@ def test_a_shadow_scores_behind_the_service_and_changes_nothing(tiny: Bundle, tm
     assert behind.skipped == 0
 
 
-def test_a_shadow_that_fails_or_falls_behind_is_counted_and_holds_nothing_back(tiny: Bundle) -> None:
+def test_a_shadow_that_fails_or_falls_behind_is_told_of_and_holds_nothing_back(
+    tiny: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
     candidate = make(tiny)
     shadow = Shadow(candidate, candidate.labels)
     held = threading.Event()
@@ -138,6 +140,8 @@ def test_a_shadow_that_fails_or_falls_behind_is_counted_and_holds_nothing_back(t
     held.set()
     behind.close()
     assert behind.failure == "RuntimeError: out of memory"
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 1 and candidate.version_id in told[0] and "RuntimeError: out of memory" in told[0]
     assert behind.skipped == 10
     assert shadow.agreement["topic"].texts == 0
 
@@ -157,6 +161,47 @@ def test_texts_go_to_the_model_of_their_language(tiny: Bundle, tmp_path: Path) -
         known = [labels.index(label) for label in predictor.labels["topic"]]
         assert np.array_equal(answer.probabilities["topic"][row, known], own["topic"][0])
         assert answer.probabilities["topic"][row].sum() == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("route", [0, 1])
+def test_a_shadow_sees_the_texts_and_labels_of_the_route_it_stands_behind(
+    tiny: Bundle, tmp_path: Path, route: int
+) -> None:
+    topics = (TASKS[0], Task("topic", ("Markets", "Courts", "Earnings"), "topic"))
+    other = write_tiny_bundle(tmp_path / "b", version="2", seed=5, tasks=topics)
+    both = ModelSet([make(tiny), make(other)])
+    same = make([tiny, other][route])
+    service = ModelService(both, ShadowQueue(Shadow(same, both.predictors[route].labels, route)))
+    texts = ["profit in court", "fraud", "market today", "profit", "court"]
+    service.predict(texts, np.array([0, 1, 0, 1, 1], np.int32))
+    assert service.shadow is not None
+    service.shadow.close()
+    topic = service.shadow.shadow.agreement["topic"]
+    assert (topic.texts, topic.agreed, topic.difference_sum) == ((2, 2, 0.0), (3, 3, 0.0))[route]
+
+
+def test_a_shadow_that_is_taken_away_ends_though_batches_wait_for_it(tiny: Bundle) -> None:
+    candidate = make(tiny)
+    held, begun = threading.Event(), threading.Event()
+    original = candidate.predict
+
+    def slow(texts: list[str]) -> object:
+        begun.set()
+        held.wait()
+        return original(texts)
+
+    candidate.predict = slow  # type: ignore[method-assign,assignment]
+    behind = ShadowQueue(Shadow(candidate, candidate.labels), waiting=2)
+    served = make(tiny).predict(["profit"]).probabilities
+    behind.offer(["profit"], served)
+    begun.wait()
+    for _ in range(5):
+        behind.offer(["profit"], served)
+    behind.end()
+    held.set()
+    behind._thread.join(30)
+    assert not behind._thread.is_alive()
+    assert behind.shadow.agreement["topic"].texts == 1
 
 
 def test_models_side_by_side_need_the_same_tasks(tiny: Bundle, tmp_path: Path) -> None:

@@ -59,3 +59,6 @@ def test_a_shadow_is_heard_of_by_its_agreement_alone(tiny: Bundle, tmp_path: Pat
     more = {name for name in samples if name not in told(alone)}
     assert more and all(name.startswith("bearwire_shadow_") for name in more)
     assert samples["bearwire_shadow_texts_total sentiment"] == 3
+    assert samples["bearwire_shadow_failed"] == 0
+    watched.service.shadow.failure = "RuntimeError: no memory"
+    assert told(watched)["bearwire_shadow_failed"] == 1

@@ -39,6 +39,31 @@ async def test_a_new_bundle_takes_over_and_is_named(old: Bundle, tmp_path: Path)
     assert models.predict(["profit"], np.zeros(1, np.int32)).version_id == new.version_id
 
 
+async def test_the_shadow_is_that_of_the_configuration_that_was_read_last(old: Bundle, tmp_path: Path) -> None:
+    new = write_tiny_bundle(tmp_path / "new", version="2", seed=1)
+    models, status = serving(old)
+
+    async def swapped(bundle: Bundle, shadow: Bundle | None) -> str | None:
+        path = None if shadow is None else str(shadow.path)
+        await models.swap(lambda: configured(bundle.path, shadow=path), status)
+        models.predict(["profit"], np.zeros(1, np.int32))
+        behind = models.service.shadow
+        return None if behind is None else behind.shadow.candidate.version_id
+
+    assert await swapped(old, new) == new.version_id
+    assert await swapped(new, old) == old.version_id
+    assert await swapped(new, None) is None
+    assert (status.model_swaps["done"], status.model_swaps["refused"]) == (3, 0)
+
+
+def other_languages(path: Path) -> Config:
+    return configured(path / "old", other_languages="dead_letter")
+
+
+def no_shadow_there(path: Path) -> Config:
+    return configured(path / "old", shadow=str(path / "missing-shadow"))
+
+
 def another_language(path: Path) -> Config:
     spanish = write_tiny_bundle(path / "es", languages=("es",))
     return configured(path / "old", routes=(ModelRoute(languages=("es",), bundle=str(spanish.path)),))
@@ -61,6 +86,8 @@ def unreadable(path: Path) -> Config:
     [
         (nowhere, "is not a directory"),
         (another_language, "restart the worker"),
+        (other_languages, "model.other_languages cannot change while the worker runs"),
+        (no_shadow_there, "missing-shadow is not a directory"),
         (unreadable, "stays in service"),
         (no_memory, "MemoryError"),
     ],
