@@ -73,7 +73,9 @@ bench-core: $(DEV)/.ready ## documents a second through windows, novelty and det
 bench-daemon: $(DEV)/.ready ## texts a second of classify, backtest and the worker beside the model alone
 	@$(DEV)/bin/python -m tests.benchmarks.daemon $(ARGS)
 
-bench-models: $(TRAIN)/.ready ## texts a second against raw onnxruntime and the Hugging Face pipeline
+bench-models: $(TRAIN)/.ready ## texts a second against raw onnxruntime, the Hugging Face pipeline, optimum and infinity-emb
+	@$(UV) pip install -q --python $(TRAIN) --no-deps --require-hashes -r requirements/peers.txt || \
+	  echo "infinity-emb does not install here and is left out"
 	@$(TRAIN)/bin/python -m tests.benchmarks.models $(ARGS)
 
 bench-alerts: $(DEV)/.ready ## recall, delay and false alarms on injected surges; DATA= names the data folder

@@ -21,6 +21,7 @@ UNSPACED = (
 """Ranges of the letters and marks of scripts that put no space between words: Chinese, Japanese, Thai and others."""
 
 _UNSPACED = re.compile(f"[{UNSPACED}]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class EncoderError(ValueError):
@@ -66,8 +67,11 @@ class Encoder:
         self.pad_id = self._find_pad_id()
 
     def encode(self, texts: Sequence[str]) -> TokenRows:
-        """Tokenise texts; any number, none included."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        """Tokenise texts; any number, none included. A lone surrogate counts as U+FFFD."""
+        try:
+            encodings = self._tokenizer.encode_batch_fast(list(texts))
+        except TypeError:
+            encodings = self._tokenizer.encode_batch_fast([_without_surrogates(text) for text in texts])
         if self._chunks:
             parts = [[encoding, *encoding.overflowing] for encoding in encodings]
             text_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
@@ -89,7 +93,7 @@ class Encoder:
 
     def words(self, text: str) -> list[tuple[int, int, list[int]]]:
         """`word_spans`, and with each word the places of its tokens in the text's (first) row."""
-        encoding = self._tokenizer.encode(text)
+        encoding = self._tokenizer.encode(_without_surrogates(text))
         found: list[tuple[int, int, list[int]]] = []
         covered, current = 0, None
         for place, (word, (start, end)) in enumerate(zip(encoding.word_ids, encoding.offsets, strict=True)):
@@ -115,6 +119,11 @@ class Encoder:
             if found is not None:
                 return int(found)
         return 0
+
+
+def _without_surrogates(text: str) -> str:
+    """The text with U+FFFD in the place of each lone surrogate, which is no character and which no tokenizer takes."""
+    return _SURROGATE.sub("\ufffd", text)
 
 
 def _begin(text: str, start: int, covered: int) -> int:

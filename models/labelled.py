@@ -49,7 +49,13 @@ def read_labelled(
         if text not in row or label not in row:
             raise LabelledError(f"{file}, row {number}: expected columns {text!r} and {label!r}, found {list(row)}")
         written = str(row[label]).strip()
-        at = index.get(translate.get(written, written).casefold())
+        meant = translate.get(written, written)
+        at = index.get(meant.casefold())
+        if at is None and written in translate:
+            raise LabelledError(
+                f"{file}, row {number}: {written!r} means {meant!r}, which is not a label of the task "
+                f"({', '.join(labels)})"
+            )
         if at is None:
             raise LabelledError(
                 f"{file}, row {number}: {written!r} is not a label of the task ({', '.join(labels)}); "

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.model_set import Answer
 from streamer.documents import DocumentLimits, Rejection, ScoringText, parse_scoring_text
-from streamer.languages import NO_MODEL, LanguageRules, unserved
+from streamer.languages import NO_MODEL, UNSERVED, LanguageRules, unserved
 from streamer.lines import Chunk, Line
 from streamer.model import TextScorer
 
@@ -55,6 +55,7 @@ class Tally:
 
     scored: int = 0
     rejected: int = 0
+    skipped: int = 0
 
 
 def classify_chunks(
@@ -63,6 +64,7 @@ def classify_chunks(
     limits: DocumentLimits,
     *,
     languages: LanguageRules = LanguageRules(),  # noqa: B008 - has no state
+    skip_unserved: bool = False,
     write: Callable[[bytes], object],
     reject: Callable[[Rejected], object],
     progress: Callable[[Tally], object],
@@ -70,6 +72,7 @@ def classify_chunks(
     """Scores every line of `chunks`; holds at most three chunks at once.
 
     `write` takes the output of whole chunks, `reject` one bad line, `progress` is called after each chunk.
+    A text in a language that no model reads is a bad line, or only counted where `skip_unserved`.
     """
     tally = Tally()
     waiting: deque[tuple[list[ScoringText], NDArray[np.int32], Future[Answer]]] = deque()
@@ -88,7 +91,9 @@ def classify_chunks(
                 ways: list[int] = []
                 for line in chunk.lines:
                     parsed = parse_line(line, limits, languages)
-                    if isinstance(parsed, Rejection):
+                    if isinstance(parsed, Rejection) and parsed.reason == UNSERVED and skip_unserved:
+                        tally.skipped += 1
+                    elif isinstance(parsed, Rejection):
                         tally.rejected += 1
                         reject(Rejected(line, parsed))
                     else:

@@ -73,6 +73,7 @@ def classify(source: str, output: str, rejects: str | None, bundle: str | None, 
             scorer,
             config.document_limits,
             languages=language_rules(settings),
+            skip_unserved=settings.other_languages == "skip",
             write=write,
             reject=reject,
             progress=progress,
@@ -80,10 +81,14 @@ def classify(source: str, output: str, rejects: str | None, bundle: str | None, 
         seconds = time.perf_counter() - started
     click.echo(
         f"{tally.scored:,} texts scored in {seconds:.1f} s ({tally.scored / max(seconds, 1e-9):,.0f} texts/s), "
-        f"{tally.rejected:,} rejected{_where_rejects(tally, rejects)}; "
+        f"{tally.rejected:,} rejected{_where_rejects(tally, rejects)}{_skipped(tally)}; "
         f"model {scorer.version_id} on {scorer.provider_in_use}",
         err=True,
     )
+
+
+def _skipped(tally: Tally) -> str:
+    return f", {tally.skipped:,} skipped in a language that no model reads" if tally.skipped else ""
 
 
 def _where_rejects(tally: Tally, rejects: str | None) -> str:

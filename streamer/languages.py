@@ -8,6 +8,7 @@ from typing import Final
 from streamer.documents import Rejection
 from streamer.escaping import escaped, quoted
 
+UNSERVED = "no_model_for_language"
 NO_MODEL: Final = -1
 
 _MACROLANGUAGE: Final = {
@@ -62,6 +63,6 @@ class LanguageRules:
 def unserved(language: str | None) -> Rejection:
     """Why a document in this language has no score."""
     return Rejection(
-        "no_model_for_language",
+        UNSERVED,
         escaped(f"no model reads {quoted(language)}; see model.routes and model.other_languages"),
     )

@@ -6,10 +6,9 @@ The bound is raw onnxruntime on the same graph with everything but the model don
 tokenised, sorted by length, padded to the longest of each batch. Peers are measured where they are installed
 (extra [train]): the Hugging Face pipeline with torch in fp32, optimum's onnxruntime pipeline and Infinity's engine,
 each with two models, one per task, of the shape of the bundle's parent; their heads are untrained, which speed does
-not depend on. Infinity asks for an older numpy than the rest, though it runs with a newer: to have it measured, put
-it beside them with `pip install --no-deps infinity-emb`. Contenders take turns, so that a machine that slows down
-slows all of them; the CPU time beside the speed tells how much of a difference is work and how much is waiting for
-others on the machine.
+not depend on. Infinity asks for an older numpy than the rest, though it runs with a newer: `make bench-models` puts it
+beside them by itself. Contenders take turns, so that a machine that slows down slows all of them; the CPU time beside
+the speed tells how much of a difference is work and how much is waiting for others on the machine.
 """
 
 from __future__ import annotations
@@ -53,8 +52,9 @@ def load_texts(file: Path | None, limit: int) -> list[str]:
     return [texts[at] for at in order[:limit]]
 
 
-def ideal_batches(bundle: Bundle, texts: Sequence[str]) -> list[dict[str, Any]]:
-    """Sorted by length, padded to the longest of the batch, closed at the predictor's token budget."""
+def ideal_batches(bundle: Bundle, texts: Sequence[str], inputs: Sequence[str]) -> list[dict[str, Any]]:
+    """What the graph's `inputs` are fed: texts sorted by length, padded to the longest of the batch, which is closed at
+    the predictor's token budget."""
     rows = Encoder(bundle.read(TOKENIZER), max_tokens=bundle.max_tokens).encode(texts)
     order = np.argsort(-rows.counts, kind="stable")
     feeds = []
@@ -63,7 +63,8 @@ def ideal_batches(bundle: Bundle, texts: Sequence[str]) -> list[dict[str, Any]]:
         longest = int(rows.counts[order[at]])
         chosen = order[at : at + max(1, DEFAULT_BATCH_TOKENS // longest)]
         ids, mask = rows.matrix(chosen, longest, 0)
-        feeds.append({"input_ids": ids, "attention_mask": mask})
+        feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        feeds.append({name: feed[name] for name in inputs})
         at += len(chosen)
     return feeds
 
@@ -74,7 +75,7 @@ def raw_onnxruntime(bundle: Bundle, texts: Sequence[str], *, threads_per_run: in
     options.intra_op_num_threads = threads_per_run
     session = ort.InferenceSession(bundle.read(MODEL), options, providers=["CPUExecutionProvider"])
     outputs = [task.output for task in bundle.tasks]
-    feeds = ideal_batches(bundle, texts)
+    feeds = ideal_batches(bundle, texts, [each.name for each in session.get_inputs()])
     workers = ThreadPoolExecutor(max(1, usable_cores() // threads_per_run))
 
     def run(_: Sequence[str]) -> None:
@@ -237,7 +238,7 @@ def main(
     if missing:
         click.echo(f"not installed here, so not measured: {', '.join(missing)} (extra [train])")
     if not _installed("infinity_emb"):
-        click.echo("not installed here, so not measured: infinity-emb (pip install --no-deps infinity-emb)")
+        click.echo("not installed here, so not measured: infinity-emb (`make bench-models` installs it)")
     if json_file:
         summary = {"bundle": bundle.version_id, "texts": len(texts), "cores": cores, "texts_per_second": results}
         json_file.write_text(json.dumps(summary, indent=2) + "\n")

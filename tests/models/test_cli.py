@@ -81,6 +81,18 @@ def test_evaluate_says_how_to_name_labels(tiny: Bundle, data: Path) -> None:
     assert "--label 1=LABEL" in result.output
 
 
+def test_evaluate_says_what_is_meant_where_that_is_no_label(tiny: Bundle, data: Path) -> None:
+    result = run("evaluate", str(tiny.path), "--data", str(data), "--label", "1=negatve")
+    assert result.exit_code == 1
+    assert "'1' means 'negatve', which is not a label of the task (negative, neutral, positive)" in result.output
+
+
+def test_what_was_no_utf8_on_the_command_line_is_explained_all_the_same(tiny: Bundle) -> None:
+    result = run("explain", "fraud \udcff lawsuit", "--bundle", str(tiny.path))
+    assert result.exit_code == 0, result.output
+    assert "fraud" in result.output
+
+
 def test_compare_puts_two_bundles_side_by_side(tiny: Bundle, bundle_dir: Path, data: Path) -> None:
     output = run("compare", tiny.path, bundle_dir, "--data", data, *NAMES).output
     assert "same label for 100.00% of 2 texts" in output

@@ -19,6 +19,7 @@ import streamer.classify_cli
 from models.model_set import Answer
 from streamer.classify import CHUNK_LINES, Tally, classify_chunks
 from streamer.config import Config
+from streamer.config_load import environment_name
 from streamer.lines import Chunk, Line
 from streamer.sources import open_source
 from tests.shell.commands import bearwire, process_arguments
@@ -79,6 +80,19 @@ def test_without_a_rejects_file_the_first_bad_lines_are_shown_escaped() -> None:
     assert result.exit_code == 0
     assert result.stderr.count("invalid_json") == 5
     assert "\x1b" not in result.stderr
+
+
+@pytest.mark.parametrize("others", ["skip", "dead_letter"])
+def test_a_language_without_a_model_is_counted_or_rejected_as_configured(
+    others: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(environment_name("model.other_languages"), others)
+    source = '{"text":"bad","lang":"en"}\n{"text":"male","lang":"it"}\n{"text":"good"}\n'
+    result = bearwire("classify", "--rejects", "bad.jsonl", input=source)
+    assert [line["id"] for line in lines(result)] == ["1", "3"]
+    skipped = others == "skip"
+    assert ("1 skipped in a language that no model reads" in result.stderr) == skipped
+    assert Path("bad.jsonl").read_bytes().count(b"no_model_for_language") == (0 if skipped else 1)
 
 
 @pytest.mark.parametrize("name", ["in.jsonl.gz", "in.csv", "in.csv.gz", "in.parquet"])
