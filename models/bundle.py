@@ -138,6 +138,12 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sha256: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
 
 
+class _Listing(Struct, frozen=True):
+    """The part of a manifest that says which files there are."""
+
+    files: dict[str, object]
+
+
 class Bundle:
     """A verified bundle on disk.
 
@@ -197,6 +203,18 @@ class Bundle:
         if digest != entry.sha256:
             raise _error(file, f"was changed: SHA-256 {digest[:12]}… where {MANIFEST} says {entry.sha256[:12]}…")
         return content
+
+
+def unlisted(directory: Path) -> list[str]:
+    """What lies in a bundle's directory and does not belong to it: names of files and directories, sorted.
+
+    The bundle may be damaged. Raises BundleError where its manifest does not even list files.
+    """
+    try:
+        listing = msgspec.json.decode((directory / MANIFEST).read_bytes(), type=_Listing)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _error(directory / MANIFEST, f"lists no files: {error}") from error
+    return sorted({file.name for file in directory.iterdir()} - {MANIFEST, *listing.files})
 
 
 def default_bundle_path() -> Path:

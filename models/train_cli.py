@@ -84,6 +84,7 @@ def search(
 @click.argument("source")
 @click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="the bundle")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="int8", show_default=True)
+@click.option("--name", help="name of the bundle; else that of the recipe, Hugging Face id or directory")
 @click.option("--version", default="1.0.0", show_default=True, help="version of the bundle")
 @click.option("--task", help="what the one task of a Hugging Face model is called")
 @click.option(
@@ -101,6 +102,7 @@ def export(
     source: str,
     output: Path,
     precision: str,
+    name: str | None,
     version: str,
     task: str | None,
     languages: tuple[str, ...],
@@ -117,6 +119,7 @@ def export(
             source,
             output,
             precision=cast(Precision, precision),
+            name=name,
             version=version,
             created=datetime.now(UTC).date().isoformat(),
             task=task,
