@@ -185,8 +185,10 @@ def _bundle_name(parent: ParentModel, source: str) -> str:
 def _hugging_face(directory: Path, source: str, task: str | None) -> Exportable:
     if not any(directory.glob("*.safetensors")):
         raise ExportError(
-            f"{directory} has no .safetensors weights; pickled ones are not loaded, since unpickling runs code. "
-            "Convert them first (transformers: save_pretrained(..., safe_serialization=True))"
+            f"{source} has no .safetensors weights; pickled ones are not loaded, since unpickling runs code. Where you "
+            "trust it, convert it first, with transformers: AutoModelForSequenceClassification.from_pretrained("
+            f"{source!r}).save_pretrained(DIR, safe_serialization=True), AutoTokenizer.from_pretrained({source!r})."
+            "save_pretrained(DIR); then export DIR"
         )
     model = _classifier(directory)
     config = model.config

@@ -80,8 +80,13 @@ def test_an_encoder_of_another_family_becomes_a_bundle(family: str, tmp_path: Pa
     assert done.exit_code == 0, done.output
     (tmp_path / "texts.txt").write_text("\n".join(ALL), encoding="utf-8")
     source, bundle = str(tmp_path / "run"), str(tmp_path / "bundle")
-    written = bearwire("models", "export", source, "-o", bundle, "--texts", str(tmp_path / "texts.txt"))
+    asked = ("models", "export", source, "-o", bundle, "--texts", str(tmp_path / "texts.txt"))
+    refused = bearwire(*asked, "--task", "mood")
+    assert refused.exit_code == 1 and "whose recipe names its tasks; leave --task out" in refused.output
+    written = bearwire(*asked)
     assert written.exit_code == 0, written.output
+    manifest = Bundle.load(tmp_path / "bundle").manifest
+    assert manifest.recipe == "desk" and str(tmp_path) not in (tmp_path / "bundle" / "bundle.json").read_text()
     predictor = Predictor(Bundle.load(tmp_path / "bundle"), threads=1, cache_entries=0)
     assert verify_predictor(predictor) == []
 
