@@ -19,8 +19,7 @@ def rewrite(
 
     Raises FileExistsError where something is there, and what `change` raises; then nothing is left.
     """
-    if destination.exists():
-        raise FileExistsError(f"{destination} exists; choose another directory")
+    check_free(destination)
     destination.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
     try:
@@ -34,3 +33,9 @@ def rewrite(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return Bundle.load(destination)
+
+
+def check_free(destination: Path) -> None:
+    """Raise FileExistsError where something is at `destination`."""
+    if destination.exists():
+        raise FileExistsError(f"{destination} exists; choose another directory")
