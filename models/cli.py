@@ -244,8 +244,9 @@ def calibrate(
     label_names: tuple[str, ...],
     version: str | None,
 ) -> None:
-    """Write a bundle anew with probabilities that match how often they are right, on labelled texts.
+    """Write a bundle anew, calibrated on labelled texts.
 
+    Its probabilities then match how often it is right about such texts, and no text gets another label.
     For bundles that were exported from Hugging Face, and for texts unlike those that a bundle was calibrated on. The
     model must not have learned from the texts. What is printed was measured on each half of them under a calibration
     fitted on the other half; what is written was fitted on all.
