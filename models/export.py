@@ -33,7 +33,7 @@ from models.bundle import (
 from models.calibration import fit_calibration
 from models.evaluate import evaluate
 from models.export_parity import Parity, check_parity
-from models.export_source import Exportable, ExportError, open_source, plain_name, public_name
+from models.export_source import Exportable, ExportError, open_source, plain_name, public_file, public_name
 from models.int8 import Int8Error, to_int8
 from models.onnx_fusion import fuse, plain_normalisations
 from models.predictor import Predictor
@@ -271,7 +271,7 @@ def _calibrated(manifest: Manifest, draft: Path, model: Exportable) -> Manifest:
         metrics.append(
             Metric(
                 task=task.name,
-                data=f"{key[2]} ({'held back' if key[1] == 'validation' else 'never trained on'})",
+                data=f"{public_file(key[2])} ({'held back' if key[1] == 'validation' else 'never trained on'})",
                 rows=result.rows,
                 accuracy=round(result.accuracy, 4),
                 macro_f1=round(result.macro_f1, 4),

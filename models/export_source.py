@@ -120,7 +120,10 @@ def _run(directory: Path, rounded: bool) -> Exportable:
             licence=recipe.base_licence,
             source="" if is_path(recipe.base) else recipe.base,
         ),
-        data=msgspec.json.decode((directory / DATA).read_bytes(), type=tuple[DataSource, ...]),
+        data=tuple(
+            msgspec.structs.replace(source, name=public_file(source.name))
+            for source in msgspec.json.decode((directory / DATA).read_bytes(), type=tuple[DataSource, ...])
+        ),
         held_back=read_held_back(directory),
         rounded=tuple(quantised_layers(classifier.encoder)),
     )
@@ -159,6 +162,11 @@ def is_path(base: str) -> bool:
 def public_name(base: str) -> str:
     """What a base model may be called in a bundle that others read: never its place on this machine."""
     return Path(base).resolve().name if is_path(base) else base
+
+
+def public_file(name: str) -> str:
+    """What a data set may be called in a bundle that others read: a file never by its place on this machine."""
+    return Path(name).name if Path(name).is_absolute() else name
 
 
 def hub_origin(directory: Path, source: str) -> ParentModel:

@@ -88,7 +88,8 @@ def _word_pieces(parent: Path) -> str:
     from transformers import BertTokenizerFast
 
     pieces = vocabulary.read_text(encoding="utf-8").splitlines()
-    unmasked = {} if "[MASK]" in pieces else {"mask_token": None}  # else it gets a number that the model lacks
+    # A token that the vocabulary lacks would get a number that the model lacks.
+    unmasked: dict[str, Any] = {} if "[MASK]" in pieces else {"mask_token": None}
     lower = settings.get("do_lower_case")
     if lower is None:
         lower = not any(re.search("[A-Z]", piece) for piece in pieces if not piece.startswith("["))
