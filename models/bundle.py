@@ -3,7 +3,7 @@
     finance-en/
         model.onnx       input_ids, attention_mask int64[batch, seq]; per task logits float32[batch, labels]
         tokenizer.json   of the `tokenizers` library, normaliser included: a text goes in as it came
-        bundle.json      the `Manifest` below: tasks, limits, provenance, SHA-256 of every other file
+        bundle.json      the `Manifest` below: tasks, limits, provenance, SHA-256 of every other file and of itself
         MODEL_CARD.md    made from bundle.json
         NOTICE           licences of the parent model and of the data
 
@@ -13,6 +13,7 @@ Nothing in a bundle is unpickled and no code from it runs. A bundle that does no
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -111,7 +112,11 @@ class FileEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """bundle.json. `files` is filled in by `write_manifest`; `created` is a date (RFC 3339), for people."""
+    """bundle.json. `files` and `sha256` are filled in by `write_manifest`; `created` is a date (RFC 3339), for people.
+
+    `sha256` is that of all other fields (`manifest_sha256`), so that a damaged or edited manifest is found; a bundle
+    may go without.
+    """
 
     format: Literal[1] = 1
     name: Name
@@ -130,6 +135,13 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limitations: str = ""
     word_scores: WordScores | None = None
     files: dict[str, FileEntry] = {}
+    sha256: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
+
+
+class _Listing(Struct, frozen=True):
+    """The part of a manifest that says which files there are."""
+
+    files: dict[str, object]
 
 
 class Bundle:
@@ -158,10 +170,11 @@ class Bundle:
         """Read and verify the bundle at `path`: its manifest, the size and SHA-256 of every file, the tensors
         that the graph keeps in other files.
 
-        Raises BundleError, naming the file, where anything is missing, truncated, altered or out of place.
+        Raises BundleError, naming the file, where anything is missing, truncated, altered, unlisted or out of place.
         """
         manifest = _read_manifest(path)
         bundle = cls(path, manifest)
+        _check_unlisted(path, manifest)
         for name in manifest.files:
             if name != MODEL:
                 bundle.read(name)
@@ -192,6 +205,18 @@ class Bundle:
         return content
 
 
+def unlisted(directory: Path) -> list[str]:
+    """What lies in a bundle's directory and does not belong to it: names of files and directories, sorted.
+
+    The bundle may be damaged. Raises BundleError where its manifest does not even list files.
+    """
+    try:
+        listing = msgspec.json.decode((directory / MANIFEST).read_bytes(), type=_Listing)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _error(directory / MANIFEST, f"lists no files: {error}") from error
+    return sorted({file.name for file in directory.iterdir()} - {MANIFEST, *listing.files})
+
+
 def default_bundle_path() -> Path:
     """The English finance bundle that ships inside the package."""
     return Path(__file__).parent / "bundles" / "finance-en"
@@ -210,12 +235,20 @@ def write_manifest(directory: Path, manifest: Manifest) -> Bundle:
             continue
         content = _inside(directory, file.name).read_bytes()
         files[file.name] = FileEntry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
-    complete = msgspec.structs.replace(manifest, files=files)
-    text = msgspec.json.format(msgspec.json.encode(complete), indent=2)
+    complete = msgspec.structs.replace(manifest, files=files, sha256="")
+    seal = manifest_sha256(msgspec.json.decode(msgspec.json.encode(complete), type=dict[str, object]))
+    text = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(complete, sha256=seal)), indent=2)
     draft = directory / f".{MANIFEST}.new"
     draft.write_bytes(text + b"\n")
     draft.replace(directory / MANIFEST)
     return Bundle.load(directory)
+
+
+def manifest_sha256(fields: Mapping[str, object]) -> str:
+    """The SHA-256 that a manifest of these fields carries: of all of them but itself, as JSON with sorted keys, without
+    spaces, in UTF-8."""
+    others = {name: value for name, value in fields.items() if name != "sha256"}
+    return hashlib.sha256(msgspec.json.encode(others, order="sorted")).hexdigest()
 
 
 def _read_manifest(path: Path) -> Manifest:
@@ -234,8 +267,15 @@ def _read_manifest(path: Path) -> Manifest:
                 hint="export the model again with this version of bearwire",
             )
         manifest = msgspec.json.decode(raw, type=Manifest)
+        digest = manifest_sha256(head)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _error(file, f"is not a valid manifest: {error}") from error
+    if manifest.sha256 and digest != manifest.sha256:
+        raise _error(
+            file,
+            f"was changed: its fields have SHA-256 {digest[:12]}… where it says {manifest.sha256[:12]}…",
+            hint="restore or export the bundle again; if the change is yours, take out its field sha256",
+        )
     _check_tasks(file, manifest.tasks)
     _check_word_scores(file, manifest)
     for required in (MODEL, TOKENIZER):
@@ -262,6 +302,16 @@ def _check_word_scores(file: Path, manifest: Manifest) -> None:
         for task in manifest.tasks
     ):
         raise _error(file, f"scores words for {scored.label!r} of {scored.task!r}, which is no label of a task")
+
+
+def _check_unlisted(path: Path, manifest: Manifest) -> None:
+    """Every file is listed. Directories and hidden files may lie there (a mounted volume's, a file manager's): nothing
+    is ever read from them."""
+    for file in sorted(path.iterdir()):
+        if file.name == MANIFEST or file.name in manifest.files or file.name.startswith("."):
+            continue
+        if file.is_symlink() or not file.is_dir():
+            raise _error(file, f"is not listed in {MANIFEST}", hint="move it away, or export the bundle again")
 
 
 def _check_external_files(path: Path, manifest: Manifest, model: bytes) -> None:

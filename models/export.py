@@ -17,16 +17,29 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from models.bundle import MANIFEST, MODEL, SENTIMENT_LABELS, TOKENIZER, Bundle, Manifest, Metric, Task, write_manifest
+from models.bundle import (
+    MANIFEST,
+    MODEL,
+    SENTIMENT_LABELS,
+    TOKENIZER,
+    Bundle,
+    BundleError,
+    Manifest,
+    Metric,
+    Task,
+    unlisted,
+    write_manifest,
+)
 from models.calibration import fit_calibration
 from models.evaluate import evaluate
 from models.export_parity import Parity, check_parity
-from models.export_source import Exportable, ExportError, open_source
+from models.export_source import Exportable, ExportError, open_source, plain_name, public_file, public_name
 from models.int8 import Int8Error, to_int8
 from models.onnx_fusion import fuse, plain_normalisations
 from models.predictor import Predictor
 from models.probabilities import Calibration, softmax
 from models.quantise import quantise
+from models.training.recipe import Recipe, load_recipe
 from models.training.run import HeldBack, calibrating, group_of
 from models.verify import verify_predictor
 from models.word_scores_fit import add_word_scores, word_texts
@@ -49,6 +62,7 @@ def export(
     destination: Path,
     *,
     precision: Precision = "int8",
+    name: str | None = None,
     version: str = "1.0.0",
     created: str = "",
     task: str | None = None,
@@ -61,13 +75,21 @@ def export(
     `texts` are what it is compared with torch on; without them, texts that the run held back, or the sentiment
     texts that ship with Bearwire, which are English. `languages` are those that a Hugging Face model reads, "en" where
     none is said; a run's recipe names its own. Raises ExportError where it disagrees with torch, where a text's logits
-    depend on its batch, or where `destination` holds something else than a bundle.
+    depend on its batch, or where `destination` holds something else than a bundle and its files. `name` is what the
+    bundle is called; without it, what the recipe, the Hugging Face id or the directory is.
     """
-    if destination.exists() and any(destination.iterdir()) and not (destination / MANIFEST).is_file():
-        raise ExportError(f"{destination} exists and is not a bundle; choose another directory")
+    _check_destination(destination)
+    plain_name("--version", version)
+    if name is not None:
+        plain_name("--name", name)
     model = open_source(source, task, rounded=precision == "int8")
+    model = model._replace(name=name or model.name)
+    if not model.name:
+        raise ExportError(f"{source} has no name that a bundle could have; give one with --name")
     if model.recipe is not None and languages:
         raise ExportError(f"{source} is a training run, whose recipe names its languages; leave --language out")
+    if model.recipe is not None and task is not None:
+        raise ExportError(f"{source} is a training run, whose recipe names its tasks; leave --task out")
     read = model.recipe.languages if model.recipe else tuple(languages) or ("en",)
     if not model.held_back and not texts and "en" not in read:
         raise ExportError(
@@ -95,10 +117,10 @@ def export(
             learnable = [row.text for row in model.held_back if row.use == "validation"]
             learnable += word_texts() if "en" in bundle.languages else []
             bundle = add_word_scores(bundle, learnable, task="sentiment", label=SENTIMENT_LABELS[0], say=say)
-        if precision != "fp16":
-            _check_served(bundle)
+        _check_served(bundle, precision)
         for metric in bundle.manifest.metrics:
             say(f"{metric.task} on {metric.data}: accuracy {metric.accuracy:.4f}, macro F1 {metric.macro_f1:.4f}")
+        _check_destination(destination)
         _replace(destination, draft)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -112,6 +134,23 @@ def parity_texts(model: Exportable) -> list[str]:
     if not texts:
         raise ExportError("there are no texts to compare the export on; give some with --texts FILE")
     return texts[:: max(1, -(-len(texts) // PARITY_TEXTS))]
+
+
+def _check_destination(destination: Path) -> None:
+    """Raise ExportError where replacing `destination` would destroy anything but a bundle."""
+    if not destination.exists() or (destination.is_dir() and not any(destination.iterdir())):
+        return
+    if not (destination / MANIFEST).is_file():
+        raise ExportError(f"{destination} exists and is not a bundle; choose another directory")
+    try:
+        others = unlisted(destination)
+    except BundleError as error:
+        raise ExportError(f"{error}; or choose another directory than {destination}") from error
+    if others:
+        raise ExportError(
+            f"{destination} holds more than the bundle that would be replaced: {', '.join(others)}; move "
+            f"{'it' if len(others) == 1 else 'them'} away or choose another directory"
+        )
 
 
 def _write_graph(model: Exportable, file: Path, precision: Precision) -> None:
@@ -160,11 +199,14 @@ def _refuse(parity: Parity, precision: Precision) -> None:
         )
 
 
-def _check_served(bundle: Bundle) -> None:
-    """Load the finished bundle as the daemon does; what would be refused there is refused here."""
+def _check_served(bundle: Bundle, precision: Precision) -> None:
+    """Load the finished bundle as the daemon does; what would be refused there is refused here.
+
+    fp16 is for GPUs: a processor computes it in other ways for other batches, to the last bit.
+    """
     predictor = Predictor(bundle, cache_entries=0)
     predictor.warm_up()
-    problems = verify_predictor(predictor)
+    problems = verify_predictor(predictor, apart=precision != "fp16")
     if problems:
         raise ExportError("; ".join(problems))
 
@@ -183,11 +225,19 @@ def _manifest(
         description=recipe.description if recipe else "",
         licence=recipe.licence if recipe else "",
         limitations=recipe.limitations if recipe else "",
-        recipe=f"models/recipes/{recipe.name}.yaml" if recipe else "",
+        recipe=_recipe_name(recipe) if recipe else "",
         created=created,
         parent=model.parent,
         data=model.data,
     )
+
+
+def _recipe_name(recipe: Recipe) -> str:
+    """What people find the recipe by: its file where Bearwire comes with it, else its name."""
+    file = Path(__file__).parent / "recipes" / f"{recipe.name}.yaml"
+    if file.is_file() and msgspec.structs.replace(load_recipe(file), search=None) == recipe:
+        return f"models/recipes/{file.name}"
+    return recipe.name
 
 
 def _calibrated(manifest: Manifest, draft: Path, model: Exportable) -> Manifest:
@@ -221,7 +271,7 @@ def _calibrated(manifest: Manifest, draft: Path, model: Exportable) -> Manifest:
         metrics.append(
             Metric(
                 task=task.name,
-                data=f"{key[2]} ({'held back' if key[1] == 'validation' else 'never trained on'})",
+                data=f"{public_file(key[2])} ({'held back' if key[1] == 'validation' else 'never trained on'})",
                 rows=result.rows,
                 accuracy=round(result.accuracy, 4),
                 macro_f1=round(result.macro_f1, 4),
@@ -239,7 +289,8 @@ def _notice(model: Exportable) -> str:
     if distillation is not None and distillation.teacher is not None:
         teacher = distillation.teacher
         lines.append(
-            f"Taught by a model fine-tuned from {teacher.base_origin or teacher.base}{_under(teacher.base_licence)}."
+            f"Taught by a model fine-tuned from {teacher.base_origin or public_name(teacher.base)}"
+            f"{_under(teacher.base_licence)}."
         )
     for name, licence, origin in sorted({(d.name, d.licence, d.source) for d in model.data if d.use != "measuring"}):
         lines.append(f"Trained on {name}{f': {origin}' if origin else ''}{_under(licence)}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.bundle import SENTIMENT_LABELS, DataSource, Name, ParentModel
 from models.int8 import Layer
-from models.training.network import base_directory, load_classifier
+from models.training.network import base_directory, load_classifier, positions
 from models.training.quantised import plain_layers, quantised_layers
 from models.training.recipe import Normalisation, Recipe, RecipeError
 from models.training.run import DATA, RECIPE, HeldBack, is_finished, read_held_back
@@ -22,6 +23,11 @@ from models.training.tokenisation import build_tokenizer
 
 Reference = Callable[[NDArray[np.int64], NDArray[np.int64]], dict[str, NDArray[np.float32]]]
 OPSET = 17
+LONGEST = 512
+"""Tokens of a text that a Hugging Face model reads at most in a bundle."""
+
+_COMMIT = re.compile("[0-9a-f]{40}")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 class ExportError(Exception):
@@ -63,6 +69,8 @@ def open_source(source: str, task: str | None, *, rounded: bool = False) -> Expo
     directory = Path(source)
     if (directory / RECIPE).is_file():
         return _run(directory, rounded)
+    if task is not None:
+        plain_name("--task", task)
     try:
         directory = base_directory(source)
     except RecipeError as error:
@@ -107,8 +115,15 @@ def _run(directory: Path, rounded: bool) -> Exportable:
         trace=trace,
         reference=reference,
         recipe=recipe,
-        parent=ParentModel(name=recipe.base_origin or recipe.base, licence=recipe.base_licence, source=recipe.base),
-        data=msgspec.json.decode((directory / DATA).read_bytes(), type=tuple[DataSource, ...]),
+        parent=ParentModel(
+            name=recipe.base_origin or public_name(recipe.base),
+            licence=recipe.base_licence,
+            source="" if is_path(recipe.base) else recipe.base,
+        ),
+        data=tuple(
+            msgspec.structs.replace(source, name=public_file(source.name))
+            for source in msgspec.json.decode((directory / DATA).read_bytes(), type=tuple[DataSource, ...])
+        ),
         held_back=read_held_back(directory),
         rounded=tuple(quantised_layers(classifier.encoder)),
     )
@@ -139,17 +154,56 @@ def _heads_config(config: Any, names: list[str]) -> Any:
     return HeadsOnnxConfig(config, task="text-classification")
 
 
+def is_path(base: str) -> bool:
+    """Whether a base model is named by its place on this machine."""
+    return not base.startswith("wheel:") and (Path(base).is_absolute() or base[:1] in ".~" or Path(base).is_dir())
+
+
+def public_name(base: str) -> str:
+    """What a base model may be called in a bundle that others read: never its place on this machine."""
+    return Path(base).resolve().name if is_path(base) else base
+
+
+def public_file(name: str) -> str:
+    """What a data set may be called in a bundle that others read: a file never by its place on this machine."""
+    return Path(name).name if Path(name).is_absolute() else name
+
+
+def hub_origin(directory: Path, source: str) -> ParentModel:
+    """Where a Hugging Face directory is from: its id and commit where it is a snapshot of the hub's, the id that its
+    configuration names, or else its name."""
+    place = directory.resolve()
+    revision = place.name if _COMMIT.fullmatch(place.name) and place.parent.name == "snapshots" else ""
+    repository = place.parents[1].name if revision else ""
+    if not Path(source).is_dir():
+        return ParentModel(name=source, licence="", source=source, revision=revision)
+    if repository.startswith("models--"):
+        name = repository.removeprefix("models--").replace("--", "/")
+        return ParentModel(name=name, licence="", source=name, revision=revision)
+    named = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("_name_or_path")
+    return ParentModel(name=named if isinstance(named, str) and _HUB_ID.fullmatch(named) else place.name, licence="")
+
+
+def _bundle_name(parent: ParentModel, source: str) -> str:
+    """A name for the bundle like that of the directory or id; empty where it has no letter or digit of ASCII."""
+    own = Path(source).resolve().name if Path(source).is_dir() and not parent.source else parent.name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", own.rpartition("/")[2].rpartition(":")[2]).strip("._-")[:100]
+
+
 def _hugging_face(directory: Path, source: str, task: str | None) -> Exportable:
     if not any(directory.glob("*.safetensors")):
         raise ExportError(
-            f"{directory} has no .safetensors weights; pickled ones are not loaded, since unpickling runs code. "
-            "Convert them first (transformers: save_pretrained(..., safe_serialization=True))"
+            f"{source} has no .safetensors weights; pickled ones are not loaded, since unpickling runs code. Where you "
+            "trust it, convert it first, with transformers: AutoModelForSequenceClassification.from_pretrained("
+            f"{source!r}).save_pretrained(DIR, safe_serialization=True), AutoTokenizer.from_pretrained({source!r})."
+            "save_pretrained(DIR); then export DIR"
         )
     model = _classifier(directory)
     config = model.config
     written = [str(config.id2label[number]) for number in range(config.num_labels)]
     labels, order = _ordered(written)
-    name = _task_name(task or ("sentiment" if labels == SENTIMENT_LABELS else "label"))
+    name = task or ("sentiment" if labels == SENTIMENT_LABELS else "label")
+    parent = hub_origin(directory, source)
 
     def trace(file: Path) -> None:
         from optimum.exporters.onnx import export
@@ -164,21 +218,21 @@ def _hugging_face(directory: Path, source: str, task: str | None) -> Exportable:
         return {name: cast(NDArray[np.float32], logits.numpy()[:, order])}
 
     unchanged = Normalisation(html_entities=False, urls="keep")
-    longest = int(getattr(config, "max_position_embeddings", 512))
+    longest = positions(model) or int(getattr(config, "max_position_embeddings", LONGEST))
     return Exportable(
-        name=directory.name,
+        name=_bundle_name(parent, source),
         tasks={name: labels},
         outputs={name: "logits"},
         order={name: order} if order != sorted(order) else {},
         tokenizer=build_tokenizer(directory, unchanged).json,
-        max_tokens=min(longest if config.model_type not in ("roberta", "xlm-roberta") else longest - 2, 512),
+        max_tokens=min(longest, LONGEST),
         architecture=config.model_type,
         heads=int(getattr(config, "num_attention_heads", 0)),
         width=int(config.hidden_size),
         trace=trace,
         reference=reference,
         recipe=None,
-        parent=ParentModel(name=str(config.name_or_path or source), licence="", source=source),
+        parent=parent,
         data=(),
         held_back=(),
     )
@@ -216,11 +270,14 @@ def _classifier(directory: Path) -> Any:
     return model.eval()
 
 
-def _task_name(name: str) -> str:
+def plain_name(option: str, name: str) -> str:
+    """`name`, where a manifest may hold it as a name or version; else ExportError."""
     try:
         return msgspec.convert(name, Name)
     except msgspec.ValidationError as error:
-        raise ExportError(f"--task {name!r} is no name of a task: {error}") from error
+        raise ExportError(
+            f"{option} {name!r} is no name for it; use letters, digits, dots, hyphens and underscores ({error})"
+        ) from error
 
 
 def _ordered(written: list[str]) -> tuple[tuple[str, ...], list[int]]:

@@ -1,7 +1,8 @@
-"""Labelled texts to measure a model on: a text and a label column of a CSV, JSONL or Parquet file."""
+"""Labelled texts to measure a model on: a text and a label column of a CSV, JSONL or Parquet file; and plain texts."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -66,6 +67,24 @@ def read_labelled(
     if not texts:
         raise LabelledError(f"{file} has no rows")
     return Labelled(texts, np.array(truth, dtype=np.int64))
+
+
+def read_texts(file: Path) -> list[str]:
+    """The lines of a text file that hold something. Raises LabelledError where it is not UTF-8 or has no such line."""
+    texts = []
+    for number, line in enumerate(file.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines(), start=1):
+        try:
+            text = line.decode("utf-8").strip()
+        except UnicodeDecodeError as error:
+            odd = f"0x{line[error.start]:02x}"
+            raise LabelledError(
+                f"{file}, line {number}: expected UTF-8, found the byte {odd}; save the file in UTF-8"
+            ) from error
+        if text:
+            texts.append(text)
+    if not texts:
+        raise LabelledError(f"{file} has no texts; expected one per line")
+    return texts
 
 
 def _rows(file: Path) -> Iterator[Mapping[str, object]]:

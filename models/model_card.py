@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from models.bundle import Manifest
+    from models.bundle import Manifest, ParentModel
 
 
 def render_model_card(manifest: Manifest) -> str:
@@ -46,11 +46,18 @@ def _details(manifest: Manifest) -> str:
         ("Precision", manifest.precision),
         ("Longest text", f"{manifest.max_tokens} tokens"),
         ("Licence", manifest.licence),
-        ("Fine-tuned from", f"{parent.name} ({parent.licence}) {parent.source}".rstrip() if parent else ""),
+        ("Fine-tuned from", _parent(parent) if parent else ""),
         ("Recipe", manifest.recipe),
         ("Created", manifest.created),
     ]
     return "\n".join(f"- {name}: {value}" for name, value in lines if value)
+
+
+def _parent(parent: ParentModel) -> str:
+    licence = f"({parent.licence})" if parent.licence else ""
+    source = parent.source if parent.source != parent.name else ""
+    revision = f"revision {parent.revision}" if parent.revision else ""
+    return " ".join(part for part in (parent.name, licence, source, revision) if part)
 
 
 def _task_rows(manifest: Manifest) -> list[tuple[str, ...]]:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-FUSED_AS = {"bert": "bert", "roberta": "bert", "xlm-roberta": "bert", "distilbert": "bert", "electra": "bert"}
+FUSED_AS = dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra"), "bert")
 
 
 def fuse(file: Path, *, architecture: str, heads: int, width: int) -> Any:

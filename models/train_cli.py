@@ -10,7 +10,7 @@ import click
 import torch  # noqa: F401  (its absence is what tells the group that the extra is missing)
 
 from models.bundle import BundleError
-from models.labelled import LabelledError
+from models.labelled import LabelledError, read_texts
 from models.training.recipe import RecipeError, load_recipe, read_recipe
 
 RECIPE = click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -84,6 +84,7 @@ def search(
 @click.argument("source")
 @click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="the bundle")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="int8", show_default=True)
+@click.option("--name", help="name of the bundle; else that of the recipe, Hugging Face id or directory")
 @click.option("--version", default="1.0.0", show_default=True, help="version of the bundle")
 @click.option("--task", help="what the one task of a Hugging Face model is called")
 @click.option(
@@ -101,6 +102,7 @@ def export(
     source: str,
     output: Path,
     precision: str,
+    name: str | None,
     version: str,
     task: str | None,
     languages: tuple[str, ...],
@@ -111,12 +113,13 @@ def export(
     from models.export import export as write
     from models.export_source import ExportError
 
-    lines = [line for line in texts.read_text(encoding="utf-8").splitlines() if line] if texts else None
     try:
+        lines = read_texts(texts) if texts else None
         written = write(
             source,
             output,
             precision=cast(Precision, precision),
+            name=name,
             version=version,
             created=datetime.now(UTC).date().isoformat(),
             task=task,
@@ -124,7 +127,7 @@ def export(
             texts=lines,
             say=click.echo,
         )
-    except (ExportError, BundleError, RecipeError) as error:
+    except (ExportError, BundleError, RecipeError, LabelledError) as error:
         raise click.ClickException(f"no bundle was written: {error}") from error
     click.echo(f"{written.bundle.version_id} in {output}")
 
@@ -144,16 +147,23 @@ def add_words(bundle: Path, output: Path, texts: Path | None, version: str | Non
     `export` does this by itself; this is for bundles exported before, or with texts that are more like yours.
     """
     from models.bundle import SENTIMENT_LABELS, Bundle
-    from models.word_scores_fit import add_word_scores, copy_bundle, word_texts
+    from models.rewrite import rewrite
+    from models.word_scores_fit import add_word_scores, word_texts
 
-    lines = [line for line in texts.read_text(encoding="utf-8").splitlines() if line] if texts else word_texts()
     try:
+        lines = read_texts(texts) if texts else word_texts()
         source = Bundle.load(bundle)
         source.task("sentiment")
-        copied = copy_bundle(source, output, version)
-        written = add_word_scores(copied, lines, task="sentiment", label=SENTIMENT_LABELS[0], say=click.echo)
-    except (BundleError, FileExistsError) as error:
+        if source.manifest.word_scores is not None:
+            raise BundleError(f"{bundle} scores words already; start from the bundle before")
+
+        def add(copy: Bundle) -> Bundle:
+            added = add_word_scores(copy, lines, task="sentiment", label=SENTIMENT_LABELS[0], say=click.echo)
+            if added.manifest.word_scores is None:
+                raise BundleError(f"{bundle} cannot be given words to score")
+            return added
+
+        written = rewrite(source, output, add, version=version)
+    except (BundleError, LabelledError, FileExistsError) as error:
         raise click.ClickException(f"no bundle was written: {error}") from error
-    if written.manifest.word_scores is None:
-        raise click.ClickException(f"{output} is a copy of {bundle} and scores no words")
     click.echo(f"{written.version_id} in {output}")

@@ -20,7 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from models.bundle import MODEL, TOKENIZER, Bundle, BundleError, WordScores, write_manifest
+from models.bundle import MODEL, TOKENIZER, Bundle, WordScores, write_manifest
 from models.encoding import Encoder
 from models.explain import WordWeight, erased, explain_many
 from models.predictor import Predictor
@@ -33,6 +33,9 @@ CHECKED = 4
 
 REMOVED = 3
 LEAST_ADVANTAGE = 2.0
+LEAST_DROP = 0.05
+"""Of probability. A model that answers at random loses some thousandths to any word, and others may gain some."""
+
 RIDGE = 0.02
 """Of the mean squared length of a feature, added per word seen."""
 
@@ -100,7 +103,7 @@ def add_word_scores(
 
 def is_better(named: float, others: float) -> bool:
     """Whether words that cost a label `named` of its probability are worth naming, where others cost `others`."""
-    return named > max(0.0, LEAST_ADVANTAGE * others)
+    return named > max(LEAST_DROP, LEAST_ADVANTAGE * others)
 
 
 def _last_hidden(graph: Any) -> str | None:
@@ -191,18 +194,3 @@ def word_texts(folder: Path | None = None) -> list[str]:
     """The sentiment texts that ship with Bearwire."""
     files = sorted((folder or Path(__file__).parent / "data").glob("own-*.jsonl"))
     return [msgspec.json.decode(line)["text"] for file in files for line in file.read_bytes().splitlines()]
-
-
-def copy_bundle(bundle: Bundle, destination: Path, version: str | None) -> Bundle:
-    """A copy of a bundle, for `add_word_scores`. Raises FileExistsError where something is there, BundleError where the
-    bundle has word scores."""
-    if bundle.manifest.word_scores is not None:
-        raise BundleError(f"{bundle.path} scores words already; start from the bundle before")
-    if destination.exists():
-        raise FileExistsError(f"{destination} exists; choose another directory")
-    destination.mkdir(parents=True)
-    for name in bundle.manifest.files:
-        (destination / name).write_bytes(bundle.read(name))
-    return write_manifest(
-        destination, msgspec.structs.replace(bundle.manifest, version=version or bundle.manifest.version)
-    )

@@ -123,16 +123,25 @@ def new_classifier(recipe: Recipe) -> tuple[Classifier, str]:
     return Classifier(encoder, tasks, pooling=recipe.pooling, dropout=recipe.head_dropout), tokenizer.json
 
 
+def positions(model: nn.Module) -> int | None:
+    """How many tokens a model has positions for; None where it has no table of them. Those of RoBERTa and its kin
+    begin after the padding token's number."""
+    rooms = [
+        module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding) and name.endswith("position_embeddings")
+    ]
+    return min(rooms, default=None)
+
+
 def _check_positions(recipe: Recipe, encoder: nn.Module) -> None:
     """Raise RecipeError where texts may be longer than the base model has positions for."""
-    for name, module in encoder.named_modules():
-        if isinstance(module, nn.Embedding) and name.endswith("position_embeddings"):
-            room = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-            for key in ("train_tokens", "max_tokens"):
-                if getattr(recipe, key) > room:
-                    raise RecipeError(
-                        f"{key}: {getattr(recipe, key)}, but the base model {recipe.base} reads {room} tokens at most"
-                    )
+    room = positions(encoder)
+    for key in ("train_tokens", "max_tokens"):
+        if room is not None and getattr(recipe, key) > room:
+            raise RecipeError(
+                f"{key}: {getattr(recipe, key)}, but the base model {recipe.base} reads {room} tokens at most"
+            )
 
 
 def _loaded(recipe: Recipe, load: Callable[[], Any]) -> Any:

@@ -7,6 +7,7 @@ nothing but that file, does the same to the last character.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,12 @@ WEB_ADDRESS = rf"(?:https?://|www\.)[^\s{UNSPACED}]+"
 CASHTAG = rf"\$[A-Za-z][A-Za-z._-]{{0,9}}(?:\b|(?=[{UNSPACED}]))"
 """A ticker as tweets write it."""
 
+WORD_PIECE_MODELS = ("bert", "distilbert", "electra")
+WORD_PIECE_TOKENIZERS = tuple(
+    f"{name}Tokenizer{fast}" for name in ("Bert", "DistilBert", "Electra") for fast in ("", "Fast")
+)
+"""Models whose vocab.txt lists the word pieces of BERT, one a line. BERTweet's, say, lists others."""
+
 _CASHTAG_WORD = "$ stock"
 _WESTERN = ((0x20, 0x7E), (0xA0, 0xFF), (0x2010, 0x20CF), (0x2122, 0x2122))
 
@@ -46,12 +53,11 @@ class PrunedTokenizer(NamedTuple):
 def build_tokenizer(parent: Path, rules: Normalisation) -> PrunedTokenizer:
     """The parent's tokenizer.json with `rules` put before its own normaliser; truncation and padding off.
 
-    Raises RecipeError where the parent has none or `vocabulary` "western" is asked of one without word pieces.
+    Raises RecipeError where the parent has none and no vocabulary to make one of, or `vocabulary` "western" is asked of
+    one without word pieces.
     """
     file = parent / "tokenizer.json"
-    if not file.is_file():
-        raise RecipeError(f"{parent} has no tokenizer.json; save the model with a fast tokenizer first")
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8") if file.is_file() else _word_pieces(parent))
     content["truncation"] = None
     content["padding"] = None
     steps = _steps(rules)
@@ -63,6 +69,41 @@ def build_tokenizer(parent: Path, rules: Normalisation) -> PrunedTokenizer:
     content["normalizer"] = {"type": "Sequence", "normalizers": steps} if steps else None
     rows = _prune(content) if rules.vocabulary == "western" else None
     return PrunedTokenizer(json.dumps(content, ensure_ascii=False, separators=(",", ":")), rows)
+
+
+def _word_pieces(parent: Path) -> str:
+    """The tokenizer.json of a model that came before there was such a file, from its vocab.txt.
+
+    Texts are put into lower case where the model says so, or, where it says nothing, has no word with a capital.
+    """
+    vocabulary = parent / "vocab.txt"
+    kind = _settings(parent / "config.json").get("model_type")
+    settings = _settings(parent / "tokenizer_config.json")
+    tokenizer_class = str(settings.get("tokenizer_class") or "BertTokenizer")
+    if not vocabulary.is_file() or kind not in WORD_PIECE_MODELS or tokenizer_class not in WORD_PIECE_TOKENIZERS:
+        raise RecipeError(
+            f"{parent} has no tokenizer.json, nor the vocab.txt of a BERT; load its tokenizer with transformers' "
+            "AutoTokenizer (fast) and save it there with save_pretrained"
+        )
+    from transformers import BertTokenizerFast
+
+    pieces = vocabulary.read_text(encoding="utf-8").splitlines()
+    # A token that the vocabulary lacks would get a number that the model lacks.
+    unmasked: dict[str, Any] = {} if "[MASK]" in pieces else {"mask_token": None}
+    lower = settings.get("do_lower_case")
+    if lower is None:
+        lower = not any(re.search("[A-Z]", piece) for piece in pieces if not piece.startswith("["))
+    built = BertTokenizerFast.from_pretrained(parent, do_lower_case=lower, local_files_only=True, **unmasked)
+    written: str = built.backend_tokenizer.to_str()
+    return written
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise RecipeError(f"{file} is not JSON: {error}") from error
+    return content if isinstance(content, dict) else {}
 
 
 def _steps(rules: Normalisation) -> list[dict[str, Any]]:

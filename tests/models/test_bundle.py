@@ -13,14 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.bundle import SENTIMENT_LABELS, Bundle, BundleError, Task
+from models.bundle import SENTIMENT_LABELS, Bundle, BundleError, Task, manifest_sha256
 from models.onnx_graph import OnnxError, external_files
 from tests.models.tiny_bundle import TASKS, tiny_model, write_tiny_bundle
 
 
 def edit(directory: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the manifest and seal it again, as someone who means it would."""
     manifest = json.loads((directory / "bundle.json").read_text())
     change(manifest)
+    manifest["sha256"] = manifest_sha256(manifest)
     (directory / "bundle.json").write_text(json.dumps(manifest))
 
 
@@ -59,7 +61,7 @@ def test_a_truncated_file_is_named(bundle_dir: Path, name: str) -> None:
         Bundle.load(bundle_dir)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "NOTICE"])
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "NOTICE", "bundle.json"])
 @settings(max_examples=30)
 @given(data=st.data())
 def test_any_flipped_bit_is_found(tiny: Bundle, name: str, data: st.DataObject) -> None:
@@ -70,7 +72,7 @@ def test_any_flipped_bit_is_found(tiny: Bundle, name: str, data: st.DataObject) 
     content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     (directory / name).write_bytes(content)
     try:
-        with pytest.raises(BundleError, match=f"{name} was changed"):
+        with pytest.raises(BundleError, match=f"{name} {'' if name == 'bundle.json' else 'was changed'}"):
             Bundle.load(directory)
     finally:
         (directory / name).write_bytes((tiny.path / name).read_bytes())
@@ -95,6 +97,55 @@ def test_a_manifest_that_is_not_one_is_refused(bundle_dir: Path, text: bytes) ->
     (bundle_dir / "bundle.json").write_bytes(text)
     with pytest.raises(BundleError, match=r"bundle\.json"):
         Bundle.load(bundle_dir)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m["tasks"][1].update(labels=["Legal", "Earnings", "Other"]),
+        lambda m: m["tasks"][0].update(temperature=3.0),
+        lambda m: m.update(languages=["zh"]),
+        lambda m: m.update(licence="MIT"),
+    ],
+)
+def test_a_manifest_edited_by_hand_is_found(bundle_dir: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    manifest = json.loads((bundle_dir / "bundle.json").read_text())
+    change(manifest)
+    (bundle_dir / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"bundle\.json was changed: .*take out its field sha256"):
+        Bundle.load(bundle_dir)
+    del manifest["sha256"]
+    (bundle_dir / "bundle.json").write_text(json.dumps(manifest))
+    assert Bundle.load(bundle_dir).name == "tiny"
+
+
+def test_how_a_manifest_is_laid_out_does_not_matter(bundle_dir: Path) -> None:
+    manifest = json.loads((bundle_dir / "bundle.json").read_text())
+    turned = dict(reversed(manifest.items()))
+    (bundle_dir / "bundle.json").write_text(json.dumps(turned, indent=7))
+    assert Bundle.load(bundle_dir).name == "tiny"
+    others = {name: value for name, value in manifest.items() if name != "sha256"}
+    plain = json.dumps(others, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert manifest["sha256"] == hashlib.sha256(plain.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["evil.py", "model.onnx.bak", "bundle.json~"])
+def test_a_file_that_is_not_listed_is_named(bundle_dir: Path, name: str) -> None:
+    (bundle_dir / name).write_text("left behind")
+    with pytest.raises(BundleError, match=rf"{name} is not listed in bundle\.json; move it away"):
+        Bundle.load(bundle_dir)
+
+
+def test_a_link_that_is_not_listed_is_named(bundle_dir: Path) -> None:
+    (bundle_dir / "more").symlink_to("/")
+    with pytest.raises(BundleError, match="more is not listed"):
+        Bundle.load(bundle_dir)
+
+
+def test_hidden_files_and_directories_may_lie_in_a_bundle(bundle_dir: Path) -> None:
+    (bundle_dir / ".DS_Store").write_bytes(b"\0")
+    (bundle_dir / "lost+found").mkdir()
+    assert Bundle.load(bundle_dir).name == "tiny"
 
 
 def test_a_manifest_of_another_format_says_what_to_do(bundle_dir: Path) -> None:
@@ -203,6 +254,7 @@ def test_the_model_card_says_what_the_manifest_says(tiny: Bundle) -> None:
 
 
 def test_the_shipped_bundle_is_whole_and_small(shipped: Bundle) -> None:
+    assert shipped.manifest.sha256
     assert [task.name for task in shipped.tasks] == ["sentiment", "topic"]
     assert "en" in shipped.languages
     assert sum(entry.bytes for entry in shipped.manifest.files.values()) <= 25_000_000

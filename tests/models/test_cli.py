@@ -30,7 +30,8 @@ NAMES = ("--label", "1=positive", "--label", "0=negative")
 def test_help_lists_every_command() -> None:
     text = run("--help").output
     assert all(
-        name in text for name in ("info", "verify", "evaluate", "compare", "explain", "train", "search", "export")
+        name in text
+        for name in ("info", "verify", "evaluate", "compare", "explain", "calibrate", "train", "search", "export")
     )
 
 

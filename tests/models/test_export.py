@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,15 @@ from tests.models.training import needs_training
 needs_training()
 
 import torch
+from tokenizers import Tokenizer
 
 import models.export
 from models.export import export
 from models.export_source import ExportError
 from models.predictor import Predictor
 from models.quantise import quantise_blocks
+from models.training.recipe import Normalisation, RecipeError
+from models.training.tokenisation import build_tokenizer
 from tests.models.tiny_model import write_classifier
 
 pytestmark = pytest.mark.train
@@ -48,8 +53,6 @@ def test_a_finbert_keeps_its_answers_and_gets_our_order_of_labels(
     assert written.bundle.tasks[0].name == "sentiment"
     assert written.bundle.tasks[0].labels == ("negative", "neutral", "positive")
     said = Predictor(written.bundle).predict(TEXTS).probabilities["sentiment"]
-    from tokenizers import Tokenizer
-
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     for text, row in zip(TEXTS, said, strict=True):
         ids = torch.tensor([tokenizer.encode(text).ids])
@@ -102,8 +105,58 @@ def test_pickled_weights_are_refused(finbert: tuple[Path, Any], tmp_path: Path) 
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / name).write_bytes((finbert[0] / name).read_bytes())
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04")
-    with pytest.raises(ExportError, match="pickled"):
+    with pytest.raises(ExportError, match=r"pickled .*safe_serialization=True.*then export DIR"):
         export(str(tmp_path), tmp_path / "bundle", texts=TEXTS, say=lambda _: None)
+
+
+@pytest.mark.parametrize("settings", [None, {}, {"do_lower_case": True}, {"tokenizer_class": "BertTokenizer"}])
+def test_a_finbert_from_before_there_was_a_tokenizer_json_is_the_same_model(
+    settings: dict[str, Any] | None, finbert: tuple[Path, Any], tmp_path: Path
+) -> None:
+    old = old_directory(finbert[0], tmp_path, settings)
+    kept = build_tokenizer(finbert[0], Normalisation()).json
+    made = build_tokenizer(old, Normalisation()).json
+    for text in TEXTS:
+        assert Tokenizer.from_str(made).encode(text).ids == Tokenizer.from_str(kept).encode(text).ids
+    if settings is None:
+        bundle = export(str(old), tmp_path / "bundle", precision="fp32", texts=TEXTS, say=lambda _: None).bundle
+        assert Predictor(bundle).predict(TEXTS).probabilities["sentiment"].shape == (len(TEXTS), 3)
+
+
+def test_a_vocabulary_with_capitals_keeps_them_unless_the_model_says_otherwise(
+    finbert: tuple[Path, Any], tmp_path: Path
+) -> None:
+    old = old_directory(finbert[0], tmp_path, None)
+    vocabulary = (old / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    (old / "vocab.txt").write_text("\n".join([*vocabulary, "Steel"]), encoding="utf-8")
+    keeping = Tokenizer.from_str(build_tokenizer(old, Normalisation()).json)
+    assert keeping.encode("Steel").tokens == ["[CLS]", "Steel", "[SEP]"]
+    (old / "tokenizer_config.json").write_text('{"do_lower_case": true}', encoding="utf-8")
+    lowering = Tokenizer.from_str(build_tokenizer(old, Normalisation()).json)
+    assert lowering.encode("Steel").tokens == ["[CLS]", "steel", "[SEP]"]
+
+
+@pytest.mark.parametrize("change", [{"model_type": "roberta"}, {"tokenizer_class": "BertweetTokenizer"}])
+def test_a_vocabulary_of_another_kind_is_not_taken_for_word_pieces(
+    change: dict[str, str], finbert: tuple[Path, Any], tmp_path: Path
+) -> None:
+    old = old_directory(finbert[0], tmp_path, change)
+    config = json.loads((old / "config.json").read_text(encoding="utf-8"))
+    (old / "config.json").write_text(json.dumps({**config, **change}), encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"has no tokenizer\.json, nor the vocab\.txt of a BERT"):
+        build_tokenizer(old, Normalisation())
+
+
+def old_directory(finbert: Path, parent: Path, settings: dict[str, Any] | None) -> Path:
+    """The model with a vocab.txt in place of its tokenizer.json."""
+    old = parent / "finbert"
+    shutil.copytree(finbert, old)
+    vocabulary = json.loads((old / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    (old / "tokenizer.json").unlink()
+    (old / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.__getitem__)), encoding="utf-8")
+    if settings is not None:
+        (old / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return old
 
 
 @pytest.mark.parametrize("axis", [0, 1])

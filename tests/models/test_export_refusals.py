@@ -83,6 +83,23 @@ def test_a_task_needs_a_name_without_spaces(classifier: Path, tmp_path: Path) ->
     assert_refused(exported(classifier, tmp_path / "bundle", "--task", "my mood"), "--task 'my mood' is no", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (
+            "profit falls\nBénéfice en hausse\n".encode("latin-1"),
+            r"odd\.txt, line 2: expected UTF-8, found the byte 0xe9",
+        ),
+        (b"\n \n", r"odd\.txt has no texts"),
+    ],
+)
+def test_texts_to_compare_on_are_lines_of_utf_8(content: bytes, reason: str, classifier: Path, tmp_path: Path) -> None:
+    (tmp_path / "odd.txt").write_bytes(content)
+    result = exported(classifier, tmp_path / "bundle", "--texts", str(tmp_path / "odd.txt"))
+    (tmp_path / "odd.txt").unlink()
+    assert_refused(result, reason, tmp_path)
+
+
 def assert_refused(result: Any, reason: str, directory: Path) -> None:
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit), result.exception

@@ -96,5 +96,9 @@ def test_a_classifier_is_exported_by_its_id(home: Path, tmp_path: Path) -> None:
     done = offline(home, *asked, "--texts", tmp_path / "texts.txt")
     assert done.returncode == 0, done.stderr
     manifest = json.loads((tmp_path / "bundle" / "bundle.json").read_text(encoding="utf-8"))
-    assert manifest["parent"]["source"] == "desk/finbert"
+    assert manifest["name"] == "finbert"
+    assert manifest["parent"] == {"name": "desk/finbert", "licence": "", "source": "desk/finbert", "revision": COMMIT}
+    written = [(tmp_path / "bundle" / name).read_text(encoding="utf-8") for name in ("MODEL_CARD.md", "NOTICE")]
+    assert f"Fine-tuned from: desk/finbert revision {COMMIT}\n" in written[0]
+    assert not any(str(home) in text for text in (*written, json.dumps(manifest)))
     assert manifest["tasks"][0]["name"] == "sentiment"

@@ -76,12 +76,21 @@ def train(base: Path, directory: Path, *, task: str = "intent", **changes: objec
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_encoder_of_another_family_becomes_a_bundle(family: str, tmp_path: Path) -> None:
     base = write_base(tmp_path / "base", family)
-    done = train(base, tmp_path, lora={"targets": FAMILIES[family][1]})
+    sources = [{"path": str(tmp_path / "learned.jsonl")}]
+    tasks = [{"name": "intent", "labels": list(TEXTS), "sources": sources}]
+    done = train(base, tmp_path, lora={"targets": FAMILIES[family][1]}, tasks=tasks)
     assert done.exit_code == 0, done.output
     (tmp_path / "texts.txt").write_text("\n".join(ALL), encoding="utf-8")
     source, bundle = str(tmp_path / "run"), str(tmp_path / "bundle")
-    written = bearwire("models", "export", source, "-o", bundle, "--texts", str(tmp_path / "texts.txt"))
+    asked = ("models", "export", source, "-o", bundle, "--texts", str(tmp_path / "texts.txt"))
+    refused = bearwire(*asked, "--task", "mood")
+    assert refused.exit_code == 1 and "whose recipe names its tasks; leave --task out" in refused.output
+    written = bearwire(*asked)
     assert written.exit_code == 0, written.output
+    manifest = Bundle.load(tmp_path / "bundle").manifest
+    assert (manifest.recipe, manifest.data[0].name) == ("desk", "learned.jsonl")
+    for name in ("bundle.json", "MODEL_CARD.md", "NOTICE"):
+        assert str(tmp_path) not in (tmp_path / "bundle" / name).read_text(encoding="utf-8")
     predictor = Predictor(Bundle.load(tmp_path / "bundle"), threads=1, cache_entries=0)
     assert verify_predictor(predictor) == []
 

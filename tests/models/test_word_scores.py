@@ -47,7 +47,9 @@ def test_tickers_users_and_tokens_beyond_the_limit_are_not_named() -> None:
     assert heaviest_words(text, spans, np.array([9, 9, 9], np.float32)) == ("fraud",)
 
 
-@pytest.mark.parametrize(("named", "others"), [(0.0, 0.0), (-0.01, -0.02), (-0.2, -0.11), (0.1, 0.06)])
+@pytest.mark.parametrize(
+    ("named", "others"), [(0.0, 0.0), (-0.01, -0.02), (-0.2, -0.11), (0.1, 0.06), (0.0007, -0.0001)]
+)
 def test_words_that_cost_nothing_or_hardly_more_than_others_are_not_worth_naming(named: float, others: float) -> None:
     assert not is_better(named, others)
     assert is_better(0.3, max(others, 0.05))
