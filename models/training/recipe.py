@@ -307,9 +307,13 @@ def parse_recipe(content: object, where: str = "recipe") -> Recipe:
     names = [task.name for task in recipe.tasks]
     if len(set(names)) != len(names):
         raise RecipeError(f"{where}: a task name is used twice: {', '.join(names)}")
+    if recipe.distillation is not None and recipe.distillation.teacher and recipe.distillation.teachers:
+        raise RecipeError(f"{where}: distillation has both `teacher` and `teachers`; leave one of them out")
     for task in recipe.tasks:
-        if len(set(task.labels)) != len(task.labels):
-            raise RecipeError(f"{where}: task {task.name!r} lists a label twice")
+        if len({label.casefold() for label in task.labels}) != len(task.labels):
+            raise RecipeError(
+                f"{where}: task {task.name!r} lists a label twice (case does not count)"
+            )
         if not any(source.use == "train" for source in task.sources):
             raise RecipeError(f"{where}: task {task.name!r} has no source to train on (use: train)")
         for source in task.sources:

@@ -73,6 +73,7 @@ def test_an_unknown_key_names_the_nearest_one() -> None:
             {"tasks": [{"name": "a", "labels": ["x", "y"], "sources": [{"path": "f", "labels": {"0": "z"}}]}]},
             "'z', which is not a label",
         ),
+        ({"tasks": [{"name": "a", "labels": ["yes", "YES"], "sources": [{"path": "f"}]}]}, "lists a label twice"),
     ],
 )
 def test_a_recipe_that_cannot_be_followed_says_why(changes: dict[str, object], message: str) -> None:
