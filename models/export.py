@@ -243,6 +243,11 @@ def _notice(model: Exportable) -> str:
         )
     for name, licence, origin in sorted({(d.name, d.licence, d.source) for d in model.data if d.use != "measuring"}):
         lines.append(f"Trained on {name}{f': {origin}' if origin else ''}{_under(licence)}.")
+    for teacher_name, licence in sorted({(p.name, p.licence) for run in model.teachers for p in run.parents}):
+        lines.append(f"Taught by a model fine-tuned from {teacher_name}{_under(licence)}.")
+    taught = {(d.name, d.licence, d.source) for run in model.teachers for d in run.data if d.use != "measuring"}
+    for name, licence, origin in sorted(taught):
+        lines.append(f"Taught by a model trained on {name}{f': {origin}' if origin else ''}{_under(licence)}.")
     return "\n".join(lines) + "\n"
 
 

@@ -17,7 +17,16 @@ from models.int8 import Layer
 from models.training.network import base_directory, load_classifier
 from models.training.quantised import plain_layers, quantised_layers
 from models.training.recipe import Normalisation, Recipe, RecipeError
-from models.training.run import DATA, RECIPE, HeldBack, is_finished, read_held_back
+from models.training.run import (
+    DATA,
+    RECIPE,
+    HeldBack,
+    TeacherRun,
+    is_finished,
+    parent_of,
+    read_held_back,
+    read_teachers,
+)
 from models.training.tokenisation import build_tokenizer
 
 Reference = Callable[[NDArray[np.int64], NDArray[np.int64]], dict[str, NDArray[np.float32]]]
@@ -52,6 +61,7 @@ class Exportable(NamedTuple):
     data: tuple[DataSource, ...]
     held_back: tuple[HeldBack, ...]
     rounded: tuple[Layer, ...] = ()
+    teachers: tuple[TeacherRun, ...] = ()
 
 
 def open_source(source: str, task: str | None, *, rounded: bool = False) -> Exportable:
@@ -107,10 +117,11 @@ def _run(directory: Path, rounded: bool) -> Exportable:
         trace=trace,
         reference=reference,
         recipe=recipe,
-        parent=ParentModel(name=recipe.base_origin or recipe.base, licence=recipe.base_licence, source=recipe.base),
+        parent=parent_of(recipe),
         data=msgspec.json.decode((directory / DATA).read_bytes(), type=tuple[DataSource, ...]),
         held_back=read_held_back(directory),
         rounded=tuple(quantised_layers(classifier.encoder)),
+        teachers=read_teachers(directory),
     )
 
 

@@ -108,6 +108,13 @@ def untrained(recipe: Recipe, data: Data, compute: Compute) -> tuple[Classifier,
     return classifier, tokenizer
 
 
+def adapt(classifier: Classifier, recipe: Recipe, texts: int) -> None:
+    """Freeze what is to stand still, and put adapters on where asked for, which `texts` an epoch are to train."""
+    freeze(classifier, recipe.freeze)
+    if recipe.lora is not None:
+        add_lora(classifier, recipe.lora, recipe.freeze, texts * recipe.epochs // recipe.batch)
+
+
 def some_texts(recipe: Recipe, data: Data, number: int) -> list[str]:
     """At most `number` texts to train on, of all tasks, chosen by the recipe's seed."""
     texts = data.texts[: len(data.texts) - len(data.unlabelled)]
@@ -136,10 +143,8 @@ def fit(
     """
     layout = layout_of(recipe)
     tokenizer = Tokenizer.from_str(tokenizer_json)
-    freeze(classifier, recipe.freeze)
     texts = len(data.texts)
-    if recipe.lora is not None:
-        add_lora(classifier, recipe.lora, recipe.freeze, texts * recipe.epochs // recipe.batch)
+    adapt(classifier, recipe, texts)
     classifier.to(compute.device)
     optimiser = make_optimiser(classifier, recipe.optimiser)
     checkpoint = directory / "checkpoint"

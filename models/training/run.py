@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from models.bundle import DataSource
+from models.bundle import DataSource, ParentModel
 from models.training.cleaning import Split
-from models.training.recipe import Recipe, RecipeError, Source, Task
+from models.training.recipe import Recipe, RecipeError, Source, Task, Teacher
 from models.training.sources import Example
 
 RECIPE = "recipe.json"
@@ -20,6 +20,7 @@ CLEANING = "cleaning.json"
 DATA = "data.json"
 HELD_BACK = "held_back.jsonl"
 TEXTS = "texts.sha256"
+TEACHERS = "teachers.json"
 
 
 class HeldBack(Struct, frozen=True):
@@ -30,6 +31,14 @@ class HeldBack(Struct, frozen=True):
     use: str
     label: int
     text: str
+
+
+class TeacherRun(Struct, frozen=True):
+    """A finished run that taught a student: what it and its own teachers began with, and the texts of them all."""
+
+    name: str
+    parents: tuple[ParentModel, ...]
+    data: tuple[DataSource, ...]
 
 
 def write_run(directory: Path, recipe: Recipe, splits: dict[str, Split]) -> None:
@@ -53,6 +62,36 @@ def write_run(directory: Path, recipe: Recipe, splits: dict[str, Split]) -> None
     _write(directory / DATA, [entry for task in recipe.tasks for entry in _data(task, splits[task.name])])
     lines = [msgspec.json.encode(row) for task in recipe.tasks for row in _held_back(task, splits[task.name])]
     _put(directory / HELD_BACK, b"\n".join([*lines, b""]))
+
+
+def record_teachers(directory: Path, teachers: Iterable[Path]) -> None:
+    """Write what the finished runs in `teachers` were made of, for the NOTICE of a bundle. A model without a recipe
+    says no more than its directory's name."""
+    found = []
+    for teacher in teachers:
+        if not (teacher / RECIPE).is_file():
+            found.append(TeacherRun(teacher.name, (), ()))
+            continue
+        recipe = msgspec.json.decode((teacher / RECIPE).read_bytes(), type=Recipe)
+        own = recipe.distillation.teacher if recipe.distillation is not None else None
+        parents = [parent_of(each) for each in (recipe, own) if each is not None]
+        data = list(msgspec.json.decode((teacher / DATA).read_bytes(), type=tuple[DataSource, ...]))
+        for earlier in read_teachers(teacher):
+            parents += earlier.parents
+            data += earlier.data
+        found.append(TeacherRun(recipe.name, tuple(parents), tuple(data)))
+    _write(directory / TEACHERS, found)
+
+
+def read_teachers(directory: Path) -> tuple[TeacherRun, ...]:
+    """The finished runs that taught the run in `directory`."""
+    file = directory / TEACHERS
+    return msgspec.json.decode(file.read_bytes(), type=tuple[TeacherRun, ...]) if file.is_file() else ()
+
+
+def parent_of(recipe: Recipe | Teacher) -> ParentModel:
+    """The published model that a recipe or its teacher begins with."""
+    return ParentModel(name=recipe.base_origin or recipe.base, licence=recipe.base_licence, source=recipe.base)
 
 
 def finish_run(directory: Path, report: Struct) -> None:
