@@ -48,20 +48,35 @@ def write_run(directory: Path, recipe: Recipe, splits: dict[str, Split]) -> None
     other texts.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    digest = _digest(splits)
-    begun = directory / TEXTS
-    if begun.is_file() and begun.read_bytes() != digest:
+    if not same_texts(directory, digest(splits)):
         raise RecipeError(
             f"{directory} holds a run that was begun with other texts to train on; put the data back as they were, or "
             "choose another directory"
         )
     (directory / REPORT).unlink(missing_ok=True)
-    _put(begun, digest)
     _write(directory / RECIPE, recipe)
     _write(directory / CLEANING, [split.report for split in splits.values()])
     _write(directory / DATA, [entry for task in recipe.tasks for entry in _data(task, splits[task.name])])
     lines = [msgspec.json.encode(row) for task in recipe.tasks for row in _held_back(task, splits[task.name])]
     _put(directory / HELD_BACK, b"\n".join([*lines, b""]))
+
+
+def digest(splits: dict[str, Split], *, judges: bool = False) -> bytes:
+    """A hash of every text to train on with its task and label, in order; with `judges` of those to validate on too."""
+    found = hashlib.sha256()
+    for task, split in splits.items():
+        for example in [*split.train, *(split.validation if judges else ())]:
+            found.update(msgspec.json.encode([task, example.label, example.text]))
+    return found.hexdigest().encode() + b"\n"
+
+
+def same_texts(directory: Path, found: bytes) -> bool:
+    """Whether `directory` was begun with the texts whose digest is `found`; one that keeps none keeps it from now on."""
+    begun = directory / TEXTS
+    if begun.is_file():
+        return begun.read_bytes() == found
+    _put(begun, found)
+    return True
 
 
 def record_teachers(directory: Path, teachers: Iterable[Path]) -> None:
@@ -163,15 +178,6 @@ def _data(task: Task, split: Split) -> list[DataSource]:
                 }
                 entries.append(msgspec.convert(entry, DataSource))
     return entries
-
-
-def _digest(splits: dict[str, Split]) -> bytes:
-    """A hash of every text to train on with its task and label, in order."""
-    found = hashlib.sha256()
-    for task, split in splits.items():
-        for example in split.train:
-            found.update(msgspec.json.encode([task, example.label, example.text]))
-    return found.hexdigest().encode() + b"\n"
 
 
 def _write(file: Path, content: object) -> None:
