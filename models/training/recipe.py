@@ -311,9 +311,7 @@ def parse_recipe(content: object, where: str = "recipe") -> Recipe:
         raise RecipeError(f"{where}: distillation has both `teacher` and `teachers`; leave one of them out")
     for task in recipe.tasks:
         if len({label.casefold() for label in task.labels}) != len(task.labels):
-            raise RecipeError(
-                f"{where}: task {task.name!r} lists a label twice (case does not count)"
-            )
+            raise RecipeError(f"{where}: task {task.name!r} lists a label twice (case does not count)")
         if not any(source.use == "train" for source in task.sources):
             raise RecipeError(f"{where}: task {task.name!r} has no source to train on (use: train)")
         for source in task.sources:

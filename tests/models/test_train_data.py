@@ -108,7 +108,30 @@ def test_duplicates_go_and_contradictions_are_settled_by_majority_or_dropped() -
     ]
     split = clean_and_split(TASK, rows, validation=0.01, seed=1)
     assert [(e.text, e.label) for e in [*split.train, *split.validation]] == [(rows[0].text, 0)]
-    assert (split.report.duplicates, split.report.conflicting, split.report.empty) == (2, 2, 1)
+    assert (split.report.duplicates, split.report.conflicting, split.report.empty) == (1, 3, 1)
+
+
+def test_what_is_wrong_with_sets_that_judge_is_counted_and_nothing_of_them_dropped() -> None:
+    given_set = Source(path="v.csv", use="validation")
+    measured = [Source(path=file, use="measure") for file in ("m.csv", "n.csv")]
+    rows = [
+        example("reset my code", 1),
+        example("card charged twice", 0, given_set),
+        example("Card charged twice", 0, given_set),
+        example("cannot sign in", 1, given_set),
+        example("cannot sign in", 0, given_set),
+        example("where is my parcel", 0, measured[0]),
+        example("where is my parcel", 0, measured[0]),
+        example("WHERE is my parcel", 1, measured[0]),
+        example("where is my parcel", 0, measured[1]),
+        example("Card charged 2 twice", 0, measured[1]),
+    ]
+    split = clean_and_split(TASK, rows, validation=0.1, seed=1)
+    assert len(split.validation) == 4
+    assert {name: len(found) for name, found in split.measure.items()} == {"m.csv": 3, "n.csv": 2}
+    report = split.report
+    assert (report.held_duplicates, report.held_conflicting, report.measured_validation) == (2, 5, 1)
+    assert (report.duplicates, report.conflicting, report.measured_overlap) == (0, 0, 0)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 99), st.integers(0, 1)), max_size=60))
