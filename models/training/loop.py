@@ -79,8 +79,8 @@ def load_data(recipe: Recipe, roots: dict[str, Path], say: Say) -> Data:
             f"{found.cashtags} with cashtags, "
             f"{found.leaked} leaks into validation dropped, {found.near_across} near-duplicates left on both sides, "
             f"{found.measured_overlap} measured rows also in training, {found.measured_validation} in validation, "
-            f"{found.held_duplicates} duplicates and {found.held_conflicting} contradictory rows kept in given validation "
-            "and measured sets; "
+            f"{found.held_duplicates} duplicates and {found.held_conflicting} contradictory rows kept in "
+            "given validation and measured sets; "
             f"{sum(found.train.values())} to train, {sum(found.validation.values())} to validate"
         )
     return Data(splits)

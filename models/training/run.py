@@ -71,7 +71,7 @@ def digest(splits: dict[str, Split], *, judges: bool = False) -> bytes:
 
 
 def same_texts(directory: Path, found: bytes) -> bool:
-    """Whether `directory` was begun with the texts whose digest is `found`; one that keeps none keeps it from now on."""
+    """Whether `directory` was begun with the texts of this digest, which one that keeps none keeps from now on."""
     begun = directory / TEXTS
     if begun.is_file():
         return begun.read_bytes() == found
