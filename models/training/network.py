@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 from msgspec import Struct
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
@@ -21,6 +22,11 @@ from models.training.tokenisation import build_tokenizer
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
+_DROPOUT = {
+    "dropout": ("hidden_dropout_prob", "hidden_dropout", "dropout", "dropout_rate", "embedding_dropout", "mlp_dropout"),
+    "attention_dropout": ("attention_probs_dropout_prob", "attention_dropout"),
+}
+"""What configurations of transformers call the keys of a recipe."""
 
 
 class Classifier(nn.Module):
@@ -99,19 +105,16 @@ def new_classifier(recipe: Recipe) -> tuple[Classifier, str]:
     tokenizer = build_tokenizer(directory, recipe.normalisation)
     torch.manual_seed(recipe.seed)
     config = _loaded(recipe, lambda: AutoConfig.from_pretrained(directory, trust_remote_code=False))
-    for names, value in (
-        (("hidden_dropout_prob", "dropout"), recipe.dropout),
-        (("attention_probs_dropout_prob", "attention_dropout"), recipe.attention_dropout),
-    ):
-        for name in names:
-            if hasattr(config, name):
-                setattr(config, name, value)
-    encoder = _loaded(
-        recipe,
-        lambda: AutoModel.from_pretrained(
-            directory, config=config, attn_implementation="eager", use_safetensors=True, trust_remote_code=False
-        ),
-    )
+    set_dropout(config, recipe)
+    try:
+        encoder = _loaded(
+            recipe,
+            lambda: AutoModel.from_pretrained(
+                directory, config=config, attn_implementation="eager", use_safetensors=True, trust_remote_code=False
+            ),
+        )
+    except SafetensorError as error:
+        raise RecipeError(f"base {recipe.base}: {_damaged(directory)} cannot be read: {error}") from error
     _check_positions(recipe, encoder)
     if tokenizer.rows is not None:
         table = encoder.get_input_embeddings()
@@ -121,6 +124,23 @@ def new_classifier(recipe: Recipe) -> tuple[Classifier, str]:
         encoder.config.vocab_size = len(tokenizer.rows)
     tasks = {task.name: len(task.labels) for task in recipe.tasks}
     return Classifier(encoder, tasks, pooling=recipe.pooling, dropout=recipe.head_dropout), tokenizer.json
+
+
+def set_dropout(config: Any, recipe: Recipe) -> None:
+    """Set the recipe's `dropout` and `attention_dropout` in a base model's configuration, under whatever names it has.
+
+    Raises RecipeError where it has none and one is asked for.
+    """
+    for key, names in _DROPOUT.items():
+        value = getattr(recipe, key)
+        known = [name for name in names if hasattr(config, name)]
+        if not known and value:
+            raise RecipeError(
+                f"{key}: {value}, but the base model {recipe.base} ({config.model_type}) has no setting that is known "
+                f"for it; write `{key}: 0`"
+            )
+        for name in known:
+            setattr(config, name, value)
 
 
 def _check_positions(recipe: Recipe, encoder: nn.Module) -> None:
@@ -143,6 +163,17 @@ def _loaded(recipe: Recipe, load: Callable[[], Any]) -> Any:
         raise RecipeError(
             f"base {recipe.base} cannot be loaded (no pickle and no code of its own is): {error}"
         ) from error
+
+
+def _damaged(directory: Path) -> Path:
+    """Which of a directory's weights cannot be read; the directory where all can."""
+    for file in sorted(directory.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except SafetensorError:
+            return file
+    return directory
 
 
 def save_classifier(classifier: Classifier, tokenizer: str, layout: HeadLayout, directory: Path) -> None:
