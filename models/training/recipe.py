@@ -8,6 +8,7 @@ that a committed recipe names no machine.
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +21,7 @@ from models.bundle import Name
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 Positive = Annotated[float, Meta(gt=0.0)]
 Count = Annotated[int, Meta(ge=1)]
+_EXPONENT = re.compile(r"([-+]?\d+(?:\.\d*)?)[eE]([-+]?)(\d+)")
 TaskName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")]
 
 
@@ -303,7 +305,7 @@ def parse_recipe(content: object, where: str = "recipe") -> Recipe:
     try:
         recipe = msgspec.convert(content, Recipe)
     except msgspec.ValidationError as error:
-        raise RecipeError(f"{where}: {error}{_nearest(str(error))}") from error
+        raise RecipeError(f"{where}: {error}{_nearest(str(error))}{_as_number(str(error), content)}") from error
     names = [task.name for task in recipe.tasks]
     if len(set(names)) != len(names):
         raise RecipeError(f"{where}: a task name is used twice: {', '.join(names)}")
@@ -334,6 +336,25 @@ def _nearest(message: str) -> str:
     known = {field for struct in _STRUCTS for field in struct.__struct_fields__}
     close = difflib.get_close_matches(wrong, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _as_number(message: str, content: object) -> str:
+    """A hint for a number that YAML reads as text: 2e-5, for want of a point and the exponent's sign."""
+    if "got `str`" not in message:
+        return ""
+    waiting = [content]
+    while waiting:
+        value = waiting.pop()
+        found = _EXPONENT.fullmatch(value) if isinstance(value, str) else None
+        if found:
+            number, sign, power = found.groups()
+            point = "" if "." in number else ".0"
+            return f"; YAML reads {value} as text, write {number}{point}e{sign or '+'}{power}"
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+    return ""
 
 
 _STRUCTS: tuple[type[Struct], ...] = (

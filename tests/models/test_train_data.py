@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
@@ -56,6 +57,21 @@ def test_the_shipped_recipe_is_valid() -> None:
 def test_an_unknown_key_names_the_nearest_one() -> None:
     with pytest.raises(RecipeError, match="did you mean 'epochs'"):
         parse_recipe(minimal(epoch=3))
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"), [("2e-5", "2.0e-5"), ("3E4", "3.0e+4"), ("1.5e4", "1.5e+4"), ("'high'", None)]
+)
+def test_a_number_that_yaml_reads_as_text_comes_with_how_to_write_it(
+    written: str, hint: str | None, tmp_path: Path
+) -> None:
+    content = json.dumps(minimal())[1:-1]
+    (tmp_path / "recipe.yaml").write_text("{" + content + ", optimiser: {rate: " + written + "}}", encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"\$\.optimiser\.rate") as found:
+        load_recipe(tmp_path / "recipe.yaml")
+    assert str(found.value).endswith(f"as text, write {hint}") if hint else "as text, write" not in str(found.value)
+    if hint:
+        assert isinstance(yaml.safe_load(hint), float)
 
 
 @pytest.mark.parametrize(
