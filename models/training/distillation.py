@@ -75,7 +75,7 @@ def distil(
     else:
         classifier, tokenizer = untrained(recipe, data, compute)
     changed = paced(recipe, settings.epochs, settings.rate)
-    fit(changed, data, directory, classifier, tokenizer, loss, recipe.members, compute, say)
+    fit(changed, data, directory, classifier, tokenizer, loss, recipe.members, compute, say, called="student")
 
 
 def train_teacher(
@@ -83,7 +83,9 @@ def train_teacher(
 ) -> None:
     """Train the larger model that `settings` describe on the recipe's texts and leave it in `directory`."""
     say(f"training the teacher, {settings.base}")
-    train_member(larger(recipe, settings), as_taught(data), directory, member=0, compute=compute, say=say)
+    train_member(
+        larger(recipe, settings), as_taught(data), directory, member=0, compute=compute, say=say, called="teacher"
+    )
 
 
 def larger(recipe: Recipe, settings: Teacher) -> Recipe:

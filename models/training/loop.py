@@ -135,15 +135,17 @@ def fit(
     compute: Compute,
     say: Say,
     *,
+    called: str = "",
     checkpoint_steps: int = 200,
     after_epoch: Callable[[int], None] | None = None,
 ) -> None:
     """Move `classifier` so that `loss_of` falls over the recipe's epochs and leave it in `directory`.
 
-    `member` tells apart the data orders of models that share a recipe. `after_epoch` is told how many epochs are done
+    `member` tells apart the data orders of models that share a recipe; what is said of it names it so, or as it is
+    `called`. `after_epoch` is told how many epochs are done
     once each is validated and saved, and where a run goes on; what it raises ends the run, which can go on later.
     """
-    layout = layout_of(recipe)
+    layout, called = layout_of(recipe), called or f"member {member}"
     tokenizer = Tokenizer.from_str(tokenizer_json)
     texts = len(data.texts)
     adapt(classifier, recipe, texts)
@@ -154,7 +156,7 @@ def fit(
     progress = load_checkpoint(checkpoint, classifier, optimiser, losses) or Progress(0, 0, 0, -1.0, 0)
     restore_adapter(classifier, losses)
     if progress.epoch or progress.step:
-        say(f"member {member}: going on in epoch {progress.epoch + 1} after step {progress.step}")
+        say(f"{called}: going on in epoch {progress.epoch + 1} after step {progress.step}")
     if progress.epoch and after_epoch is not None:
         after_epoch(progress.epoch)
 
@@ -166,7 +168,7 @@ def fit(
         while progress.epoch < recipe.epochs:
             epoch = progress.epoch
             if recipe.patience and epoch and epoch - 1 - progress.best_epoch >= recipe.patience:
-                say(f"member {member}: stopped early, epoch {progress.best_epoch + 1} was best")
+                say(f"{called}: stopped early, epoch {progress.best_epoch + 1} was best")
                 break
             batches = _epoch(recipe, data, tokenizer, member, epoch, losses["before"].numpy())
             for step in range(progress.step, len(batches)):
@@ -180,7 +182,7 @@ def fit(
                 if step % 50 == 0:
                     mean = float(each.mean())
                     board.add_scalar("train/loss", mean, progress.steps_before + step)
-                    say(f"member {member} epoch {epoch + 1} step {step}/{len(batches)} loss {mean:.4f}")
+                    say(f"{called} epoch {epoch + 1} step {step}/{len(batches)} loss {mean:.4f}")
                 if (step + 1) % checkpoint_steps == 0:
                     save_checkpoint(checkpoint, classifier, optimiser, progress._replace(step=step + 1), saved())
             losses["before"] = losses["now"].clone()
@@ -233,7 +235,7 @@ def fit_quantised(
     )
     say("rounding the layers to 8 bits")
     changed = msgspec.structs.replace(paced(recipe, settings.epochs, settings.rate), lora=None)
-    fit(changed, data, directory, classifier, tokenizer, loss, recipe.members + 1, compute, say)
+    fit(changed, data, directory, classifier, tokenizer, loss, recipe.members + 1, compute, say, called="rounded")
 
 
 def layout_of(recipe: Recipe) -> HeadLayout:
