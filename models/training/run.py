@@ -106,7 +106,12 @@ def read_teachers(directory: Path) -> tuple[TeacherRun, ...]:
 
 def parent_of(recipe: Recipe | Teacher) -> ParentModel:
     """The published model that a recipe or its teacher begins with."""
-    return ParentModel(name=recipe.base_origin or recipe.base, licence=recipe.base_licence, source=recipe.base)
+    return ParentModel(
+        name=recipe.base_origin or recipe.base,
+        licence=recipe.base_licence,
+        source=recipe.base,
+        revision=recipe.base_revision,
+    )
 
 
 def finish_run(directory: Path, report: Struct) -> None:

