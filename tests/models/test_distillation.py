@@ -257,3 +257,31 @@ def test_what_finished_teachers_were_made_of_is_recorded_and_in_the_notice(base:
     assert "Taught by a model trained on texts of the second (Apache-2.0 licence)." in notice
     assert "Taught by a model trained on intent.jsonl (Apache-2.0 licence)." in notice
     assert "Trained on texts of the third (Apache-2.0 licence)." in notice
+
+
+def test_a_whole_recipe_run_twice_gives_the_same_weights_to_the_bit(base: Path, tmp_path: Path) -> None:
+    settings = {"start": "base", "epochs": 2, "variants": 1, "teacher": {"base": str(base), "epochs": 2, "batch": 8}}
+    recipe = recipe_for_both(
+        base,
+        epochs=2,
+        feed_forward=64,
+        thinning=0.3,
+        augmentation={"typos": 0.5},
+        quantisation={"epochs": 1},
+        distillation=settings,
+    )
+    for name in ("first", "second"):
+        run(recipe, base, tmp_path / name)
+        torch.manual_seed(7)
+    for part in ("teacher", "student", "quantised", "."):
+        first, second = ((tmp_path / name / part / "model.safetensors").read_bytes() for name in ("first", "second"))
+        assert first == second, part
+
+
+def test_what_a_run_says_names_its_teacher_its_student_and_the_rounded_model(base: Path, tmp_path: Path) -> None:
+    settings = {"start": "base", "epochs": 1, "teacher": {"base": str(base), "epochs": 1}}
+    recipe = recipe_for(base, "intent", DESK, epochs=1, quantisation={"epochs": 1}, distillation=settings)
+    said: list[str] = []
+    train(recipe, tmp_path, data=base, recipe_directory=base, threads=1, say=said.append)
+    steps = [line.split(" epoch ")[0] for line in said if " epoch 1 step 0/" in line]
+    assert steps == ["teacher", "student", "rounded"]
