@@ -44,7 +44,7 @@ def train(
     compute = choose_compute(recipe)
     say(f"computing in {compute.precision} on {compute.device.type}: {compute.why}")
     read = load_data(recipe, {"data": data, "recipe": recipe_directory}, say)
-    _check(recipe, read, compute)
+    _check(recipe, read, compute, directory)
     settings, student = recipe.distillation, directory / "student"
     teachers = [data / teacher for teacher in settings.teachers] if settings is not None else []
     unasked = bool(teachers) and not (student / ANSWERS).is_file()
@@ -86,7 +86,7 @@ def train(
     return write_report(directory, recipe, classifier, Tokenizer.from_str(tokenizer), rows, compute, say)
 
 
-def _check(recipe: Recipe, data: Data, compute: Compute) -> None:
+def _check(recipe: Recipe, data: Data, compute: Compute, directory: Path) -> None:
     """Raise RecipeError for what would only fail after hours, or do something else than the recipe says."""
     for name, split in data.splits.items():
         if not split.train:
@@ -99,7 +99,7 @@ def _check(recipe: Recipe, data: Data, compute: Compute) -> None:
     teacher = recipe.distillation.teacher if recipe.distillation is not None else None
     with torch.random.fork_rng():
         _check_base(recipe, data, compute)
-        if teacher is None:
+        if teacher is None or (directory / "teacher" / WEIGHTS).is_file():
             return
         for name, split in as_taught(data).splits.items():
             if not split.train:

@@ -2,6 +2,7 @@
 
 run/recipe.json        what was asked
 run/cleaning.json      what cleaning found, per task
+run/teachers.json      what finished runs that teach a student were made of
 run/member-0/          one trained member: epochs.jsonl, TensorBoard events, checkpoint/, its model
 run/model.safetensors  the result, with config.json, tokenizer.json, temperatures and report.json
 """
@@ -142,8 +143,8 @@ def fit(
     """Move `classifier` so that `loss_of` falls over the recipe's epochs and leave it in `directory`.
 
     `member` tells apart the data orders of models that share a recipe; what is said of it names it so, or as it is
-    `called`. `after_epoch` is told how many epochs are done
-    once each is validated and saved, and where a run goes on; what it raises ends the run, which can go on later.
+    `called`. `after_epoch` is told how many epochs are done once each is validated and saved, and where a run goes on;
+    what it raises ends the run, which can go on later.
     """
     layout, called = layout_of(recipe), called or f"member {member}"
     tokenizer = Tokenizer.from_str(tokenizer_json)

@@ -81,21 +81,25 @@ def same_texts(directory: Path, found: bytes) -> bool:
 
 def record_teachers(directory: Path, teachers: Iterable[Path]) -> None:
     """Write what the finished runs in `teachers` were made of, for the NOTICE of a bundle. A model without a recipe
-    says no more than its directory's name."""
-    found = []
-    for teacher in teachers:
-        if not (teacher / RECIPE).is_file():
-            found.append(TeacherRun(teacher.name, (), ()))
-            continue
-        recipe = msgspec.json.decode((teacher / RECIPE).read_bytes(), type=Recipe)
-        own = recipe.distillation.teacher if recipe.distillation is not None else None
-        parents = [parent_of(each) for each in (recipe, own) if each is not None]
-        data = list(msgspec.json.decode((teacher / DATA).read_bytes(), type=tuple[DataSource, ...]))
-        for earlier in read_teachers(teacher):
-            parents += earlier.parents
-            data += earlier.data
-        found.append(TeacherRun(recipe.name, tuple(parents), tuple(data)))
+    says no more than its directory's name. Raises RecipeError."""
+    try:
+        found = [_teacher_run(teacher) for teacher in teachers]
+    except (OSError, msgspec.DecodeError) as error:
+        raise RecipeError(f"distillation.teachers: what a teacher was made of cannot be read: {error}") from error
     _write(directory / TEACHERS, found)
+
+
+def _teacher_run(directory: Path) -> TeacherRun:
+    if not (directory / RECIPE).is_file():
+        return TeacherRun(directory.name, (), ())
+    recipe = msgspec.json.decode((directory / RECIPE).read_bytes(), type=Recipe)
+    own = recipe.distillation.teacher if recipe.distillation is not None else None
+    parents = [parent_of(each) for each in (recipe, own) if each is not None]
+    data = list(msgspec.json.decode((directory / DATA).read_bytes(), type=tuple[DataSource, ...]))
+    for earlier in read_teachers(directory):
+        parents += earlier.parents
+        data += earlier.data
+    return TeacherRun(recipe.name, tuple(parents), tuple(data))
 
 
 def read_teachers(directory: Path) -> tuple[TeacherRun, ...]:

@@ -91,17 +91,27 @@ def test_a_data_set_or_split_that_is_not_there_is_an_error_that_names_it(home: P
         assert message in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_base_is_had_at_the_revision_that_a_recipe_pins_and_a_bundle_names_it(home: Path, tmp_path: Path) -> None:
-    source = {"dataset": "desk/intents", "labels": {str(number): label for number, label in enumerate(DESK)}}
-    done = offline(home, "train", write_recipe(tmp_path, "f" * 40, **source), "-o", tmp_path / "other")
-    assert done.returncode == 1
-    assert f"base desk/encoder at {'f' * 40} is no directory" in done.stderr and "Traceback" not in done.stderr
-    done = offline(home, "train", write_recipe(tmp_path, COMMIT, **source), "-o", tmp_path / "run", "--threads", 1)
-    assert done.returncode == 0, done.stderr
-    done = offline(home, "export", tmp_path / "run", "-o", tmp_path / "bundle", "--precision", "fp32")
-    assert done.returncode == 0, done.stderr
-    manifest = json.loads((tmp_path / "bundle" / "bundle.json").read_text(encoding="utf-8"))
-    assert manifest["parent"]["revision"] == COMMIT
+def test_a_base_is_had_at_the_revision_that_a_recipe_pins_and_a_bundle_names_it(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    from models.training.network import new_classifier
+    from models.training.recipe import load_recipe
+    from models.training.run import parent_of
+
+    asked: list[tuple[str, str | None]] = []
+
+    def snapshot(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append((name, revision))
+        return str(home / "hub" / "models--desk--encoder" / "snapshots" / COMMIT)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    for revision in (COMMIT, ""):
+        recipe = load_recipe(write_recipe(tmp_path, revision, path="texts.jsonl"))
+        new_classifier(recipe)
+        assert parent_of(recipe).revision == revision
+    assert asked == [("desk/encoder", COMMIT), ("desk/encoder", None)]
 
 
 def test_a_revision_of_something_else_than_a_hub_id_is_refused(tmp_path: Path) -> None:

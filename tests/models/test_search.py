@@ -192,4 +192,7 @@ def test_every_searchable_key_can_be_set_and_nothing_else_changes() -> None:
         assert searchable(changed) == searchable(recipe)
         assert changed.search is None
     assert "tasks.intent.weight" in searchable(recipe)
+    own = {**recipe_for(Path("somewhere"))["tasks"][0], "class_weights": {"login": 2.0}}
+    weighed = parse_recipe(recipe_for(Path("somewhere"), lora={}, tasks=[own]))
+    assert set(searchable(recipe)) - set(searchable(weighed)) == {"tasks.intent.class_weights"}
     assert [p.kind for p in parameters(recipe, content, recipe.search.space)] == ["float", "choice", "float"]
