@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
+    from models.compare import Comparison
     from models.labelled import Labelled
     from models.predictor import Predictor
 
@@ -169,6 +170,12 @@ def evaluate(
 @LABEL_COLUMN
 @LABEL_NAMES
 @PROVIDER
+@click.option(
+    "--within",
+    type=click.FloatRange(min=0),
+    metavar="POINTS",
+    help="exit status 1 where accuracy differs by more points than this, such as 0.3",
+)
 @JSON
 def compare(
     first: Path,
@@ -179,10 +186,12 @@ def compare(
     label_column: str,
     label_names: tuple[str, ...],
     provider: str,
+    within: float | None,
     as_json: bool,
 ) -> None:
     """Two bundles on the same labelled texts: agreement, accuracy, macro F1, calibration, speed."""
     from models.compare import compare as measure
+    from models.compare import points_apart
 
     one, other = _predictor(_load(first), provider), _predictor(_load(second), provider)
     rows = _labelled(one.labels, data, task, text_column, label_column, label_names)
@@ -192,12 +201,18 @@ def compare(
         raise click.ClickException(str(error)) from error
     if as_json:
         _print_json(result)
-        return
-    width = max(len(one.version_id), len(other.version_id))
+    else:
+        _show_comparison(one.version_id, other.version_id, result)
+    if within is not None and points_apart(result) > within + 1e-9:
+        raise click.ClickException(f"accuracy differs by {points_apart(result):.2f} points, more than {within:g}")
+
+
+def _show_comparison(one: str, other: str, result: Comparison) -> None:
+    width = max(len(one), len(other))
     click.echo(f"{'':{width}}  accuracy  macro F1     ECE   texts/s")
     for name, score, speed in (
-        (one.version_id, result.first, result.first_texts_per_second),
-        (other.version_id, result.second, result.second_texts_per_second),
+        (one, result.first, result.first_texts_per_second),
+        (other, result.second, result.second_texts_per_second),
     ):
         click.echo(f"{name:{width}}  {score.accuracy:8.4f}  {score.macro_f1:8.4f}  {score.ece:6.4f}  {speed:8.0f}")
     click.echo(

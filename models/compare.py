@@ -30,6 +30,11 @@ class Comparison(Struct, frozen=True, kw_only=True):
     second_texts_per_second: float
 
 
+def points_apart(comparison: Comparison) -> float:
+    """By how many points, hundredths, the accuracy of the two differs."""
+    return 100.0 * abs(comparison.first.accuracy - comparison.second.accuracy)
+
+
 def compare(first: Predictor, second: Predictor, data: Labelled, task: str) -> Comparison:
     """Compare two predictors (made with `cache_entries=0`, else the speed is the cache's) on labelled texts.
 

@@ -33,14 +33,14 @@ from models.bundle import (
 from models.calibration import fit_calibration
 from models.evaluate import evaluate
 from models.export_parity import Parity, check_parity
-from models.export_source import Exportable, ExportError, open_source, plain_name, public_file, public_name
+from models.export_source import Exportable, ExportError, open_source, plain_name
 from models.int8 import Int8Error, to_int8
 from models.onnx_fusion import fuse, plain_normalisations
 from models.predictor import Predictor
 from models.probabilities import Calibration, softmax
 from models.quantise import quantise
 from models.training.recipe import Recipe, load_recipe
-from models.training.run import HeldBack, calibrating, group_of
+from models.training.run import HeldBack, calibrating, group_of, parent_of, public_file
 from models.verify import verify_predictor
 from models.word_scores_fit import add_word_scores, word_texts
 
@@ -288,12 +288,16 @@ def _notice(model: Exportable) -> str:
     distillation = model.recipe.distillation if model.recipe else None
     if distillation is not None and distillation.teacher is not None:
         teacher = distillation.teacher
-        lines.append(
-            f"Taught by a model fine-tuned from {teacher.base_origin or public_name(teacher.base)}"
-            f"{_under(teacher.base_licence)}."
-        )
+        lines.append(f"Taught by a model fine-tuned from {parent_of(teacher).name}{_under(teacher.base_licence)}.")
     for name, licence, origin in sorted({(d.name, d.licence, d.source) for d in model.data if d.use != "measuring"}):
         lines.append(f"Trained on {name}{f': {origin}' if origin else ''}{_under(licence)}.")
+    for teacher_name, licence in sorted({(p.name, p.licence) for run in model.teachers for p in run.parents}):
+        lines.append(f"Taught by a model fine-tuned from {teacher_name}{_under(licence)}.")
+    taught = {
+        (public_file(d.name), d.licence, d.source) for run in model.teachers for d in run.data if d.use != "measuring"
+    }
+    for name, licence, origin in sorted(taught):
+        lines.append(f"Taught by a model trained on {name}{f': {origin}' if origin else ''}{_under(licence)}.")
     return "\n".join(lines) + "\n"
 
 

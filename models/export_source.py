@@ -18,7 +18,17 @@ from models.int8 import Layer
 from models.training.network import base_directory, load_classifier, positions
 from models.training.quantised import plain_layers, quantised_layers
 from models.training.recipe import Normalisation, Recipe, RecipeError
-from models.training.run import DATA, RECIPE, HeldBack, is_finished, read_held_back
+from models.training.run import (
+    DATA,
+    RECIPE,
+    HeldBack,
+    TeacherRun,
+    is_finished,
+    parent_of,
+    public_file,
+    read_held_back,
+    read_teachers,
+)
 from models.training.tokenisation import build_tokenizer
 
 Reference = Callable[[NDArray[np.int64], NDArray[np.int64]], dict[str, NDArray[np.float32]]]
@@ -58,6 +68,7 @@ class Exportable(NamedTuple):
     data: tuple[DataSource, ...]
     held_back: tuple[HeldBack, ...]
     rounded: tuple[Layer, ...] = ()
+    teachers: tuple[TeacherRun, ...] = ()
 
 
 def open_source(source: str, task: str | None, *, rounded: bool = False) -> Exportable:
@@ -115,17 +126,14 @@ def _run(directory: Path, rounded: bool) -> Exportable:
         trace=trace,
         reference=reference,
         recipe=recipe,
-        parent=ParentModel(
-            name=recipe.base_origin or public_name(recipe.base),
-            licence=recipe.base_licence,
-            source="" if is_path(recipe.base) else recipe.base,
-        ),
+        parent=parent_of(recipe),
         data=tuple(
             msgspec.structs.replace(source, name=public_file(source.name))
             for source in msgspec.json.decode((directory / DATA).read_bytes(), type=tuple[DataSource, ...])
         ),
         held_back=read_held_back(directory),
         rounded=tuple(quantised_layers(classifier.encoder)),
+        teachers=read_teachers(directory),
     )
 
 
@@ -152,21 +160,6 @@ def _heads_config(config: Any, names: list[str]) -> Any:
             return {name: {0: "batch"} for name in names}
 
     return HeadsOnnxConfig(config, task="text-classification")
-
-
-def is_path(base: str) -> bool:
-    """Whether a base model is named by its place on this machine."""
-    return not base.startswith("wheel:") and (Path(base).is_absolute() or base[:1] in ".~" or Path(base).is_dir())
-
-
-def public_name(base: str) -> str:
-    """What a base model may be called in a bundle that others read: never its place on this machine."""
-    return Path(base).resolve().name if is_path(base) else base
-
-
-def public_file(name: str) -> str:
-    """What a data set may be called in a bundle that others read: a file never by its place on this machine."""
-    return Path(name).name if Path(name).is_absolute() else name
 
 
 def hub_origin(directory: Path, source: str) -> ParentModel:

@@ -2,6 +2,7 @@
 
 study/study.sqlite    optuna's study: what was tried and what came of it
 study/search.json     what is searched, so that another recipe does not go on here
+study/texts.sha256    a digest of the texts, so that trials over other texts do not
 study/trials/N/       TensorBoard events and epochs.jsonl of each trial
 study/trials.csv      a row per trial
 study/best.yaml       the best recipe, for `bearwire models train`
@@ -34,6 +35,7 @@ from models.training.compute import Compute, choose_compute
 from models.training.loop import EPOCHS, Data, load_data, train_member
 from models.training.network import CONFIG, TOKENIZER, WEIGHTS
 from models.training.recipe import Recipe, RecipeError, Search, parse_recipe
+from models.training.run import digest, same_texts
 from models.training.search_space import Parameter, Value, parameters, with_values
 
 Say = Callable[[str], None]
@@ -72,7 +74,8 @@ def search(
     """Search what the recipe in `content` (plain data) asks for, in `directory`; the finished trials, best first.
 
     `trials` and `hours` override the recipe's; `clock` gives seconds. A trial trains one member and no student.
-    Raises RecipeError where the recipe or its space cannot be followed, or `directory` holds another search.
+    Raises RecipeError where the recipe or its space cannot be followed, or `directory` holds another search or one
+    over other texts.
     """
     recipe = parse_recipe(content, where)
     plain: dict[str, Any] = content  # type: ignore[assignment]
@@ -89,6 +92,11 @@ def search(
         read = load_data(recipe, {"data": data, "recipe": recipe_directory}, say)
         if not any(split.validation for split in read.splits.values()):
             raise RecipeError("validation: no text is held back to judge trials by; raise it or add texts")
+        if not same_texts(directory, digest(read.splits, judges=True)):
+            raise RecipeError(
+                f"{directory} holds a search over other texts, so its trials do not compare with further ones; put the "
+                "data back as they were, or choose another directory"
+            )
         study = _study(directory, settings)
         while (number := len(study.get_trials(deepcopy=False, states=_FINISHED))) < wanted and clock() < end:
             study.sampler = optuna.samplers.TPESampler(

@@ -9,15 +9,15 @@ import msgspec
 import torch
 from tokenizers import Tokenizer
 
-from models.training.compute import choose_compute
-from models.training.distillation import distil, taught, train_teacher
-from models.training.loop import Data, Loss, fit_quantised, layout_of, load_data, train_member
+from models.training.compute import Compute, choose_compute
+from models.training.distillation import ANSWERS, as_taught, check_teachers, distil, larger, taught, train_teacher
+from models.training.loop import Data, Loss, adapt, fit_quantised, layout_of, load_data, train_member, untrained
 from models.training.losses import LossFunction
-from models.training.network import WEIGHTS, load_classifier, new_classifier, save_classifier
+from models.training.network import WEIGHTS, load_classifier, save_classifier
 from models.training.quantised import check_layers
 from models.training.recipe import Recipe, RecipeError
 from models.training.report import Reported, write_report
-from models.training.run import RECIPE, read_held_back, write_run
+from models.training.run import RECIPE, read_held_back, record_teachers, write_run
 from models.training.variants import make_variants
 
 
@@ -44,8 +44,15 @@ def train(
     compute = choose_compute(recipe)
     say(f"computing in {compute.precision} on {compute.device.type}: {compute.why}")
     read = load_data(recipe, {"data": data, "recipe": recipe_directory}, say)
-    _check(recipe, read)
+    _check(recipe, read, compute, directory)
+    settings, student = recipe.distillation, directory / "student"
+    teachers = [data / teacher for teacher in settings.teachers] if settings is not None else []
+    unasked = bool(teachers) and not (student / ANSWERS).is_file()
+    if unasked:
+        check_teachers(recipe, teachers)
     write_run(directory, recipe, read.splits)
+    if unasked:
+        record_teachers(directory, teachers)
     members: list[Path] = []
     if _members_needed(recipe):
         members = [directory / f"member-{number}" for number in range(recipe.members)]
@@ -54,9 +61,8 @@ def train(
                 train_member(recipe, read, member, member=number, compute=compute, say=say)
         average(members, directory, recipe)
     loss: Loss = LossFunction(recipe, read.splits)
-    settings = recipe.distillation
     if settings is not None:
-        teachers = [data / teacher for teacher in settings.teachers] or members
+        teachers = teachers or members
         if settings.teacher is not None:
             teachers = [directory / "teacher"]
             if not (teachers[0] / WEIGHTS).is_file():
@@ -64,7 +70,6 @@ def train(
         if settings.variants:
             made = make_variants(read.texts, settings.variants, recipe.seed)
             read = read._replace(unlabelled=tuple(made))
-        student = directory / "student"
         loss = taught(recipe, settings, read, student, teachers=teachers, compute=compute, say=say)
         if not (student / WEIGHTS).is_file():
             distil(recipe, settings, read, student, loss=loss, start=directory, compute=compute, say=say)
@@ -81,7 +86,7 @@ def train(
     return write_report(directory, recipe, classifier, Tokenizer.from_str(tokenizer), rows, compute, say)
 
 
-def _check(recipe: Recipe, data: Data) -> None:
+def _check(recipe: Recipe, data: Data, compute: Compute, directory: Path) -> None:
     """Raise RecipeError for what would only fail after hours, or do something else than the recipe says."""
     for name, split in data.splits.items():
         if not split.train:
@@ -91,9 +96,26 @@ def _check(recipe: Recipe, data: Data) -> None:
             "patience: no text is held back to validate on, so no epoch is better than another; raise `validation`, "
             "add texts, or leave `patience` out"
         )
+    teacher = recipe.distillation.teacher if recipe.distillation is not None else None
+    with torch.random.fork_rng():
+        _check_base(recipe, data, compute)
+        if teacher is None or (directory / "teacher" / WEIGHTS).is_file():
+            return
+        for name, split in as_taught(data).splits.items():
+            if not split.train:
+                raise RecipeError(f"task {name!r} has no text that its teacher may train on: all are `student_only`")
+        try:
+            _check_base(larger(recipe, teacher), as_taught(data), compute)
+        except RecipeError as error:
+            raise RecipeError(f"distillation.teacher: {error}") from error
+
+
+def _check_base(recipe: Recipe, data: Data, compute: Compute) -> None:
+    """Raise RecipeError where no fit can begin at the recipe's base model."""
+    classifier, _ = untrained(recipe, data, compute)
     if recipe.quantisation is not None:
-        classifier, _ = new_classifier(recipe)
         check_layers(classifier.encoder)
+    adapt(classifier, recipe, len(data.texts))
 
 
 def _members_needed(recipe: Recipe) -> bool:

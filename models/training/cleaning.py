@@ -29,7 +29,11 @@ _SPACE = re.compile(r"\s+")
 class CleaningReport(Struct, frozen=True, kw_only=True):
     """Counts of rows of one task: what came in, what was dropped and why, what is left per split and label.
 
-    `near_across` validation rows are near-duplicates of rows to train on, as `split: random` leaves them.
+    `conflicting` rows to train on had a text that others give another label: outvoted, or all where no label has most.
+    `near_across` validation rows are near-duplicates of rows to train on, as `split: random` leaves them. Of rows that
+    were given to validate or measure on nothing is dropped: `held_duplicates` repeat one of the same set,
+    `held_conflicting` contradict another of it, and `measured_validation` rows to measure on are near-duplicates of
+    validation rows.
     Rows with HTML entities, web addresses and cashtags are kept; the recipe's `normalisation` says what of these
     the model sees.
     """
@@ -45,6 +49,9 @@ class CleaningReport(Struct, frozen=True, kw_only=True):
     leaked: int
     measured_overlap: int
     near_across: int
+    held_duplicates: int = 0
+    held_conflicting: int = 0
+    measured_validation: int = 0
     train: dict[str, int]
     validation: dict[str, int]
 
@@ -90,7 +97,8 @@ def clean_and_split(
         train, part = clean, given
     else:
         train, part = _stratified(clean, validation, seed, near_key if apart else exact_key)
-    seen = {near_key(e.text) for e in train}
+    seen, validating = ({near_key(e.text) for e in rows} for rows in (train, part))
+    held = [_repeated(rows) for rows in (given, *measured.values())]
     report = CleaningReport(
         task=task.name,
         rows=len(examples),
@@ -103,6 +111,9 @@ def clean_and_split(
         leaked=len(kept) - len(clean),
         measured_overlap=sum(near_key(e.text) in seen for rows in measured.values() for e in rows),
         near_across=sum(near_key(e.text) in seen for e in part),
+        held_duplicates=sum(repeats for repeats, _ in held),
+        held_conflicting=sum(conflicts for _, conflicts in held),
+        measured_validation=sum(near_key(e.text) in validating for rows in measured.values() for e in rows),
         train=_by_label(task, train),
         validation=_by_label(task, part),
     )
@@ -110,20 +121,36 @@ def clean_and_split(
 
 
 def _resolve(examples: list[Example]) -> tuple[list[Example], int, int]:
-    """One example per exact key; how many repeats went, and how many rows stood in unresolved conflicts."""
-    groups: dict[str, list[Example]] = defaultdict(list)
-    for example in examples:
-        groups[exact_key(example.text)].append(example)
+    """One example per exact key; how many repeats went, and how many rows for their label: outvoted or unresolved."""
     kept: list[Example] = []
     duplicates = conflicting = 0
-    for group in groups.values():
+    for group in _by_text(examples):
         votes = Counter(e.label for e in group).most_common()
         if len(votes) > 1 and votes[0][1] == votes[1][1]:
             conflicting += len(group)
             continue
         kept.append(next(e for e in group if e.label == votes[0][0]))
-        duplicates += len(group) - 1
+        duplicates += votes[0][1] - 1
+        conflicting += len(group) - votes[0][1]
     return kept, duplicates, conflicting
+
+
+def _repeated(examples: list[Example]) -> tuple[int, int]:
+    """How many rows repeat an earlier one with its label, and how many have a text that others give another label."""
+    repeats = conflicts = 0
+    for group in _by_text(examples):
+        labels = {e.label for e in group}
+        repeats += len(group) - len(labels)
+        conflicts += len(group) if len(labels) > 1 else 0
+    return repeats, conflicts
+
+
+def _by_text(examples: list[Example]) -> list[list[Example]]:
+    """The examples in groups of equal exact keys, in the order in which these first come."""
+    groups: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        groups[exact_key(example.text)].append(example)
+    return list(groups.values())
 
 
 def _stratified(

@@ -18,8 +18,9 @@ from models.training.compute import Compute
 from models.training.loop import Data, Say, fit, paced, train_member, untrained
 from models.training.losses import DistilledLoss, LossFunction
 from models.training.measure import predict_logits
-from models.training.network import load_classifier
+from models.training.network import Classifier, load_classifier
 from models.training.recipe import Distillation, Recipe, RecipeError, Teacher
+from models.training.run import RECIPE, is_finished
 from models.training.sources import Example
 
 ANSWERS = "answers.safetensors"
@@ -74,20 +75,33 @@ def distil(
     else:
         classifier, tokenizer = untrained(recipe, data, compute)
     changed = paced(recipe, settings.epochs, settings.rate)
-    fit(changed, data, directory, classifier, tokenizer, loss, recipe.members, compute, say)
+    fit(changed, data, directory, classifier, tokenizer, loss, recipe.members, compute, say, called="student")
 
 
 def train_teacher(
     recipe: Recipe, settings: Teacher, data: Data, directory: Path, *, compute: Compute, say: Say
 ) -> None:
     """Train the larger model that `settings` describe on the recipe's texts and leave it in `directory`."""
+    say(f"training the teacher, {settings.base}")
+    train_member(
+        larger(recipe, settings), as_taught(data), directory, member=0, compute=compute, say=say, called="teacher"
+    )
+
+
+def larger(recipe: Recipe, settings: Teacher) -> Recipe:
+    """The recipe that a teacher is trained by."""
     changes = {name: getattr(settings, name) for name in settings.__struct_fields__}
     whole = msgspec.structs.replace(recipe.normalisation, vocabulary="full")
-    larger = msgspec.structs.replace(
-        recipe, **changes, normalisation=whole, feed_forward=None, lora=None, distillation=None, patience=0
+    return msgspec.structs.replace(
+        recipe,
+        **changes,
+        normalisation=whole,
+        feed_forward=None,
+        lora=None,
+        distillation=None,
+        quantisation=None,
+        patience=0,
     )
-    say(f"training the teacher, {settings.base}")
-    train_member(larger, as_taught(data), directory, member=0, compute=compute, say=say)
 
 
 def as_taught(data: Data) -> Data:
@@ -104,24 +118,44 @@ def as_taught(data: Data) -> Data:
     )
 
 
+def check_teachers(recipe: Recipe, teachers: Sequence[Path]) -> None:
+    """Raise RecipeError where one of `teachers` is no finished model, is a run that goes on, or answers other tasks."""
+    with torch.random.fork_rng():
+        for teacher in teachers:
+            if (teacher / RECIPE).is_file() and not is_finished(teacher):
+                raise RecipeError(
+                    f"distillation.teachers: {teacher} is a training run that has not finished; "
+                    "run `bearwire models train` on it again"
+                )
+            _open_teacher(recipe, teacher)
+
+
+def _open_teacher(recipe: Recipe, directory: Path) -> tuple[Classifier, str]:
+    try:
+        classifier, tokenizer, layout = load_classifier(directory)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise RecipeError(f"distillation.teachers: {directory} is no finished model: {error}") from error
+    if layout.tasks != _wanted(recipe):
+        raise RecipeError(f"distillation.teachers: {directory} has other tasks or labels than the recipe")
+    return classifier, tokenizer
+
+
+def _wanted(recipe: Recipe) -> dict[str, tuple[str, ...]]:
+    return {task.name: task.labels for task in recipe.tasks}
+
+
 def ask(
     recipe: Recipe, data: Data, teachers: Sequence[Path], temperature: float, compute: Compute
 ) -> dict[str, Tensor]:
     """The teachers' joint probabilities, float32[texts, labels] per task: the softmax of their mean logits.
 
-    Rows are `data.texts`. Raises RecipeError where a teacher is no
-    finished model or answers other tasks.
+    Rows are `data.texts`. Raises RecipeError where a teacher is no finished model or answers other tasks.
     """
     texts = data.texts
-    wanted = {task.name: task.labels for task in recipe.tasks}
+    wanted = _wanted(recipe)
     total = {name: np.zeros((len(texts), len(labels)), dtype=np.float64) for name, labels in wanted.items()}
     for teacher in teachers:
-        try:
-            classifier, tokenizer, layout = load_classifier(teacher)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise RecipeError(f"distillation.teachers: {teacher} is no finished model: {error}") from error
-        if layout.tasks != wanted:
-            raise RecipeError(f"distillation.teachers: {teacher} has other tasks or labels than the recipe")
+        classifier, tokenizer = _open_teacher(recipe, teacher)
         said = predict_logits(
             classifier,
             Tokenizer.from_str(tokenizer),

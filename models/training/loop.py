@@ -2,6 +2,7 @@
 
 run/recipe.json        what was asked
 run/cleaning.json      what cleaning found, per task
+run/teachers.json      what finished runs that teach a student were made of
 run/member-0/          one trained member: epochs.jsonl, TensorBoard events, checkpoint/, its model
 run/model.safetensors  the result, with config.json, tokenizer.json, temperatures and report.json
 """
@@ -78,7 +79,9 @@ def load_data(recipe: Recipe, roots: dict[str, Path], say: Say) -> Data:
             f"{found.html_entities} with HTML entities, {found.urls} with web addresses, "
             f"{found.cashtags} with cashtags, "
             f"{found.leaked} leaks into validation dropped, {found.near_across} near-duplicates left on both sides, "
-            f"{found.measured_overlap} measured rows also in training; "
+            f"{found.measured_overlap} measured rows also in training, {found.measured_validation} in validation, "
+            f"{found.held_duplicates} duplicates and {found.held_conflicting} contradictory rows kept in "
+            "given validation and measured sets; "
             f"{sum(found.train.values())} to train, {sum(found.validation.values())} to validate"
         )
     return Data(splits)
@@ -108,6 +111,13 @@ def untrained(recipe: Recipe, data: Data, compute: Compute) -> tuple[Classifier,
     return classifier, tokenizer
 
 
+def adapt(classifier: Classifier, recipe: Recipe, texts: int) -> None:
+    """Freeze what is to stand still, and put adapters on where asked for, which `texts` an epoch are to train."""
+    freeze(classifier, recipe.freeze)
+    if recipe.lora is not None:
+        add_lora(classifier, recipe.lora, recipe.freeze, texts * recipe.epochs // recipe.batch)
+
+
 def some_texts(recipe: Recipe, data: Data, number: int) -> list[str]:
     """At most `number` texts to train on, of all tasks, chosen by the recipe's seed."""
     texts = data.texts[: len(data.texts) - len(data.unlabelled)]
@@ -126,20 +136,20 @@ def fit(
     compute: Compute,
     say: Say,
     *,
+    called: str = "",
     checkpoint_steps: int = 200,
     after_epoch: Callable[[int], None] | None = None,
 ) -> None:
     """Move `classifier` so that `loss_of` falls over the recipe's epochs and leave it in `directory`.
 
-    `member` tells apart the data orders of models that share a recipe. `after_epoch` is told how many epochs are done
-    once each is validated and saved, and where a run goes on; what it raises ends the run, which can go on later.
+    `member` tells apart the data orders of models that share a recipe; what is said of it names it so, or as it is
+    `called`. `after_epoch` is told how many epochs are done once each is validated and saved, and where a run goes on;
+    what it raises ends the run, which can go on later.
     """
-    layout = layout_of(recipe)
+    layout, called = layout_of(recipe), called or f"member {member}"
     tokenizer = Tokenizer.from_str(tokenizer_json)
-    freeze(classifier, recipe.freeze)
     texts = len(data.texts)
-    if recipe.lora is not None:
-        add_lora(classifier, recipe.lora, recipe.freeze, texts * recipe.epochs // recipe.batch)
+    adapt(classifier, recipe, texts)
     classifier.to(compute.device)
     optimiser = make_optimiser(classifier, recipe.optimiser)
     checkpoint = directory / "checkpoint"
@@ -147,7 +157,7 @@ def fit(
     progress = load_checkpoint(checkpoint, classifier, optimiser, losses) or Progress(0, 0, 0, -1.0, 0)
     restore_adapter(classifier, losses)
     if progress.epoch or progress.step:
-        say(f"member {member}: going on in epoch {progress.epoch + 1} after step {progress.step}")
+        say(f"{called}: going on in epoch {progress.epoch + 1} after step {progress.step}")
     if progress.epoch and after_epoch is not None:
         after_epoch(progress.epoch)
 
@@ -159,7 +169,7 @@ def fit(
         while progress.epoch < recipe.epochs:
             epoch = progress.epoch
             if recipe.patience and epoch and epoch - 1 - progress.best_epoch >= recipe.patience:
-                say(f"member {member}: stopped early, epoch {progress.best_epoch + 1} was best")
+                say(f"{called}: stopped early, epoch {progress.best_epoch + 1} was best")
                 break
             batches = _epoch(recipe, data, tokenizer, member, epoch, losses["before"].numpy())
             for step in range(progress.step, len(batches)):
@@ -173,7 +183,7 @@ def fit(
                 if step % 50 == 0:
                     mean = float(each.mean())
                     board.add_scalar("train/loss", mean, progress.steps_before + step)
-                    say(f"member {member} epoch {epoch + 1} step {step}/{len(batches)} loss {mean:.4f}")
+                    say(f"{called} epoch {epoch + 1} step {step}/{len(batches)} loss {mean:.4f}")
                 if (step + 1) % checkpoint_steps == 0:
                     save_checkpoint(checkpoint, classifier, optimiser, progress._replace(step=step + 1), saved())
             losses["before"] = losses["now"].clone()
@@ -226,7 +236,7 @@ def fit_quantised(
     )
     say("rounding the layers to 8 bits")
     changed = msgspec.structs.replace(paced(recipe, settings.epochs, settings.rate), lora=None)
-    fit(changed, data, directory, classifier, tokenizer, loss, recipe.members + 1, compute, say)
+    fit(changed, data, directory, classifier, tokenizer, loss, recipe.members + 1, compute, say, called="rounded")
 
 
 def layout_of(recipe: Recipe) -> HeadLayout:

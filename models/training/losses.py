@@ -34,6 +34,9 @@ class LossFunction:
                 )
                 balance = counts.sum() / np.maximum(counts, 1) / len(counts)
                 self.weights[number] *= torch.from_numpy(balance).float()
+            elif isinstance(task.class_weights, dict):
+                own = [task.class_weights.get(label, 1.0) for label in task.labels]
+                self.weights[number] *= torch.tensor(own)
 
     def __call__(self, logits: dict[str, Tensor], batch: Batch) -> Tensor:
         """What each text adds to the batch's loss, float32[n]."""

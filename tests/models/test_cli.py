@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import onnx
 import pytest
 from click.testing import CliRunner, Result
 
+from models import compare
 from models.bundle import Bundle, write_manifest
 from models.cli import LAZY, models
+from models.compare import Comparison
 from tests.models.tiny_bundle import write_tiny_bundle
 
 
@@ -97,6 +101,28 @@ def test_what_was_no_utf8_on_the_command_line_is_explained_all_the_same(tiny: Bu
 def test_compare_puts_two_bundles_side_by_side(tiny: Bundle, bundle_dir: Path, data: Path) -> None:
     output = run("compare", tiny.path, bundle_dir, "--data", data, *NAMES).output
     assert "same label for 100.00% of 2 texts" in output
+
+
+def test_compare_fails_where_accuracy_differs_by_more_points_than_allowed(
+    tiny: Bundle, bundle_dir: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = run("compare", tiny.path, bundle_dir, "--data", data, *NAMES, "--within", 0)
+    assert same.exit_code == 0, same.output
+    measured = compare.compare
+
+    def one_point_better(*arguments: Any) -> Comparison:
+        found = measured(*arguments)
+        scores = [msgspec.structs.replace(found.first, accuracy=accuracy) for accuracy in (0.853, 0.85)]
+        return msgspec.structs.replace(found, first=scores[0], second=scores[1])
+
+    monkeypatch.setattr(compare, "compare", one_point_better)
+    arguments = ("compare", tiny.path, bundle_dir, "--data", data, *NAMES)
+    for shape in ((), ("--json",)):
+        apart = run(*arguments, *shape, "--within", 0.2)
+        assert apart.exit_code == 1
+        assert "accuracy differs by 0.30 points, more than 0.2" in apart.output
+        assert run(*arguments, *shape, "--within", 0.3).exit_code == 0
+        assert run(*arguments, *shape).exit_code == 0
 
 
 def test_explain_lists_words_heaviest_first(tiny: Bundle) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
+from models.export import export
 from models.train import train
 from models.training.batches import NO_TASK, Batch, epoch_batches
 from models.training.distillation import as_taught, ask, taught
@@ -186,3 +189,110 @@ def test_variants_are_answered_by_the_teacher_alone_and_learned_from_in_every_ep
     wanted = answers[unlabelled.text]
     distance = (torch.xlogy(wanted, wanted) - wanted * np.log(1 / 3)).sum(1) * 4.0 * recipe.distillation.other_tasks
     assert torch.allclose(loss(logits, unlabelled)[here], distance[here], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"freeze": {"layers": 99}}, "freeze.layers: 99"),
+        ({"feed_forward": 9999}, "feed_forward: 9999"),
+        ({"lora": {"targets": ["nowhere"]}}, "lora.targets: nowhere"),
+        ({"base": "/nowhere/at/all"}, "base /nowhere/at/all"),
+        ({"teacher": {"freeze": {"layers": 99}}}, r"distillation.teacher: freeze.layers: 99"),
+        ({"teacher": {"base": "/nowhere/at/all"}, "start": "average"}, "distillation.teacher: base /nowhere/at/all"),
+    ],
+)
+def test_what_a_student_or_teacher_cannot_begin_with_is_refused_before_anything_is_trained(
+    changes: dict[str, Any], message: str, base: Path, tmp_path: Path
+) -> None:
+    rest = dict(changes)
+    teacher = {"base": str(base), "epochs": 1, **rest.pop("teacher", {})}
+    settings = {"start": rest.pop("start", "base"), "epochs": 1, "teacher": teacher}
+    own = rest.pop("base", str(base))
+    recipe = recipe_for(base, "intent", DESK, epochs=1, distillation=settings, **rest)
+    with pytest.raises(RecipeError, match=message):
+        run(msgspec.structs.replace(recipe, base=own), base, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_goes_on_asks_no_more_for_the_base_of_a_trained_teacher(base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "larger")
+    settings = {"start": "base", "epochs": 1, "teacher": {"base": str(tmp_path / "larger"), "epochs": 1}}
+    recipe = recipe_for(base, "intent", DESK, epochs=1, distillation=settings)
+    run(recipe, base, tmp_path / "run")
+    shutil.rmtree(tmp_path / "larger")
+    (tmp_path / "run" / "report.json").unlink()
+    run(recipe, base, tmp_path / "run")
+    assert (tmp_path / "run" / "report.json").is_file()
+
+
+def test_a_teacher_without_a_text_of_its_own_is_refused(base: Path, tmp_path: Path) -> None:
+    settings = {"start": "base", "teacher": {"base": str(base)}}
+    recipe = recipe_for(base, "intent", DESK, epochs=1, distillation=settings)
+    alone = tuple(msgspec.structs.replace(source, student_only=True) for source in recipe.tasks[0].sources)
+    task = msgspec.structs.replace(recipe.tasks[0], sources=alone)
+    with pytest.raises(RecipeError, match="'intent' has no text that its teacher may train on"):
+        run(msgspec.structs.replace(recipe, tasks=(task,)), base, tmp_path / "run")
+
+
+def test_a_recipe_names_one_kind_of_teacher(base: Path) -> None:
+    both = {"teacher": {"base": str(base)}, "teachers": ["first"]}
+    with pytest.raises(RecipeError, match="both `teacher` and `teachers`"):
+        recipe_for(base, "intent", DESK, distillation=both)
+
+
+def test_a_run_that_has_not_finished_teaches_nobody(base: Path, tmp_path: Path) -> None:
+    run(recipe_for(base, "intent", DESK, epochs=1), base, tmp_path / "teacher")
+    (tmp_path / "teacher" / "report.json").unlink()
+    taught = {"teachers": [str(tmp_path / "teacher")], "epochs": 1}
+    with pytest.raises(RecipeError, match="has not finished"):
+        run(recipe_for(base, "intent", DESK, epochs=1, distillation=taught), base, tmp_path / "student")
+    assert not (tmp_path / "student").exists()
+
+
+def test_what_finished_teachers_were_made_of_is_recorded_and_in_the_notice(base: Path, tmp_path: Path) -> None:
+    first = recipe_for(base, "intent", DESK, epochs=1, base_licence="CC-BY-4.0", base_origin="a large model")
+    run(first, base, tmp_path / "first")
+    (own,) = first.tasks[0].sources
+    for name, teacher in (("second", "first"), ("third", "second")):
+        taught = {"teachers": [str(tmp_path / teacher)], "epochs": 1, "start": "base"}
+        student = recipe_for(base, "intent", DESK, epochs=1, distillation=taught, base_licence="MIT")
+        sources = (msgspec.structs.replace(own, name=f"texts of the {name}"),)
+        task = msgspec.structs.replace(student.tasks[0], sources=sources)
+        run(msgspec.structs.replace(student, tasks=(task,)), base, tmp_path / name)
+    shutil.rmtree(tmp_path / "first")
+    export(str(tmp_path / "third"), tmp_path / "bundle", precision="fp32", say=lambda _: None)
+    notice = (tmp_path / "bundle" / "NOTICE").read_text(encoding="utf-8")
+    assert "Taught by a model fine-tuned from a large model (CC-BY-4.0 licence)." in notice
+    assert f"Taught by a model fine-tuned from {base} (MIT licence)." in notice
+    assert "Taught by a model trained on texts of the second (Apache-2.0 licence)." in notice
+    assert "Taught by a model trained on intent.jsonl (Apache-2.0 licence)." in notice
+    assert "Trained on texts of the third (Apache-2.0 licence)." in notice
+
+
+def test_a_whole_recipe_run_twice_gives_the_same_weights_to_the_bit(base: Path, tmp_path: Path) -> None:
+    settings = {"start": "base", "epochs": 2, "variants": 1, "teacher": {"base": str(base), "epochs": 2, "batch": 8}}
+    recipe = recipe_for_both(
+        base,
+        epochs=2,
+        feed_forward=64,
+        thinning=0.3,
+        augmentation={"typos": 0.5},
+        quantisation={"epochs": 1},
+        distillation=settings,
+    )
+    for name in ("first", "second"):
+        run(recipe, base, tmp_path / name)
+        torch.manual_seed(7)
+    for part in ("teacher", "student", "quantised", "."):
+        first, second = ((tmp_path / name / part / "model.safetensors").read_bytes() for name in ("first", "second"))
+        assert first == second, part
+
+
+def test_what_a_run_says_names_its_teacher_its_student_and_the_rounded_model(base: Path, tmp_path: Path) -> None:
+    settings = {"start": "base", "epochs": 1, "teacher": {"base": str(base), "epochs": 1}}
+    recipe = recipe_for(base, "intent", DESK, epochs=1, quantisation={"epochs": 1}, distillation=settings)
+    said: list[str] = []
+    train(recipe, tmp_path, data=base, recipe_directory=base, threads=1, say=said.append)
+    steps = [line.split(" epoch ")[0] for line in said if " epoch 1 step 0/" in line]
+    assert steps == ["teacher", "student", "rounded"]

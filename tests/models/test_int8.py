@@ -93,7 +93,7 @@ def test_what_a_rounded_run_holds_is_what_its_bundle_stores(desk: tuple[Path, An
     assert np.array_equal((numbers * scales.astype(np.float32)).reshape(table.shape), table)
 
 
-@pytest.mark.parametrize("line", ["rounding the layers", "member 2 epoch 3 step 0"])
+@pytest.mark.parametrize("line", ["rounding the layers", "rounded epoch 3 step 0"])
 def test_a_run_killed_while_it_learns_to_round_comes_out_the_same(
     desk: tuple[Path, Any], tmp_path: Path, line: str
 ) -> None:

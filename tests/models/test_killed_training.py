@@ -74,11 +74,11 @@ def test_a_run_killed_again_and_again_has_the_weights_and_the_report_of_one_that
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     done = bearwire(*command(recipe, whole))
     assert done.exit_code == 0, done.output
-    for place in ("member 1 epoch 2", "asking 2 teachers", "member 2 epoch 2"):
+    for place in ("member 1 epoch 2", "asking 2 teachers", "student epoch 2"):
         kill_at(place, command(recipe, parts))
     done = bearwire(*command(recipe, parts))
     assert done.exit_code == 0, done.output
-    assert "member 2: going on in epoch 2" in done.output
+    assert "student: going on in epoch 2" in done.output
     assert not any(f"member {member} epoch" in done.output for member in (0, 1))
     wanted, found = (load_file(run / "model.safetensors") for run in (whole, parts))
     assert wanted.keys() == found.keys()

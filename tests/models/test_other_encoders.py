@@ -12,6 +12,7 @@ import yaml
 
 from models.bundle import Bundle
 from models.predictor import Predictor
+from models.training.recipe import RecipeError, parse_recipe
 from models.verify import verify_predictor
 from tests.models.tiny_model import write_tokenizer
 from tests.models.training import needs_training
@@ -51,6 +52,41 @@ def write_base(directory: Path, family: str) -> Path:
         AutoConfig.for_model(family, vocab_size=size, max_position_embeddings=66, **sizes)
     ).save_pretrained(directory)
     return directory
+
+
+@pytest.mark.parametrize("family", ["bert", *FAMILIES])
+def test_dropout_is_what_the_recipe_says(family: str, tmp_path: Path) -> None:
+    from torch import nn
+
+    from models.training.network import new_classifier
+
+    task = {"name": "intent", "labels": list(TEXTS), "sources": [{"path": "learned.jsonl"}]}
+    content = {"name": "desk", "base": str(write_base(tmp_path, family)), "tasks": [task], "max_tokens": 32}
+    changes = {"train_tokens": 32, "dropout": 0.37, "attention_dropout": 0.21, "head_dropout": 0.05}
+    classifier, _ = new_classifier(parse_recipe({**content, **changes}))
+    rates: dict[float, list[str]] = {}
+    for name, module in classifier.encoder.named_modules():
+        if isinstance(module, nn.Dropout) or type(module).__name__ == "StableDropout":
+            rates.setdefault(float(getattr(module, "p", None) or module.drop_prob), []).append(name)
+        own = getattr(module, "attention_dropout", None)
+        if isinstance(own, float):
+            rates.setdefault(own, []).append(name)
+    assert set(rates) == {0.37, 0.21}, rates
+    assert classifier.dropout.p == 0.05
+
+
+def test_dropout_of_a_base_that_has_none_is_an_error() -> None:
+    from transformers import PretrainedConfig
+
+    from models.training.network import set_dropout
+
+    task = {"name": "intent", "labels": list(TEXTS), "sources": [{"path": "learned.jsonl"}]}
+    content = {"name": "desk", "base": "somewhere", "tasks": [task]}
+    for key in ("dropout", "attention_dropout"):
+        other = {"dropout": 0.0, "attention_dropout": 0.0, key: 0.1}
+        with pytest.raises(RecipeError, match=f"{key}: 0.1, but the base model"):
+            set_dropout(PretrainedConfig(), parse_recipe({**content, **other}))
+    set_dropout(PretrainedConfig(), parse_recipe({**content, "dropout": 0.0}))
 
 
 def train(base: Path, directory: Path, *, task: str = "intent", **changes: object) -> Any:

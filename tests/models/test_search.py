@@ -88,6 +88,21 @@ def test_a_search_that_is_cut_off_goes_on_as_if_it_had_not_been(base: Path, tmp_
     assert run(content, base, tmp_path / "parts") == whole
 
 
+def test_trials_over_other_texts_are_not_ranked_together(base: Path, tmp_path: Path) -> None:
+    content = recipe_for(base)
+    file = base / "intent.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    run(content, base, tmp_path, trials=1)
+    try:
+        for changed in (lines[:-1], lines[1:], [lines[0].replace("charged", "refused"), *lines[1:]]):
+            file.write_text("".join(changed), encoding="utf-8")
+            with pytest.raises(RecipeError, match="a search over other texts"):
+                run(content, base, tmp_path, trials=2)
+    finally:
+        file.write_text("".join(lines), encoding="utf-8")
+    assert len(run(content, base, tmp_path, trials=2)) == 2
+
+
 def test_the_recipe_itself_is_tried_first_and_the_best_is_written_and_trains(base: Path, tmp_path: Path) -> None:
     (base / "recipe.yaml").write_text(yaml.safe_dump(recipe_for(base)), encoding="utf-8")
     result = bearwire("models", "search", str(base / "recipe.yaml"), "-o", str(tmp_path / "study"), "--trials", "3")
@@ -177,4 +192,7 @@ def test_every_searchable_key_can_be_set_and_nothing_else_changes() -> None:
         assert searchable(changed) == searchable(recipe)
         assert changed.search is None
     assert "tasks.intent.weight" in searchable(recipe)
+    own = {**recipe_for(Path("somewhere"))["tasks"][0], "class_weights": {"login": 2.0}}
+    weighed = parse_recipe(recipe_for(Path("somewhere"), lora={}, tasks=[own]))
+    assert set(searchable(recipe)) - set(searchable(weighed)) == {"tasks.intent.class_weights"}
     assert [p.kind for p in parameters(recipe, content, recipe.search.space)] == ["float", "choice", "float"]

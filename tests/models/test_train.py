@@ -230,6 +230,15 @@ def test_a_base_that_would_run_code_or_unpickle_is_refused(base: Path, tmp_path:
         new_classifier(recipe_for(tmp_path, "intent", DESK))
 
 
+def test_weights_that_were_cut_off_are_an_error_that_names_the_file(base: Path, tmp_path: Path) -> None:
+    for name in ("tokenizer.json", "config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((base / name).read_bytes())
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(RecipeError, match=r"model\.safetensors cannot be read"):
+        new_classifier(recipe_for(tmp_path, "intent", DESK))
+
+
 def test_frozen_parts_do_not_move(base: Path, tmp_path: Path) -> None:
     recipe = recipe_for(base, "intent", DESK, epochs=1, freeze={"embeddings": True, "layers": 1})
     run(recipe, base, tmp_path / "run")

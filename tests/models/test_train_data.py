@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
@@ -59,6 +60,21 @@ def test_an_unknown_key_names_the_nearest_one() -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "hint"), [("2e-5", "2.0e-5"), ("3E4", "3.0e+4"), ("1.5e4", "1.5e+4"), ("'high'", None)]
+)
+def test_a_number_that_yaml_reads_as_text_comes_with_how_to_write_it(
+    written: str, hint: str | None, tmp_path: Path
+) -> None:
+    content = json.dumps(minimal())[1:-1]
+    (tmp_path / "recipe.yaml").write_text("{" + content + ", optimiser: {rate: " + written + "}}", encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"\$\.optimiser\.rate") as found:
+        load_recipe(tmp_path / "recipe.yaml")
+    assert str(found.value).endswith(f"as text, write {hint}") if hint else "as text, write" not in str(found.value)
+    if hint:
+        assert isinstance(yaml.safe_load(hint), float)
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"epochs": 0}, "epochs"),
@@ -73,6 +89,11 @@ def test_an_unknown_key_names_the_nearest_one() -> None:
             {"tasks": [{"name": "a", "labels": ["x", "y"], "sources": [{"path": "f", "labels": {"0": "z"}}]}]},
             "'z', which is not a label",
         ),
+        (
+            {"tasks": [{"name": "a", "labels": ["x", "y"], "class_weights": {"z": 2}, "sources": [{"path": "f"}]}]},
+            "'z', which is none of its labels",
+        ),
+        ({"tasks": [{"name": "a", "labels": ["yes", "YES"], "sources": [{"path": "f"}]}]}, "lists a label twice"),
     ],
 )
 def test_a_recipe_that_cannot_be_followed_says_why(changes: dict[str, object], message: str) -> None:
@@ -107,7 +128,30 @@ def test_duplicates_go_and_contradictions_are_settled_by_majority_or_dropped() -
     ]
     split = clean_and_split(TASK, rows, validation=0.01, seed=1)
     assert [(e.text, e.label) for e in [*split.train, *split.validation]] == [(rows[0].text, 0)]
-    assert (split.report.duplicates, split.report.conflicting, split.report.empty) == (2, 2, 1)
+    assert (split.report.duplicates, split.report.conflicting, split.report.empty) == (1, 3, 1)
+
+
+def test_what_is_wrong_with_sets_that_judge_is_counted_and_nothing_of_them_dropped() -> None:
+    given_set = Source(path="v.csv", use="validation")
+    measured = [Source(path=file, use="measure") for file in ("m.csv", "n.csv")]
+    rows = [
+        example("reset my code", 1),
+        example("card charged twice", 0, given_set),
+        example("Card charged twice", 0, given_set),
+        example("cannot sign in", 1, given_set),
+        example("cannot sign in", 0, given_set),
+        example("where is my parcel", 0, measured[0]),
+        example("where is my parcel", 0, measured[0]),
+        example("WHERE is my parcel", 1, measured[0]),
+        example("where is my parcel", 0, measured[1]),
+        example("Card charged 2 twice", 0, measured[1]),
+    ]
+    split = clean_and_split(TASK, rows, validation=0.1, seed=1)
+    assert len(split.validation) == 4
+    assert {name: len(found) for name, found in split.measure.items()} == {"m.csv": 3, "n.csv": 2}
+    report = split.report
+    assert (report.held_duplicates, report.held_conflicting, report.measured_validation) == (2, 5, 1)
+    assert (report.duplicates, report.conflicting, report.measured_overlap) == (0, 0, 0)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 99), st.integers(0, 1)), max_size=60))

@@ -151,7 +151,7 @@ def test_a_run_that_has_not_finished_is_not_exported(finished: tuple[Path, str],
     assert not (tmp_path / "bundle").exists()
 
 
-def test_rare_labels_weigh_more_where_weights_are_balanced(desk: Path) -> None:
+def test_labels_weigh_what_the_recipe_says_and_rare_ones_more_where_weights_are_balanced(desk: Path) -> None:
     import torch
 
     from models.training.batches import Batch
@@ -164,8 +164,9 @@ def test_rare_labels_weigh_more_where_weights_are_balanced(desk: Path) -> None:
         stream.writelines(json.dumps({"text": f"{word} login", "label": "login"}) + "\n" for word in "abcd")
     task = {"name": "intent", "labels": list(TEXTS), "sources": [{"path": "uneven.jsonl"}]}
     weights = {}
-    for kind in ("none", "balanced"):
-        content = {"name": "desk", "base": "x", "validation": 0.01, "tasks": [{**task, "class_weights": kind}]}
+    for kind in ("none", "balanced", "own"):
+        said = {"login": 3.0} if kind == "own" else kind
+        content = {"name": "desk", "base": "x", "validation": 0.01, "tasks": [{**task, "class_weights": said}]}
         recipe = parse_recipe(content)
         data = load_data(recipe, {"data": desk}, lambda _: None)
         label = torch.tensor([0, 1])
@@ -173,5 +174,6 @@ def test_rare_labels_weigh_more_where_weights_are_balanced(desk: Path) -> None:
         each = LossFunction(recipe, data.splits)({"intent": torch.zeros(2, 2)}, batch)
         weights[kind] = float(each[1] / each[0])
     assert weights["none"] == pytest.approx(1.0)
+    assert weights["own"] == pytest.approx(3.0)
     counts = data.splits["intent"].report.train
     assert weights["balanced"] == pytest.approx(counts["billing"] / counts["login"])
