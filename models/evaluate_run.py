@@ -58,7 +58,7 @@ def evaluation_table(measured: Sequence[Measured]) -> str:
     titles = "".join(f"  {kind.replace('_', ' '):>14}" for kind in kinds)
     lines = [f"{'':{width}}  {'use':10}   texts  accuracy  macro F1     ECE{titles}"]
     for each in measured:
-        lost = "".join(f"  {-each.robustness[kind].lost:+14.2f}" for kind in kinds)
+        lost = "".join(f"  {round(-each.robustness[kind].lost, 2) + 0.0:14.2f}" for kind in kinds)
         score = each.result
         lines.append(
             f"{f'{score.task}, {each.data}':{width}}  {each.use:10}  {score.rows:6d}  {score.accuracy:8.4f}  "
