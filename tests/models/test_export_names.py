@@ -20,9 +20,10 @@ import models.export
 import models.export_source
 from models.bundle import Bundle
 from models.export import export
-from models.export_source import ExportError, public_name
+from models.export_source import ExportError
 from models.training.network import positions
 from models.training.recipe import Recipe, load_recipe
+from models.training.run import public_name
 
 pytestmark = pytest.mark.train
 
