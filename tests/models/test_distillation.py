@@ -264,7 +264,7 @@ def test_what_finished_teachers_were_made_of_is_recorded_and_in_the_notice(base:
     export(str(tmp_path / "third"), tmp_path / "bundle", precision="fp32", say=lambda _: None)
     notice = (tmp_path / "bundle" / "NOTICE").read_text(encoding="utf-8")
     assert "Taught by a model fine-tuned from a large model (CC-BY-4.0 licence)." in notice
-    assert f"Taught by a model fine-tuned from {base} (MIT licence)." in notice
+    assert f"Taught by a model fine-tuned from {base.name} (MIT licence)." in notice
     assert "Taught by a model trained on texts of the second (Apache-2.0 licence)." in notice
     assert "Taught by a model trained on intent.jsonl (Apache-2.0 licence)." in notice
     assert "Trained on texts of the third (Apache-2.0 licence)." in notice
