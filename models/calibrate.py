@@ -8,7 +8,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from models.bundle import Bundle, DataSource, Metric, write_manifest
-from models.calibration import fit_calibration, negative_log_likelihood
+from models.calibration import EXPONENT_TEXTS, fit_calibration, negative_log_likelihood
 from models.evaluate import Evaluation, evaluate
 from models.labelled import Labelled
 from models.predictor import Predictor
@@ -47,12 +47,15 @@ def fit(bundle: Bundle, rows: Labelled, task: str) -> Fitted:
     logits = _logits(bundle, rows.texts, task)
     if (logits.argmax(axis=1) == rows.truth).all():
         raise CalibrationError("the model is right about every text, so that no calibration is best; give harder ones")
-    calibration = fit_calibration(logits, rows.truth)
     second = _second_half(rows.texts)
+    # What is written is of the kind that is measured: with an exponent only where each half can tell one.
+    enough = min(int(second.sum()), int((~second).sum())) >= EXPONENT_TEXTS
+    exponent_texts = EXPONENT_TEXTS if enough else len(second) + 1
+    calibration = fit_calibration(logits, rows.truth, exponent_texts=exponent_texts)
     apart = np.empty(logits.shape)
     surprises = np.empty(2)
     for number, half in enumerate((second, ~second)):
-        other = fit_calibration(logits[~half], rows.truth[~half])
+        other = fit_calibration(logits[~half], rows.truth[~half], exponent_texts=exponent_texts)
         apart[half] = softmax(logits[half], *other)
         surprises[number] = negative_log_likelihood(logits[half], rows.truth[half], other) * half.mean()
     fitted = Fitted(

@@ -21,13 +21,14 @@ def negative_log_likelihood(logits: Logits, truth: NDArray[np.int64], calibratio
     return float(-np.log(np.maximum(said, 1e-300)).mean())
 
 
-def fit_calibration(logits: Logits, truth: NDArray[np.int64]) -> Calibration:
+def fit_calibration(logits: Logits, truth: NDArray[np.int64], *, exponent_texts: int = EXPONENT_TEXTS) -> Calibration:
     """The temperature and exponent under which `truth` is likeliest.
 
     `logits` [n, labels] and `truth` int64[n] of texts that the model did not learn from; logarithms of
     probabilities do as logits. The temperature is that of Guo et al. 2017 (arXiv:1706.04599); the exponent mends what
-    it cannot, a model that is right about what it is sure of and too sure of the rest (`softmax` has its source). Both
-    1.0 with fewer than two texts or where every answer is right, since then no finite temperature is best.
+    it cannot, a model that is right about what it is sure of and too sure of the rest (`softmax` has its source); with
+    fewer than `exponent_texts` it stays 1.0. Both are 1.0 with fewer than two texts or where every answer is right,
+    since then no finite temperature is best.
     """
     if len(truth) < 2 or bool((logits.argmax(axis=1) == truth).all()):
         return Calibration()
@@ -42,7 +43,7 @@ def fit_calibration(logits: Logits, truth: NDArray[np.int64]) -> Calibration:
         options={"xatol": 1e-5},
     )
     powers = np.array([scaling.x, 0.0])
-    if len(truth) >= EXPONENT_TEXTS:
+    if len(truth) >= exponent_texts:
         both = minimize(surprise, powers, bounds=np.log([TEMPERATURES, EXPONENTS]), method="L-BFGS-B")
         if both.fun < scaling.fun:
             powers = both.x

@@ -307,8 +307,7 @@ def _under(licence: str) -> str:
 
 def _replace(destination: Path, draft: Path) -> None:
     """Put the finished draft where the bundle belongs; the old bundle goes only once the new one is complete."""
-    old = destination.with_name(f".{destination.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    old = draft.with_name(f"{draft.name}.old")
     if destination.exists():
         destination.rename(old)
     draft.chmod(0o755)

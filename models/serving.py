@@ -37,7 +37,7 @@ class ModelService:
 
     def predict(self, texts: Sequence[str], routes: NDArray[np.int32] | None = None) -> Answer:
         """Score a batch with the models in service when it begins."""
-        models, shadow = self._current, self.shadow
+        shadow, models = self.shadow, self._current  # in this order: a new shadow means that the new models are there
         answer = models.predict(texts, routes)
         if shadow is not None:
             shadow.offer(*models.of_route(shadow.shadow.route, texts, routes, answer))

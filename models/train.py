@@ -98,7 +98,8 @@ def _check(recipe: Recipe, data: Data, compute: Compute, directory: Path) -> Non
         )
     teacher = recipe.distillation.teacher if recipe.distillation is not None else None
     with torch.random.fork_rng():
-        _check_base(recipe, data, compute)
+        if _begins_at_base(recipe, directory):
+            _check_base(recipe, data, compute)
         if teacher is None or (directory / "teacher" / WEIGHTS).is_file():
             return
         for name, split in as_taught(data).splits.items():
@@ -108,6 +109,15 @@ def _check(recipe: Recipe, data: Data, compute: Compute, directory: Path) -> Non
             _check_base(larger(recipe, teacher), as_taught(data), compute)
         except RecipeError as error:
             raise RecipeError(f"distillation.teacher: {error}") from error
+
+
+def _begins_at_base(recipe: Recipe, directory: Path) -> bool:
+    """Whether a fit remains to be done in `directory` that begins at the recipe's base model."""
+    settings = recipe.distillation
+    remaining = [f"member-{number}" for number in range(recipe.members)] if _members_needed(recipe) else []
+    if settings is not None and settings.start == "base":
+        remaining.append("student")
+    return any(not (directory / name / WEIGHTS).is_file() for name in remaining)
 
 
 def _check_base(recipe: Recipe, data: Data, compute: Compute) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamer.config import ModelSettings
 from streamer.language_detection import language_detector
-from streamer.languages import LanguageRules
+from streamer.languages import LanguageRules, primary_language
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -85,9 +85,9 @@ def load_shadow(settings: ModelSettings, models: ModelSet) -> Shadow | None:
     from models.shadow import Shadow
 
     candidate = load_predictor(settings, settings.shadow)
-    languages = set(candidate.bundle.languages)
-    routes = [number for number, each in enumerate(settings.routes, start=1) if languages & set(each.languages)]
-    route = 0 if not routes or languages & set(models.predictors[0].bundle.languages) else routes[0]
+    served = [models.predictors[0].bundle.languages, *(each.languages for each in settings.routes)]
+    read = {primary_language(tag) for tag in candidate.bundle.languages}
+    route = next((at for at, tags in enumerate(served) if read & {primary_language(tag) for tag in tags}), 0)
     try:
         return Shadow(candidate, models.predictors[route].labels, route)
     except ValueError as error:

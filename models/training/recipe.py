@@ -353,19 +353,19 @@ def _as_number(message: str, content: object) -> str:
     """A hint for a number that YAML reads as text: 2e-5, for want of a point and the exponent's sign."""
     if "got `str`" not in message:
         return ""
-    waiting = [content]
-    while waiting:
-        value = waiting.pop()
-        found = _EXPONENT.fullmatch(value) if isinstance(value, str) else None
-        if found:
-            number, sign, power = found.groups()
-            point = "" if "." in number else ".0"
-            return f"; YAML reads {value} as text, write {number}{point}e{sign or '+'}{power}"
-        if isinstance(value, dict):
-            waiting += value.values()
-        elif isinstance(value, list | tuple):
-            waiting += value
-    return ""
+    place = re.search(r"at `\$([^`]*)`", message)
+    value = content
+    for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", place[1] if place else ""):
+        try:
+            value = value[int(index) if index else key]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError):
+            return ""
+    found = _EXPONENT.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return ""
+    number, sign, power = found.groups()
+    point = "" if "." in number else ".0"
+    return f"; YAML reads {value} as text, write {number}{point}e{sign or '+'}{power}"
 
 
 _STRUCTS: tuple[type[Struct], ...] = (

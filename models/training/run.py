@@ -130,7 +130,8 @@ def public_name(base: str) -> str:
 
 def public_file(name: str) -> str:
     """What a data set may be called in a bundle that others read: a file never by its place on this machine."""
-    return Path(name).name if Path(name).is_absolute() else name
+    outside = Path(name).is_absolute() or ".." in Path(name).parts or name.startswith("~")
+    return Path(name).name if outside else name
 
 
 def finish_run(directory: Path, report: Struct) -> None:

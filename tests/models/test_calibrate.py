@@ -69,6 +69,13 @@ def test_the_temperature_that_made_the_labels_is_found_and_written(bundle: Bundl
     assert {path.name for path in tmp_path.iterdir()} == {"old", "new", "desk.csv"}
 
 
+@pytest.mark.parametrize(("texts", "has_one"), [(300, False), (900, True)])
+def test_an_exponent_is_written_only_where_the_halves_have_measured_one(
+    bundle: Bundle, texts: int, has_one: bool
+) -> None:
+    assert (fit(bundle, labelled(bundle, texts, 5.0), "sentiment").calibration.exponent != 1.0) == has_one
+
+
 def run_evaluate(bundle: Path, data: Path) -> Result:
     return CliRunner().invoke(models, ["evaluate", str(bundle), "--data", str(data), *NAMES, "--json"])
 

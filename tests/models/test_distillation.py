@@ -215,12 +215,15 @@ def test_what_a_student_or_teacher_cannot_begin_with_is_refused_before_anything_
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_that_goes_on_asks_no_more_for_the_base_of_a_trained_teacher(base: Path, tmp_path: Path) -> None:
+def test_a_run_that_goes_on_asks_no_more_for_bases_whose_fits_are_done(base: Path, tmp_path: Path) -> None:
     shutil.copytree(base, tmp_path / "larger")
     settings = {"start": "base", "epochs": 1, "teacher": {"base": str(tmp_path / "larger"), "epochs": 1}}
-    recipe = recipe_for(base, "intent", DESK, epochs=1, distillation=settings)
+    shutil.copytree(base, tmp_path / "own")
+    recipe = recipe_for(base, "intent", DESK, epochs=1, distillation=settings, quantisation={"epochs": 1})
+    recipe = msgspec.structs.replace(recipe, base=str(tmp_path / "own"))
     run(recipe, base, tmp_path / "run")
     shutil.rmtree(tmp_path / "larger")
+    shutil.rmtree(tmp_path / "own")
     (tmp_path / "run" / "report.json").unlink()
     run(recipe, base, tmp_path / "run")
     assert (tmp_path / "run" / "report.json").is_file()

@@ -23,7 +23,7 @@ from models.export import export
 from models.export_source import ExportError
 from models.training.network import positions
 from models.training.recipe import Recipe, load_recipe
-from models.training.run import public_name
+from models.training.run import public_file, public_name
 
 pytestmark = pytest.mark.train
 
@@ -142,6 +142,8 @@ def test_a_base_on_this_machine_is_named_without_its_place(tmp_path: Path) -> No
     assert public_name(str(tmp_path / "encoder")) == "encoder"
     assert public_name("wheel:some_model") == "wheel:some_model"
     assert public_name("desk/encoder") == "desk/encoder"
+    assert public_file("../desk/secret.csv") == public_file("~/secret.csv") == "secret.csv"
+    assert public_file("desk/labelled.csv") == "desk/labelled.csv"
 
 
 def test_a_recipe_is_named_by_its_file_only_where_that_is_it() -> None:

@@ -74,6 +74,12 @@ def test_a_number_that_yaml_reads_as_text_comes_with_how_to_write_it(
         assert isinstance(yaml.safe_load(hint), float)
 
 
+def test_the_hint_is_about_the_key_that_is_wrong() -> None:
+    with pytest.raises(RecipeError, match=r"\$\.optimiser\.rate") as found:
+        parse_recipe(minimal(description="2e-5", optimiser={"rate": "high"}))
+    assert "as text, write" not in str(found.value)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

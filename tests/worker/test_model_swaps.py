@@ -56,6 +56,19 @@ async def test_the_shadow_is_that_of_the_configuration_that_was_read_last(old: B
     assert (status.model_swaps["done"], status.model_swaps["refused"]) == (3, 0)
 
 
+@pytest.mark.parametrize(
+    ("candidate", "route"), [("en", 0), ("zh", 1), ("zh-Hans", 1), ("cmn", 1), ("fr-CA", 2), ("it", 0)]
+)
+def test_a_shadow_stands_behind_the_model_that_reads_its_language(
+    old: Bundle, tmp_path: Path, candidate: str, route: int
+) -> None:
+    shadow = write_tiny_bundle(tmp_path / "shadow", version="3", seed=2, languages=(candidate,))
+    routes = tuple(ModelRoute(languages=tags, bundle=str(old.path)) for tags in (("zh-CN",), ("de", "fr")))
+    models = ModelsInService(configured(old.path, routes=routes, shadow=str(shadow.path)).model)
+    assert models.service.shadow is not None
+    assert models.service.shadow.shadow.route == route
+
+
 def other_languages(path: Path) -> Config:
     return configured(path / "old", other_languages="dead_letter")
 
