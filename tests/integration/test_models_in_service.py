@@ -117,7 +117,7 @@ async def test_languages_have_models_of_their_own_and_a_shadow_scores_behind_the
 
     page = next(word for word in worker.log.read_text().split() if word.startswith("http://")).rstrip("/,")
     metrics = (await asyncio.to_thread(lambda: urlopen(f"{page}/metrics").read())).decode()
-    assert 'bearwire_shadow_texts_total{task="sentiment"} 80.0' in metrics
+    assert 'bearwire_shadow_texts_total{task="sentiment"} 50.0' in metrics
     agreed = float(metrics.partition('bearwire_shadow_agreed_total{task="topic"} ')[2].split()[0])
     assert 0 < agreed <= 80
     assert "bearwire_shadow_skipped_total 0.0" in metrics
