@@ -7,9 +7,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from models.bundle import Bundle, DataSource, Metric, write_manifest
+from models.bundle import Bundle, DataSource, write_manifest
 from models.calibration import EXPONENT_TEXTS, fit_calibration, negative_log_likelihood
-from models.evaluate import Evaluation, evaluate
+from models.evaluate import Evaluation, as_metric, evaluate
 from models.labelled import Labelled
 from models.predictor import Predictor
 from models.probabilities import Calibration, softmax
@@ -79,14 +79,7 @@ def calibrate(bundle: Bundle, fitted: Fitted, data: str) -> Bundle:
     Calibration errors measured before are taken out: they are no longer this model's.
     """
     manifest, task = bundle.manifest, fitted.before.task
-    metric = Metric(
-        task=task,
-        data=f"{data} (calibrated on, by halves)",
-        rows=fitted.after.rows,
-        accuracy=round(fitted.after.accuracy, 4),
-        macro_f1=round(fitted.after.macro_f1, 4),
-        ece=round(fitted.after.ece, 4),
-    )
+    metric = as_metric(fitted.after, f"{data} (calibrated on, by halves)")
     kept = [
         msgspec.structs.replace(old, ece=None) if old.task == task else old
         for old in manifest.metrics

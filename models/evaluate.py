@@ -8,6 +8,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from models.bundle import Metric
 from models.probabilities import expected_calibration_error
 
 
@@ -59,6 +60,18 @@ def evaluate(
             for at, label in enumerate(labels)
         },
         confusion=confusion.tolist(),
+    )
+
+
+def as_metric(evaluation: Evaluation, data: str) -> Metric:
+    """The evaluation on texts called `data`, as a manifest keeps it."""
+    return Metric(
+        task=evaluation.task,
+        data=data,
+        rows=evaluation.rows,
+        accuracy=round(evaluation.accuracy, 4),
+        macro_f1=round(evaluation.macro_f1, 4),
+        ece=round(evaluation.ece, 4),
     )
 
 

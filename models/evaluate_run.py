@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from models.labelled import Labelled, LabelledError
 from models.predictor import Predictor
 from models.robustness import Noisy, robustness
 from models.training.recipe import Recipe
-from models.training.run import RECIPE, HeldBack, group_of, read_held_back
+from models.training.run import RECIPE, HeldBack, grouped, read_held_back
 
 
 class Measured(Struct, frozen=True, kw_only=True):
@@ -33,11 +32,9 @@ def evaluate_run(predictor: Predictor, run: Path, *, noise: bool = False) -> lis
 
     Raises LabelledError where `run` is no training run, or its tasks and labels are not the predictor's.
     """
-    groups: dict[tuple[str, str, str], list[HeldBack]] = defaultdict(list)
     try:
         tasks = msgspec.json.decode((run / RECIPE).read_bytes(), type=Recipe).tasks
-        for row in read_held_back(run):
-            groups[group_of(row)].append(row)
+        groups = grouped(read_held_back(run))
     except (OSError, ValueError) as error:
         raise LabelledError(f"{run} is no training run that can be measured on: {error}") from error
     if not groups:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -25,13 +24,12 @@ from models.bundle import (
     Bundle,
     BundleError,
     Manifest,
-    Metric,
     Task,
     unlisted,
     write_manifest,
 )
 from models.calibration import fit_calibration
-from models.evaluate import evaluate
+from models.evaluate import as_metric, evaluate
 from models.export_parity import Parity, check_parity
 from models.export_source import Exportable, ExportError, open_source, plain_name
 from models.int8 import Int8Error, to_int8
@@ -40,7 +38,7 @@ from models.predictor import Predictor
 from models.probabilities import Calibration, softmax
 from models.quantise import quantise
 from models.training.recipe import Recipe, load_recipe
-from models.training.run import HeldBack, calibrating, group_of, parent_of, public_file
+from models.training.run import calibrating, group_of, grouped, parent_of, public_file
 from models.verify import verify_predictor
 from models.word_scores_fit import add_word_scores, word_texts
 
@@ -242,9 +240,7 @@ def _recipe_name(recipe: Recipe) -> str:
 
 def _calibrated(manifest: Manifest, draft: Path, model: Exportable) -> Manifest:
     """The manifest with each task's calibration fitted on validation texts, and what the bundle reaches."""
-    groups: dict[tuple[str, str, str], list[HeldBack]] = defaultdict(list)
-    for row in model.held_back:
-        groups[group_of(row)].append(row)
+    groups = grouped(model.held_back)
     if not groups:
         return manifest
     predictor = Predictor(Bundle.load(draft), cache_entries=0)
@@ -268,16 +264,8 @@ def _calibrated(manifest: Manifest, draft: Path, model: Exportable) -> Manifest:
         task = by_name[key[0]]
         probabilities = softmax(logits, *task.calibration).astype(np.float32)
         result = evaluate(probabilities, truth[key], task=task.name, labels=task.labels)
-        metrics.append(
-            Metric(
-                task=task.name,
-                data=f"{public_file(key[2])} ({'held back' if key[1] == 'validation' else 'never trained on'})",
-                rows=result.rows,
-                accuracy=round(result.accuracy, 4),
-                macro_f1=round(result.macro_f1, 4),
-                ece=round(result.ece, 4),
-            )
-        )
+        use = "held back" if key[1] == "validation" else "never trained on"
+        metrics.append(as_metric(result, f"{public_file(key[2])} ({use})"))
     return msgspec.structs.replace(manifest, tasks=tuple(tasks), metrics=tuple(metrics))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from models.training.compute import Compute, Computed, computed
 from models.training.measure import predict_logits, report_table
 from models.training.network import Classifier
 from models.training.recipe import Recipe
-from models.training.run import HeldBack, calibrating, finish_run, group_of
+from models.training.run import HeldBack, calibrating, finish_run, group_of, grouped
 
 MISTAKES = 100
 _CHINESE_FONTS = (
@@ -73,9 +72,7 @@ def write_report(
 ) -> list[Reported]:
     """Measure the run's result on what it held back; writes mistakes.jsonl, report.json, and pictures: TASK.png of the
     texts that the calibration is fitted on, and TASK-DATA.png of each data set that is only measured."""
-    groups: dict[tuple[str, str, str], list[HeldBack]] = defaultdict(list)
-    for row in rows:
-        groups[group_of(row)].append(row)
+    groups = grouped(rows)
     exact = compute._replace(precision="fp32")
     logits = {
         key: predict_logits(

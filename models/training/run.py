@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -153,6 +154,14 @@ def read_held_back(directory: Path) -> tuple[HeldBack, ...]:
 def group_of(row: HeldBack) -> tuple[str, str, str]:
     """The task, use and source of a held-back text, which are measured together."""
     return row.task, row.use, row.source
+
+
+def grouped(rows: Iterable[HeldBack]) -> dict[tuple[str, str, str], list[HeldBack]]:
+    """Held-back texts by `group_of`, groups and rows in the order in which they come."""
+    groups: dict[tuple[str, str, str], list[HeldBack]] = defaultdict(list)
+    for row in rows:
+        groups[group_of(row)].append(row)
+    return dict(groups)
 
 
 def calibrating(recipe: Recipe | None, task: str, rows: Iterable[HeldBack]) -> list[HeldBack]:
