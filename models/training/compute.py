@@ -11,8 +11,12 @@ from msgspec import Struct
 
 from models.training.recipe import Recipe, RecipeError
 
-NATIVE_BF16 = ("amx_bf16", "avx512_bf16", "avx10_2", "bf16", "sve_bf16")
-"""Capabilities, as `torch.cpu.get_capabilities` names them, with which a processor multiplies bf16 itself."""
+FAST_BF16 = ("amx_bf16", "avx10_2", "bf16", "sve_bf16")
+"""Capabilities, as `torch.cpu.get_capabilities` names them, with which a processor multiplies bf16 faster than fp32.
+
+AVX512-BF16 is one on AMD's processors alone. Intel's without AMX, which a virtual machine may hide, gain nothing by it:
+a step of the shipped bundle's recipe takes 1.5 times as long as in fp32 (docs/benchmarks.md).
+"""
 
 
 class Compute(NamedTuple):
@@ -48,18 +52,20 @@ def choose_compute(recipe: Recipe) -> Compute:
     if recipe.precision != "auto":
         return Compute(device, recipe.precision, "the recipe says so")
     if on_gpu:
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        native = native_bf16(getattr(torch.cpu, "get_capabilities", dict)())
+        fast = has_fast_bf16(getattr(torch.cpu, "get_capabilities", dict)())
     holder = "GPU" if on_gpu else "processor"
-    if native:
-        return Compute(device, "bf16", f"the {holder} multiplies bf16 itself")
-    return Compute(device, "fp32", f"the {holder} has no bf16 of its own, and emulating it is many times slower")
+    if fast:
+        return Compute(device, "bf16", f"the {holder} multiplies bf16 faster")
+    return Compute(device, "fp32", f"the {holder} multiplies bf16 no faster, or only emulates it")
 
 
-def native_bf16(capabilities: Mapping[str, object]) -> bool:
-    """Whether a processor of these capabilities (`torch.cpu.get_capabilities`) multiplies bf16 itself."""
-    return any(bool(capabilities.get(name)) for name in NATIVE_BF16)
+def has_fast_bf16(capabilities: Mapping[str, object]) -> bool:
+    """Whether a processor of these capabilities (`torch.cpu.get_capabilities`) multiplies bf16 faster than fp32."""
+    if any(bool(capabilities.get(name)) for name in FAST_BF16):
+        return True
+    return bool(capabilities.get("avx512_bf16")) and "Intel" not in str(capabilities.get("cpu_name", ""))
 
 
 def computed(compute: Compute) -> Computed:

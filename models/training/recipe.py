@@ -246,7 +246,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mean that every epoch after the first skips, those that stay weighing the more for it (Qin et al. 2023, "InfoBatch",
     arXiv:2303.04947). `feed_forward` narrows the feed-forward part of every layer of the base model to so many neurons,
     before training. `device` "auto" is the first CUDA GPU, or else the processor; `precision` is that of the matrix
-    products, "auto" bf16 where the device multiplies bf16 itself and fp32 where it would only be emulated.
+    products, "auto" bf16 where the device multiplies bf16 faster, and else fp32.
     """
 
     name: Name
