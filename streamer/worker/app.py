@@ -16,6 +16,7 @@ from streamer.config import Config
 from streamer.kafka_client import COMPRESSION, LONGEST_POLL_INTERVAL_MS, client_arguments, faust_arguments
 from streamer.watch import Watch
 from streamer.watch_settings import WatchSettings
+from streamer.worker import faust_consumer
 from streamer.worker.book_watcher import BookWatcher
 from streamer.worker.missed_digests import acknowledged
 from streamer.worker.publishing import FencedPublisher, Publisher
@@ -40,7 +41,7 @@ def faust_app(config: Config) -> faust.App:
     quiet_faust()
     data = Path(worker.data_dir)
     data.mkdir(parents=True, exist_ok=True)
-    return faust.App(
+    app = faust.App(
         watch_app_id(config),
         **faust_arguments(config.kafka),
         processing_guarantee="at_least_once",
@@ -67,6 +68,8 @@ def faust_app(config: Config) -> faust.App:
         producer_request_timeout=config.kafka.request_timeout_seconds,
         loghandlers=[],
     )
+    app.transport = faust_consumer.FetchingTransport(app.conf.broker_consumer, app)
+    return app
 
 
 def book_maker(
@@ -108,5 +111,5 @@ def settings_fingerprint(settings: WatchSettings) -> str:
 
 def quiet_faust() -> None:
     """Leave Faust's and mode's chatter out of the log; their warnings and errors stay."""
-    for name in ("faust", "mode"):
+    for name in ("faust", "mode", faust_consumer.__name__):
         logging.getLogger(name).setLevel(logging.WARNING)

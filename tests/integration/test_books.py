@@ -38,6 +38,34 @@ SubscriptionState.fetcher_idle_time = property(half_a_year_later)
 """
 """A `sitecustomize` for workers whose consumer believes, once it fetched nothing for 2 s, that it was half a year."""
 
+LATE_AND_BUSY = """
+import asyncio
+import time
+
+from aiokafka.consumer.fetcher import Fetcher
+from faust.tables.recovery import Recovery
+
+answered, sought = Fetcher._proc_fetch_request, Recovery._seek_offsets
+
+
+async def answered_late(fetcher, *request):
+    try:
+        await asyncio.sleep(0.2)
+    except asyncio.CancelledError:
+        return False
+    return await answered(fetcher, *request)
+
+
+async def sought_by_a_busy_loop(recovery, *where):
+    await sought(recovery, *where)
+    time.sleep(0.7)
+
+
+Fetcher._proc_fetch_request, Recovery._seek_offsets = answered_late, sought_by_a_busy_loop
+"""
+"""A `sitecustomize` for workers whose broker takes 0.2 s for a fetch, and whose event loop is busy for 0.7 s once a
+recovery has gone back to the beginning of the changelog. A fetch that began before the rebalance is answered then."""
+
 
 class Watched:
     """A worker, and which books it says that it watches."""
@@ -111,6 +139,30 @@ async def test_books_are_spread_over_workers_and_taken_over_from_one_that_dies(
     expected, _ = await deployment.backtest()
     assert {key.split(b"/")[0].decode() for key in expected["windows"]} == names
     await until(same, "what the books say is what a backtest says", worker=second.process)
+    assert second.process.finish() == 0, second.process.tail()
+
+
+async def test_a_fetch_that_waits_through_a_rebalance_takes_nothing_from_the_recovery_after_it(
+    kafka: str, tiny_bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With Faust's own consumer the recovery waits for ever (`streamer/worker/faust_consumer.py`)."""
+    deployment = Deployment(kafka, tmp_path, model__bundle=tiny_bundle, books=BOOKS)
+    deployment.idempotent = True
+    (tmp_path / "sitecustomize.py").write_text(LATE_AND_BUSY)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    first = Watched(deployment, 1, role="watch")
+
+    async def watches_all() -> bool:
+        return first.books() == {str(book["name"]) for book in BOOKS}
+
+    await until(watches_all, "one worker watches every book", worker=first.process)
+    second = Watched(deployment, 2, role="watch")
+
+    async def spread() -> bool:
+        return bool(second.books()) and not first.books() & second.books() and first.is_ready()
+
+    await until(spread, "each worker watches books of its own", seconds=60, worker=first.process)
+    assert first.process.finish() == 0, first.process.tail()
     assert second.process.finish() == 0, second.process.tail()
 
 
