@@ -85,7 +85,12 @@ def test_the_seed_of_a_run_that_did_not_pass_is_run_again(monkeypatch: pytest.Mo
         ),
         ("Traceback (most recent call last):\n  KeyError: 3\nexit 1", "which said 'Traceback (most recent call last)'"),
         ("Traceback (most recent call last):\n  of Faust\nbearwire: Kafka took no state for longer\nexit 1", None),
-        ("Traceback (most recent call last):\nbearwire: Kafka took no state for longer", "without a last line"),
+        ("Traceback (most recent call last):\n  of Faust\nbearwire: Kafka took no state for longer", None),
+        (
+            "Traceback (most recent call last):\n  KeyError: 3\nbearwire: 3",
+            "which said 'Traceback (most recent call last)'",
+        ),
+        ("bearwire: Kafka took no state for longer\nINFO but works on", "without a last line"),
         ("AssertionError: Partition is not assigned\nexit 1", "which said 'AssertionError'"),
         ("INFO working", "without a last line"),
         ("INFO nobody asked\nexit 0", "without a last line"),

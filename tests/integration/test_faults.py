@@ -6,15 +6,16 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
 
 from alerts.notifications import notification_id
 from streamer.worker.embedded import free_port
-from tests.brokers.kraft import KafkaCluster
+from tests.brokers.kraft import KafkaCluster, Security
 from tests.brokers.proxy import FaultyProxy
 from tests.integration.conftest import started
 from tests.integration.delivery import archived, ready
@@ -34,6 +35,7 @@ PHASES = {
     "produce": 0, "fetch": 1, "list offsets": 2, "metadata": 3, "commit": 8, "fetch offsets": 9,
     "find coordinator": 10, "join": 11, "heartbeat": 12, "sync": 14, "connect": 18, "create topics": 19,
     "begin to produce": 22, "add to a transaction": 24, "end a transaction": 26, "describe settings": 32,
+    "choose a mechanism": 17, "authenticate": 36,
 }  # fmt: skip
 """Kinds of requests, by the numbers that Kafka's protocol gives them."""
 MEMBERS_PHASES = (
@@ -46,6 +48,9 @@ BOOKS_PHASES = (
     "end a transaction",
 )  # fmt: skip
 """Those of a producer with transactions."""
+READERS_PHASES = ("connect", "metadata", "list offsets", "fetch")
+"""Those of a consumer that is in no group and reads from its own offsets."""
+BEGINNING = [PHASES[name] for name in ("connect", "choose a mechanism", "authenticate", "metadata")]
 LEAVE = 13
 
 
@@ -82,14 +87,20 @@ class Behind(NamedTuple):
 
 @pytest.fixture
 async def behind(tmp_path: Path, tiny_bundle: str) -> AsyncIterator[Behind]:
+    async with _behind(tmp_path, tiny_bundle, Security()) as it:
+        yield it
+
+
+@asynccontextmanager
+async def _behind(folder: Path, bundle: str, security: Security, **settings: Any) -> AsyncIterator[Behind]:
     port = free_port()
-    cluster = KafkaCluster(tmp_path / "kafka", advertised_port=port)
+    cluster = KafkaCluster(folder / "kafka", advertised_port=port, security=security)
     with await asyncio.to_thread(started, cluster):
         async with FaultyProxy(port, cluster.port) as proxy:
-            yield Behind(proxy, cluster, _deployment(f"127.0.0.1:{port}", tmp_path, tiny_bundle))
+            yield Behind(proxy, cluster, _deployment(f"127.0.0.1:{port}", folder, bundle, **settings))
 
 
-def _deployment(servers: str, folder: Path, bundle: str) -> Deployment:
+def _deployment(servers: str, folder: Path, bundle: str, **settings: Any) -> Deployment:
     deployment = Deployment(
         servers,
         folder,
@@ -99,6 +110,7 @@ def _deployment(servers: str, folder: Path, bundle: str) -> Deployment:
         time__idle_timeout_seconds=IDLE_SECONDS,
         worker__stall_timeout_seconds=25,
         books=[{"name": "main", "windows": ["15m", "1h"]}],
+        **settings,
     )
     deployment.idempotent = True
     return deployment
@@ -144,6 +156,48 @@ async def test_a_connection_of_faust_lost_in_any_phase_costs_nothing(behind: Beh
     await _spring_all_while_watching(behind, most_workers=6)
 
 
+@pytest.mark.parametrize("reader", ["-reader", "-silences"])
+async def test_a_connection_of_a_reader_lost_in_any_phase_costs_nothing(behind: Behind, reader: str) -> None:
+    """The same for the consumers that read a book's changelog, digests it missed, and the silences."""
+    first = behind.deployment.worker()
+    await until(behind.deployment.has_topics, "the topics exist", worker=first)
+    count = await behind.publish(200, seed=1)
+    await behind.agrees(count, first)
+    first.kill()  # so that there is a state to open the book on, and a clock to make anew
+    _set_traps(behind.proxy, READERS_PHASES, lambda client, key: client.endswith(reader))
+    await _spring_all_while_watching(behind, in_a_group=False, count=count, most_workers=3)
+
+
+async def test_a_connection_lost_while_it_logs_in_costs_nothing(tmp_path: Path, tiny_bundle: str) -> None:
+    """Each client of a worker by itself: once as it asks for a mechanism, once before the answer to its password."""
+    clients = {"admin", "score", "faust", "watch", "reader", "silences"}
+    password = "correct horse"
+    plain = "org.apache.kafka.common.security.plain.PlainLoginModule"
+    properties = {
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.client.plain.sasl.jaas.config": f'{plain} required user_desk="{password}";',
+    }
+    cut: set[tuple[str, int]] = set()
+
+    def trapped(client: str, key: int) -> bool:
+        one = client.rpartition("-")[2], key
+        if one in cut or one[0] not in clients:
+            return False
+        cut.add(one)
+        return True
+
+    security = Security("SASL_PLAINTEXT", properties)
+    login = {"security_protocol": "SASL_PLAINTEXT", "sasl_username": "desk", "sasl_password": password}
+    settings = {f"kafka__{key}": value for key, value in login.items()}
+    async with _behind(tmp_path, tiny_bundle, security, **settings) as behind:
+        behind.proxy.trapped = trapped
+        steps = PHASES["choose a mechanism"], PHASES["authenticate"]
+        for step, at_answer in zip(steps, (False, True), strict=True):
+            behind.proxy.traps[step, at_answer] = len(clients)
+        await _spring_all_while_watching(behind, in_a_group=False, most_workers=5)
+    assert cut == {(client, step) for client in clients for step in steps}
+
+
 async def test_a_connection_of_the_sinks_lost_in_any_phase_costs_nothing(behind: Behind, tmp_path: Path) -> None:
     """The same for the consumer that delivers notifications."""
     sinks = {"files": [{"name": "archive", "receivers": ["desk"], "path": str(tmp_path / "archive.jsonl")}]}
@@ -170,20 +224,21 @@ def _set_traps(proxy: FaultyProxy, phases: Sequence[str], trapped: Callable[[str
     proxy.traps.update({(PHASES[name], at_answer): 1 for name in phases for at_answer in (False, True)})
 
 
-async def _spring_all_while_watching(behind: Behind, *, in_a_group: bool = True, most_workers: int = 1) -> None:
+async def _spring_all_while_watching(
+    behind: Behind, *, in_a_group: bool = True, most_workers: int = 1, count: int = 0
+) -> None:
     """Publish until every trap has sprung; the outputs are right, and the worker leaves though that too is cut.
 
     Where a client of Faust cannot even begin, the worker ends in order. It is started again, as a supervisor would,
-    until there were `most_workers`.
+    until there were `most_workers`. `count` documents are there already.
     """
     workers: list[WorkerProcess] = []
-    count = 0
 
     def watched() -> WorkerProcess:
         if not workers or not workers[-1].alive:
             if workers:
                 assert len(workers) < most_workers, workers[-1].tail()
-                assert behind.proxy.sprung[-1] in (PHASES["connect"], PHASES["metadata"]), workers[-1].tail()
+                assert behind.proxy.sprung[-1] in BEGINNING, workers[-1].tail()
                 assert workers[-1].process.returncode == 1
                 assert workers[-1].tail(1).startswith("bearwire: Kafka: "), workers[-1].tail()
             arguments = ("--set", "worker.stall_timeout_seconds=120")
