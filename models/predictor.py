@@ -29,7 +29,7 @@ from models.cache import ScoreCache, text_key
 from models.encoding import Encoder, EncoderError, LongTexts, TokenRows
 from models.probabilities import softmax
 from models.providers import INPUTS, GraphError, ModelSession
-from models.threads import usable_cores
+from models.threads import bound_tokenising, usable_cores
 from models.word_scores import Words, heaviest_words
 
 DEFAULT_BATCH_TOKENS = 1024
@@ -102,6 +102,8 @@ class Predictor:
         self.max_batch_tokens = max_batch_tokens
         self.stats = PredictorStats()
         self._encoder = _load_encoder(bundle, long_texts)
+        if threads and provider == "cpu":
+            bound_tokenising(threads)
         self.threads = threads or (usable_cores() if provider == "cpu" else GPU_STREAMS)
         copies = self.threads if provider == "tensorrt" else 1
         self._session = _load_session(bundle, provider, max_batch_tokens, copies)

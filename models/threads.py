@@ -17,6 +17,14 @@ def usable_cores(topology: Path = CPU_TOPOLOGY, cgroup: Path = CGROUP) -> int:
     return max(1, min(len(cores), _quota(cgroup)))
 
 
+def bound_tokenising(threads: int) -> None:
+    """Let tokenizers take at most so many threads, unless RAYON_NUM_THREADS says otherwise.
+
+    They share one pool, made at the first batch that a process tokenises; what is said later changes nothing.
+    """
+    os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
+
+
 def _siblings(topology: Path, cpu: int) -> str:
     try:
         return (topology / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text().strip()

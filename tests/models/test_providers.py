@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,3 +56,26 @@ def test_twins_of_a_hyper_threaded_core_count_once(tmp_path: Path, monkeypatch: 
         folder.mkdir(parents=True)
         (folder / "thread_siblings_list").write_text(twins + "\n")
     assert usable_cores(topology=tmp_path, cgroup=tmp_path / "none") == 2
+
+
+THREADS = """
+import os, sys
+from pathlib import Path
+from models.bundle import Bundle
+from models.predictor import Predictor
+
+Predictor(Bundle.load(Path(sys.argv[1])), threads=1).predict(["profit rose"] * 300)
+print(len(os.listdir("/proc/self/task")))
+"""
+"""How many threads a process has that has tokenised and scored with one thread."""
+
+
+@pytest.mark.parametrize("asked", [None, 3])
+def test_the_threads_of_a_model_bound_its_tokenizer_too(bundle_dir: Path, asked: int | None) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "RAYON_NUM_THREADS"}
+    own = {} if asked is None else {"RAYON_NUM_THREADS": str(asked)}
+    counts = [
+        int(subprocess.check_output([sys.executable, "-c", THREADS, str(bundle_dir)], env={**environment, **each}))
+        for each in (own, {"RAYON_NUM_THREADS": "1"})
+    ]
+    assert counts[0] - counts[1] == (0 if asked is None else asked - 1)
