@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 from collections.abc import Callable
@@ -107,6 +108,7 @@ def new_classifier(recipe: Recipe) -> tuple[Classifier, str]:
         if task.name in ("input_ids", "attention_mask") or hasattr(nn.ModuleDict(), task.name):
             raise RecipeError(f"a task cannot be called {task.name!r}; choose another name")
     directory = base_directory(recipe.base, recipe.base_revision)
+    _check_weights(recipe, directory)
     tokenizer = build_tokenizer(directory, recipe.normalisation)
     torch.manual_seed(recipe.seed)
     config = _loaded(recipe, lambda: AutoConfig.from_pretrained(directory, trust_remote_code=False))
@@ -157,6 +159,22 @@ def set_dropout(config: Any, recipe: Recipe) -> None:
             )
         for name in known:
             setattr(config, name, value)
+
+
+def _check_weights(recipe: Recipe, directory: Path) -> None:
+    """Raise RecipeError where the base model's weights are others than the recipe was written for."""
+    if not recipe.base_sha256:
+        return
+    file = directory / WEIGHTS
+    if not file.is_file():
+        raise RecipeError(f"base_sha256: the base {recipe.base} has no {WEIGHTS} in {directory}")
+    with file.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if found != recipe.base_sha256:
+        raise RecipeError(
+            f"base_sha256: {recipe.base_sha256}, but {file} has {found}; take the weights that the recipe was written "
+            "for (`base_revision`, or the version of the package), or leave the key out"
+        )
 
 
 def _check_positions(recipe: Recipe, encoder: nn.Module) -> None:

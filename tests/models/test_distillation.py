@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -236,6 +237,24 @@ def test_a_teacher_without_a_text_of_its_own_is_refused(base: Path, tmp_path: Pa
     task = msgspec.structs.replace(recipe.tasks[0], sources=alone)
     with pytest.raises(RecipeError, match="'intent' has no text that its teacher may train on"):
         run(msgspec.structs.replace(recipe, tasks=(task,)), base, tmp_path / "run")
+
+
+def test_a_base_with_other_weights_than_the_recipe_was_written_for_is_refused(base: Path, tmp_path: Path) -> None:
+    right = hashlib.sha256((base / "model.safetensors").read_bytes()).hexdigest()
+    recipe = recipe_for(base, "intent", DESK, epochs=1, base_sha256=right)
+    run(recipe, base, tmp_path / "right")
+    with pytest.raises(RecipeError, match=rf"base_sha256: {'0' * 64}, but .*model\.safetensors has {right}"):
+        run(msgspec.structs.replace(recipe, base_sha256="0" * 64), base, tmp_path / "wrong")
+    teacher = {"base": str(base), "base_sha256": "0" * 64, "epochs": 1}
+    with pytest.raises(RecipeError, match=r"distillation\.teacher: base_sha256"):
+        run(recipe_for(base, "intent", DESK, distillation={"teacher": teacher}), base, tmp_path / "taught")
+    assert not (tmp_path / "wrong").exists() and not (tmp_path / "taught").exists()
+    (base / "model.safetensors").rename(base / "weights.safetensors")
+    try:
+        with pytest.raises(RecipeError, match=r"has no model\.safetensors in"):
+            run(recipe, base, tmp_path / "none")
+    finally:
+        (base / "weights.safetensors").rename(base / "model.safetensors")
 
 
 def test_a_recipe_names_one_kind_of_teacher(base: Path) -> None:
