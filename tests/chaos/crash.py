@@ -325,9 +325,12 @@ def defect(log: str) -> str | None:
     A broker that is away for longer than a request may take is a reason to end, whatever Faust logs on the way. Where
     the clients do not let go a worker ends at once behind its last line, and the nursery cannot note its status.
     """
-    if not re.search(r"^(exit [1-9]\d*|bearwire: .+)$", log.splitlines()[-1] if log else ""):
+    last = log.splitlines()[-1] if log else ""
+    if last.startswith("bearwire: Kafka"):
+        return None
+    if not re.search(r"^exit [1-9]\d*$", last):
         return "without a last line"
-    if re.search(r"^bearwire: Kafka ", log, re.MULTILINE):
+    if re.search(r"^bearwire: Kafka.*\nexit \d+$", log, re.MULTILINE):
         return None
     said = [words for words in DEFECTS if words in log]
     return f"which said {said[0]!r}" if said else None

@@ -86,8 +86,11 @@ def test_the_seed_of_a_run_that_did_not_pass_is_run_again(monkeypatch: pytest.Mo
         ("Traceback (most recent call last):\n  KeyError: 3\nexit 1", "which said 'Traceback (most recent call last)'"),
         ("Traceback (most recent call last):\n  of Faust\nbearwire: Kafka took no state for longer\nexit 1", None),
         ("Traceback (most recent call last):\n  of Faust\nbearwire: Kafka took no state for longer", None),
+        ("Traceback (most recent call last):\n  KeyError: 3\nbearwire: 3", "without a last line"),
+        ("Thread 1 (most recent call first):\nbearwire: the event loop has been silent", "without a last line"),
+        ("bearwire: Kafka: NodeNotReadyError: no\nINFO goes on\nexit 1", None),
         (
-            "Traceback (most recent call last):\n  KeyError: 3\nbearwire: 3",
+            "bearwire: Kafka: no\nTraceback (most recent call last):\nexit 1",
             "which said 'Traceback (most recent call last)'",
         ),
         ("bearwire: Kafka took no state for longer\nINFO but works on", "without a last line"),

@@ -236,7 +236,7 @@ class WorkerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={key: value for key, value in os.environ.items() if not key.startswith("BEARWIRE_")},
+                env={key: value for key, value in os.environ.items() if not key.startswith(("BEARWIRE_", "RAYON_"))},
             )
 
     @property

@@ -44,8 +44,9 @@ import time
 
 from aiokafka.consumer.fetcher import Fetcher
 from faust.tables.recovery import Recovery
+from faust.transport.drivers.aiokafka import Consumer
 
-answered, sought = Fetcher._proc_fetch_request, Recovery._seek_offsets
+answered, fetched, sought = Fetcher._proc_fetch_request, Consumer._getmany, Recovery._seek_offsets
 
 
 async def answered_late(fetcher, *request):
@@ -56,15 +57,21 @@ async def answered_late(fetcher, *request):
     return await answered(fetcher, *request)
 
 
+async def fetched_patiently(consumer, active_partitions, timeout):
+    return await fetched(consumer, active_partitions, 10.0)
+
+
 async def sought_by_a_busy_loop(recovery, *where):
     await sought(recovery, *where)
-    time.sleep(0.7)
+    time.sleep(1.0)
 
 
-Fetcher._proc_fetch_request, Recovery._seek_offsets = answered_late, sought_by_a_busy_loop
+Fetcher._proc_fetch_request, Consumer._getmany = answered_late, fetched_patiently
+Recovery._seek_offsets = sought_by_a_busy_loop
 """
-"""A `sitecustomize` for workers whose broker takes 0.2 s for a fetch, and whose event loop is busy for 0.7 s once a
-recovery has gone back to the beginning of the changelog. A fetch that began before the rebalance is answered then."""
+"""A `sitecustomize` for workers whose broker takes 0.2 s for a fetch, which wait for ten, and whose event loop is busy
+for a second once a recovery has gone back to the beginning of the changelog. A fetch that began before the rebalance is
+answered then."""
 
 
 class Watched:
@@ -152,16 +159,19 @@ async def test_a_fetch_that_waits_through_a_rebalance_takes_nothing_from_the_rec
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     first = Watched(deployment, 1, role="watch")
 
+    names = {str(book["name"]) for book in BOOKS}
+
     async def watches_all() -> bool:
-        return first.books() == {str(book["name"]) for book in BOOKS}
+        return first.books() == names
 
     await until(watches_all, "one worker watches every book", worker=first.process)
     second = Watched(deployment, 2, role="watch")
 
     async def spread() -> bool:
-        return bool(second.books()) and not first.books() & second.books() and first.is_ready()
+        one, other = first.books(), second.books()
+        return bool(other) and one | other == names and not one & other and first.is_ready()
 
-    await until(spread, "each worker watches books of its own", seconds=60, worker=first.process)
+    await until(spread, "each worker watches books of its own", seconds=120, worker=first.process)
     assert first.process.finish() == 0, first.process.tail()
     assert second.process.finish() == 0, second.process.tail()
 

@@ -13,6 +13,7 @@ from faust.types.tuples import TP, FutureMessage
 
 from streamer.config import Config, WorkerSettings
 from streamer.worker.app import faust_app
+from streamer.worker.faust_consumer import FetchingThread
 
 
 async def test_fausts_flush_returns_before_a_slow_broker_has_anything() -> None:
@@ -163,3 +164,9 @@ async def test_fausts_producer_is_idempotent_only_with_exactly_once(guarantee: A
     producer: Any = app.transport.create_producer()
     settings = {**producer._settings_default(), **producer._settings_extra()}
     assert settings.get("enable_idempotence", False) == idempotent
+
+
+async def test_our_app_fetches_with_our_consumer(tmp_path: Path) -> None:
+    """What Faust's own loses is shown in `tests/integration/test_faust_consumer.py`."""
+    app = faust_app(Config(worker=WorkerSettings(data_dir=str(tmp_path))))
+    assert isinstance(app.consumer._thread, FetchingThread)  # type: ignore[attr-defined]
