@@ -57,15 +57,15 @@ def choose_compute(recipe: Recipe) -> Compute:
         fast = has_fast_bf16(getattr(torch.cpu, "get_capabilities", dict)())
     holder = "GPU" if on_gpu else "processor"
     if fast:
-        return Compute(device, "bf16", f"the {holder} multiplies bf16 faster")
-    return Compute(device, "fp32", f"the {holder} multiplies bf16 no faster, or only emulates it")
+        return Compute(device, "bf16", f"the {holder} multiplies bf16 faster than fp32")
+    return Compute(device, "fp32", f"the {holder} multiplies bf16 no faster than fp32, or only emulates it")
 
 
 def has_fast_bf16(capabilities: Mapping[str, object]) -> bool:
     """Whether a processor of these capabilities (`torch.cpu.get_capabilities`) multiplies bf16 faster than fp32."""
     if any(bool(capabilities.get(name)) for name in FAST_BF16):
         return True
-    return bool(capabilities.get("avx512_bf16")) and "Intel" not in str(capabilities.get("cpu_name", ""))
+    return bool(capabilities.get("avx512_bf16")) and "AMD" in str(capabilities.get("cpu_name"))
 
 
 def computed(compute: Compute) -> Computed:

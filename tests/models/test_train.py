@@ -271,6 +271,7 @@ def test_a_directory_with_another_run_is_left_alone(base: Path, tmp_path: Path) 
     [
         ({"architecture": "x86_64", "avx2": True, "avx512_bf16": False}, False),
         ({"architecture": "x86_64", "cpu_name": "AMD EPYC", "avx512_f": True, "avx512_bf16": True}, True),
+        ({"architecture": "x86_64", "avx512_f": True, "avx512_bf16": True}, False),
         ({"architecture": "x86_64", "cpu_name": "Intel Xeon", "avx512_f": True, "avx512_bf16": True}, False),
         ({"architecture": "x86_64", "cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, True),
         ({"architecture": "arm64", "neon": True}, False),
