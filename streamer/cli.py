@@ -151,7 +151,9 @@ def _explain(error: Exception) -> int:
             click.echo(f"bearwire: {line}", err=True)
         return USAGE if is_usage else FAILURE
     if home == "aiokafka":
-        click.echo(f"bearwire: Kafka: {type(error).__name__}: {error}; `bearwire doctor` looks closer", err=True)
+        from streamer.kafka_client import last_words
+
+        click.echo(f"bearwire: {last_words(error)}; `bearwire doctor` looks closer", err=True)
         return FAILURE
     if isinstance(error, OSError) and error.strerror:
         named = f"{error.filename}: " if error.filename else ""

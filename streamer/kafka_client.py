@@ -130,6 +130,12 @@ class FileTokenProvider(AbstractTokenProvider):  # type: ignore[misc]
         return token
 
 
+def last_words(error: BaseException) -> str:
+    """An error of Kafka's clients that nobody could mend, in one line. Some of theirs begin with their name."""
+    name, said = type(error).__name__, " ".join(str(error).split()).removeprefix(f"{type(error).__name__}:").strip()
+    return f"Kafka: {name}: {said}"
+
+
 def plain_error(error: BaseException, kafka: KafkaSettings) -> str:
     """What a failure of an aiokafka client means, for people."""
     where = kafka.bootstrap_servers

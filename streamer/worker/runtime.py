@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import logging
 import os
@@ -20,7 +21,7 @@ from faust.exceptions import ProducerSendError
 from streamer import __version__
 from streamer.config import Config
 from streamer.config_load import ConfigError
-from streamer.kafka_client import KafkaSetupError, quiet_clients
+from streamer.kafka_client import KafkaSetupError, last_words, quiet_clients
 from streamer.metrics import worker_registry
 from streamer.web.service import PageService
 from streamer.worker.app import book_maker, faust_app
@@ -306,6 +307,7 @@ async def run_worker(config: Config, reload: Callable[[], Config]) -> None:
         for client in ("faust", "mode"):
             logging.getLogger(client).setLevel(logging.CRITICAL)
         _leave_within(_LEAVE_SECONDS, _last_words(error))
+        atexit.register(_leave)
         raise
     log.info("the worker has finished")
 
@@ -315,12 +317,18 @@ def _leave_within(seconds: float, why: str) -> None:
 
     def leave() -> None:
         sys.stderr.write(f"bearwire: {why}\n")
-        sys.stderr.flush()
-        os._exit(1)
+        _leave()
 
     timer = threading.Timer(seconds, leave)
     timer.daemon = True
     timer.start()
+
+
+def _leave() -> None:
+    """End at once: what else the interpreter would collect complains (an event loop of a client's thread that nobody
+    closed, say), and nothing may follow the last line."""
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _of_faust(reason: BaseException | None) -> BaseException:
@@ -340,7 +348,6 @@ def _said(error: BaseException) -> str:
 
 
 def _last_words(error: BaseException) -> str:
-    """One line for people who see nothing else; `streamer.cli` words an error of Kafka's clients the same."""
+    """One line for people who see nothing else; `streamer.cli` words it the same."""
     of_kafka = type(error).__module__.partition(".")[0] == "aiokafka"
-    said = f"Kafka: {type(error).__name__}: {error}" if of_kafka else _said(error)
-    return " ".join(said.splitlines())
+    return last_words(error) if of_kafka else " ".join(_said(error).splitlines())

@@ -61,8 +61,8 @@ class SilenceFeed:
         consumer = AIOKafkaConsumer(
             **client_arguments(self._config.kafka, purpose="silences"), group_id=None, enable_auto_commit=False
         )
-        await consumer.start()
         try:
+            await consumer.start()
             partitions = await _partitions(consumer, topic)
             consumer.assign(partitions)
             await consumer.seek_to_beginning(*partitions)

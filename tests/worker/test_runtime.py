@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from faust.exceptions import ProducerSendError
@@ -48,3 +51,35 @@ async def test_a_worker_that_is_told_to_stop_before_it_scores_does_not_wait_for_
     async with asyncio.timeout(5):
         await worker._finish()
     assert worker._failure is None
+
+
+LEFT_OPEN = """
+from aiokafka.errors import KafkaConnectionError
+from streamer.cli import main
+from streamer.worker.runtime import Worker
+
+
+class LeftOpen:
+    def __del__(self):
+        raise ValueError("collected while it was open")
+
+
+async def away(worker):
+    raise KafkaConnectionError("nobody\\nanswers")
+
+
+left_open = LeftOpen()
+Worker.run = away
+main(["worker", "-c", "bearwire.yaml"])
+"""
+
+
+def test_nothing_follows_the_line_that_says_why_a_worker_ended(tmp_path: Path) -> None:
+    (tmp_path / "bearwire.yaml").write_text("kafka: {bootstrap_servers: '127.0.0.1:1'}\n")
+    done = subprocess.run(
+        [sys.executable, "-c", LEFT_OPEN], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("bearwire: Kafka: KafkaConnectionError: nobody answers; "), (
+        done.stderr
+    )
