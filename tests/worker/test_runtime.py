@@ -54,6 +54,8 @@ async def test_a_worker_that_is_told_to_stop_before_it_scores_does_not_wait_for_
 
 
 LEFT_OPEN = """
+import gc
+
 from aiokafka.errors import KafkaConnectionError
 from streamer.cli import main
 from streamer.worker.runtime import Worker
@@ -68,7 +70,10 @@ async def away(worker):
     raise KafkaConnectionError("nobody\\nanswers")
 
 
+gc.disable()
 left_open = LeftOpen()
+left_open.itself = left_open  # so that it is collected at the very end, as the event loop of a thread may be
+del left_open
 Worker.run = away
 main(["worker", "-c", "bearwire.yaml"])
 """
