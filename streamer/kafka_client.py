@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from streamer.config import KafkaSettings
 from streamer.escaping import escaped
+from streamer.offset_fetches import check_offset_fetches
 from streamer.secret import Secret
 
 COMPRESSION = "lz4"
@@ -30,6 +31,7 @@ def client_arguments(kafka: KafkaSettings, *, purpose: str = "") -> dict[str, An
 
     `purpose` is appended to the client id, so that a broker's log tells a worker's clients apart.
     """
+    check_offset_fetches()
     arguments: dict[str, Any] = {
         "bootstrap_servers": servers(kafka),
         "client_id": f"{kafka.client_id}-{purpose}" if purpose else kafka.client_id,
@@ -55,6 +57,7 @@ def faust_arguments(kafka: KafkaSettings) -> dict[str, Any]:
     from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials
     from yarl import URL
 
+    check_offset_fetches()
     context = tls_context(kafka) if kafka.security_protocol.endswith("SSL") else None
     credentials: Any = None
     if kafka.security_protocol.startswith("SASL"):

@@ -146,8 +146,8 @@ class Scorer:
             redactor=Redactor(self._config.privacy.redact),
             position=position.next_offset,
         )
-        if position.next_offset is not None:
-            self._consumer.seek(partition, position.next_offset)
+        # A clock that begins anew belongs to the beginning, wherever aiokafka would begin.
+        self._consumer.seek(partition, position.next_offset or 0)
         self._pipelines[partition] = self._pipeline(partition, scorer, position.next_offset)
         self._wake.set()
 

@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import NotEnoughReplicasError
+from aiokafka.structs import OffsetAndMetadata
 
+from streamer.config import KafkaSettings
 from streamer.kafka_client import client_arguments
+from streamer.offset_fetches import UNCHECKED
+from streamer.worker.offsets import committed_metadata
 from tests.brokers.kraft import KafkaCluster
 from tests.integration.conftest import started
 from tests.integration.deployment import Deployment, WorkerProcess, until
@@ -62,7 +67,7 @@ async def test_the_last_broker_of_three_acknowledges_nothing_until_another_one_i
         count = await deployment.publish(records[:500])
         await until(_all_out(deployment, count), "the first half is accounted for", worker=worker)
         await until(lambda: deployment.latest("windows"), "windows have closed", worker=worker)
-        await _create_probe(deployment)
+        await _create_probe(client_arguments(deployment.config.kafka), copies=3)
         cluster.kill(2)
         cluster.kill(3)
         await until(_refuses(deployment), "the last broker refuses what it would have to keep alone", worker=worker)
@@ -74,6 +79,32 @@ async def test_the_last_broker_of_three_acknowledges_nothing_until_another_one_i
         assert worker.alive, worker.tail()
         await asyncio.to_thread(cluster.start)
         await _agrees(deployment, count, worker)
+
+
+@pytest.mark.parametrize("checked", [False, True])
+async def test_a_coordinator_that_has_lost_a_group_is_not_taken_for_one_whose_group_committed_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checked: bool
+) -> None:
+    """As after a broker's restart or the move of a group to another one: aiokafka's own takes it so."""
+    cluster = KafkaCluster(tmp_path / "kafka", nodes=3, controllers=1)
+    with await asyncio.to_thread(started, cluster):
+        options = client_arguments(KafkaSettings(bootstrap_servers=cluster.bootstrap_servers))
+        place = TopicPartition(PROBE, 0)
+        await _create_probe(options, copies=1)  # a node may not be known to the controller yet
+        if not checked:
+            monkeypatch.setattr(GroupCoordinator, "_send_req", UNCHECKED)
+        async with (
+            asyncio.timeout(120),
+            AIOKafkaConsumer(**options, group_id="desk", enable_auto_commit=False) as consumer,
+        ):
+            consumer.assign([place])
+            await consumer.commit({place: (7, "a clock")})
+            before = await committed_metadata(consumer, [place])
+            coordinator = consumer._coordinator
+            coordinator.coordinator_id = coordinator.coordinator_id % 3 + 1
+            after = await committed_metadata(consumer, [place])
+    assert before == {place: OffsetAndMetadata(7, "a clock")}
+    assert after == (before if checked else {})
 
 
 def _deployment(cluster: KafkaCluster, folder: Path, bundle: str, **more: Any) -> Deployment:
@@ -115,11 +146,11 @@ async def _agrees(deployment: Deployment, count: int, worker: WorkerProcess) -> 
     assert worker.finish() == 0, worker.tail()
 
 
-async def _create_probe(deployment: Deployment) -> None:
-    admin = AIOKafkaAdminClient(**client_arguments(deployment.config.kafka))
+async def _create_probe(options: dict[str, Any], *, copies: int) -> None:
+    admin = AIOKafkaAdminClient(**options)
     await admin.start()
     try:
-        await admin.create_topics([NewTopic(PROBE, 1, 3)])
+        await admin.create_topics([NewTopic(PROBE, 1, copies)])
     finally:
         await admin.close()
 
