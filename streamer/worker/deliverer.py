@@ -71,12 +71,12 @@ class Deliverer:
         """Join the group and deliver until `stop` is called. Raises KafkaError or PublishError."""
         self._failure = None
         self._publisher = Publisher(self._options)
-        self._consumer = self._new_consumer()
-        started: list[Any] = []
+        started: list[Any] = [self._publisher]
         try:
-            for client in (self._publisher, self._consumer):
-                started.append(client)
-                await client.start()
+            await self._publisher.start()
+            self._consumer = self._new_consumer()  # one that is made and never started complains when it is collected
+            started.append(self._consumer)
+            await self._consumer.start()
             self._status.hold("sinks", "joining the consumer group")
             self._status.add_part("sinks")
             self._consumer.subscribe([self._topic], listener=_Listener(self))

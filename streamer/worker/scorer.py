@@ -90,12 +90,14 @@ class Scorer:
         self._rebalancing = True
         self._publisher = Publisher(self._options)
         self._letters = DeadLetterWriter(self._options, self._config.topics.dead_letters.name)
-        self._consumer = self._new_consumer()
         started: list[Any] = []
         try:
-            for client in (self._publisher, self._letters, self._consumer):
+            for client in (self._publisher, self._letters):
                 started.append(client)
                 await client.start()
+            self._consumer = self._new_consumer()  # one that is made and never started complains when it is collected
+            started.append(self._consumer)
+            await self._consumer.start()
             self._status.hold("scorer", "joining the consumer group")
             self._keep_parts(self._parts | {"scorer"})
             self._consumer.subscribe([self._topic], listener=_Listener(self))

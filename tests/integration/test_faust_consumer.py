@@ -38,8 +38,8 @@ class Fetches:
         await asyncio.gather(*sent)
 
     async def fetch(self, *, most: int = 500) -> Values:
-        """What comes within 5 s."""
-        found = await self.thread._fetch_records(self.consumer, self.active, timeout=5.0, max_records=most)
+        """What comes within 2 s."""
+        found = await self.thread._fetch_records(self.consumer, self.active, timeout=2.0, max_records=most)
         return {place: [record.value for record in records] for place, records in found.items()}
 
 
