@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import logging
 import os
@@ -307,7 +306,6 @@ async def run_worker(config: Config, reload: Callable[[], Config]) -> None:
         for client in ("faust", "mode"):
             logging.getLogger(client).setLevel(logging.CRITICAL)
         _leave_within(_LEAVE_SECONDS, _last_words(error))
-        atexit.register(_leave)
         raise
     log.info("the worker has finished")
 
@@ -317,18 +315,12 @@ def _leave_within(seconds: float, why: str) -> None:
 
     def leave() -> None:
         sys.stderr.write(f"bearwire: {why}\n")
-        _leave()
+        sys.stderr.flush()
+        os._exit(1)
 
     timer = threading.Timer(seconds, leave)
     timer.daemon = True
     timer.start()
-
-
-def _leave() -> None:
-    """End at once: what else the interpreter would collect complains (an event loop of a client's thread that nobody
-    closed, say), and nothing may follow the last line."""
-    sys.stderr.flush()
-    os._exit(1)
 
 
 def _of_faust(reason: BaseException | None) -> BaseException:
