@@ -63,17 +63,35 @@ async def test_documents_that_retention_took_before_they_were_scored_are_counted
         await until(_scored(before, 10), "ten documents are scored", seconds=60)
         await before.end()
         await deployment.publish((0, None, record(offset).value) for offset in range(10, 30))
-        admin = AIOKafkaAdminClient(**client_arguments(deployment.config.kafka))
-        await admin.start()
-        try:
-            await admin.delete_records({topic: RecordsToDelete(before_offset=20)})
-        finally:
-            await admin.close()
+        await _delete_before(deployment, topic, 20)
     async with scorers(deployment.config, 1) as (after,):
         await until(_scored(after, 10), "what is left is scored", seconds=60)
         assert (after.status.lost, after.status.rewinds) == (10, 0)
     blocks = [DigestBlock.decode(each.value or b"") for each in await deployment.records("digests")]
     assert [(each.from_offset, each.to_offset) for each in blocks if not each.idle][-1] == (20, 30)
+
+
+async def test_whoever_has_committed_nothing_begins_where_the_log_does(kafka: str, tmp_path: Path) -> None:
+    deployment = Deployment(kafka, tmp_path, topics__documents__partitions=1)
+    topic = TopicPartition(deployment.config.topics.documents.name, 0)
+    async with scorers(deployment.config, 0):
+        await deployment.publish((0, None, record(offset).value) for offset in range(20))
+        await _delete_before(deployment, topic, 10)
+    async with scorers(deployment.config, 1) as (scorer,):
+        await until(_scored(scorer, 10), "what is there is scored", seconds=60)
+        assert (scorer.status.lost, scorer.status.rewinds) == (0, 0)
+    blocks = [DigestBlock.decode(each.value or b"") for each in await deployment.records("digests")]
+    assert [(each.from_offset, each.to_offset) for each in blocks if not each.idle] == [(10, 20)]
+
+
+async def _delete_before(deployment: Deployment, topic: TopicPartition, offset: int) -> None:
+    """As retention does."""
+    admin = AIOKafkaAdminClient(**client_arguments(deployment.config.kafka))
+    await admin.start()
+    try:
+        await admin.delete_records({topic: RecordsToDelete(before_offset=offset)})
+    finally:
+        await admin.close()
 
 
 async def test_a_partition_that_lost_its_end_is_scored_again(kafka: str, tmp_path: Path) -> None:
