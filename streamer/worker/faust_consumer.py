@@ -17,22 +17,21 @@ class FetchingThread(AIOKafkaConsumerThread):
     set means every partition. So a fetch that waits through a rebalance takes in records of paused ones, which Faust
     then drops; where that happens after a recovery has gone back to the beginning of a changelog, they never come.
 
-    A partition that is resumed while a fetch waits is served by the next one, a second later at most.
+    A partition that is resumed while a fetch waits is served by the next one, a second later at most. An app that is a
+    client only, which has no such set, is not one of ours.
     """
 
     async def _fetch_records(
         self,
         consumer: AIOKafkaConsumer,
-        active_partitions: AbstractSet[TP] | None,
+        active_partitions: AbstractSet[TP],
         timeout: float | None = None,  # noqa: ASYNC109 - the signature is Faust's
         max_records: int | None = None,
     ) -> dict[TP, list[Any]]:
-        wanted: Any = active_partitions if active_partitions is None else set(active_partitions)
-        if wanted == set():
+        wanted = set(active_partitions)
+        if not wanted:
             return {}
         records = dict(await super()._fetch_records(consumer, wanted, timeout=timeout, max_records=max_records))
-        if active_partitions is None:
-            return records
         # Nothing is awaited between the fetch and this, and every seek of Faust's runs in this thread too.
         for place in [place for place in records if place not in active_partitions]:
             consumer.seek(place, records.pop(place)[0].offset)

@@ -305,7 +305,8 @@ async def run_worker(config: Config, reload: Callable[[], Config]) -> None:
         loop.set_exception_handler(lambda _, context: log.debug("while ending: %s", context.get("message")))
         for client in ("faust", "mode"):
             logging.getLogger(client).setLevel(logging.CRITICAL)
-        _leave_within(_LEAVE_SECONDS, _last_words(error))
+        why = last_words(error) if isinstance(error, KafkaError) else " ".join(_said(error).splitlines())
+        _leave_within(_LEAVE_SECONDS, why)
         raise
     log.info("the worker has finished")
 
@@ -337,9 +338,3 @@ def _of_faust(reason: BaseException | None) -> BaseException:
 
 def _said(error: BaseException) -> str:
     return str(error) or type(error).__name__
-
-
-def _last_words(error: BaseException) -> str:
-    """One line for people who see nothing else; `streamer.cli` words it the same."""
-    of_kafka = type(error).__module__.partition(".")[0] == "aiokafka"
-    return last_words(error) if of_kafka else " ".join(_said(error).splitlines())
