@@ -17,7 +17,7 @@ from models.training.network import WEIGHTS, load_classifier, save_classifier
 from models.training.quantised import check_layers
 from models.training.recipe import Recipe, RecipeError
 from models.training.report import Reported, write_report
-from models.training.run import RECIPE, read_held_back, record_teachers, write_run
+from models.training.run import RECIPE, read_held_back, record_teachers, settled, write_run
 from models.training.variants import make_variants
 
 
@@ -35,7 +35,7 @@ def train(
     A run that was killed goes on where it was: started again with the same recipe, it gives the same weights
     (on the same machine and threads). Raises RecipeError where `directory` holds a run of another recipe.
     """
-    recipe = msgspec.structs.replace(recipe, search=None)
+    recipe = settled(msgspec.structs.replace(recipe, search=None))
     started = directory / RECIPE
     if started.is_file() and msgspec.json.decode(started.read_bytes(), type=Recipe) != recipe:
         raise RecipeError(f"{directory} holds a run of another recipe; choose another directory")

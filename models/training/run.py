@@ -119,6 +119,19 @@ def parent_of(recipe: Recipe | Teacher) -> ParentModel:
     )
 
 
+def settled(recipe: Recipe) -> Recipe:
+    """The recipe with its base models in absolute directories, which name the same wherever its run is read later."""
+    teaching = recipe.distillation
+    if teaching is not None and teaching.teacher is not None:
+        teacher = msgspec.structs.replace(teaching.teacher, base=_absolute(teaching.teacher.base))
+        teaching = msgspec.structs.replace(teaching, teacher=teacher)
+    return msgspec.structs.replace(recipe, base=_absolute(recipe.base), distillation=teaching)
+
+
+def _absolute(base: str) -> str:
+    return str(Path(base).resolve()) if is_path(base) else base
+
+
 def is_path(base: str) -> bool:
     """Whether a base model is named by its place on this machine."""
     return not base.startswith("wheel:") and (Path(base).is_absolute() or base[:1] in ".~" or Path(base).is_dir())

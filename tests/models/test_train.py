@@ -28,6 +28,7 @@ from models.training.network import load_classifier, new_classifier, save_classi
 from models.training.optimisation import add_lora, allocate_ranks, make_optimiser, orthogonality
 from models.training.pruning import narrow_feed_forward
 from models.training.recipe import Recipe, RecipeError, parse_recipe
+from models.training.run import RECIPE, parent_of
 from tests.models.tiny_model import write_encoder
 
 pytestmark = pytest.mark.train
@@ -264,6 +265,19 @@ def test_a_directory_with_another_run_is_left_alone(base: Path, tmp_path: Path) 
     run(recipe_for(base, "intent", DESK, epochs=1), base, tmp_path / "run")
     with pytest.raises(RecipeError, match="another recipe"):
         run(recipe_for(base, "intent", DESK, epochs=2), base, tmp_path / "run")
+
+
+def test_a_base_beside_the_reader_is_known_as_a_place_from_elsewhere(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(base.parent)
+    teacher = {"teacher": {"base": base.name, "epochs": 1, "optimiser": {"kind": "adamw"}}}
+    run(recipe_for(Path(base.name), "intent", DESK, epochs=1, distillation=teacher), base, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    began = msgspec.json.decode((tmp_path / "run" / RECIPE).read_bytes(), type=Recipe)
+    assert began.distillation is not None and began.distillation.teacher is not None
+    for model in (began, began.distillation.teacher):
+        assert (parent_of(model).name, parent_of(model).source) == (base.name, "")
 
 
 @pytest.mark.parametrize(
