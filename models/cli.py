@@ -56,7 +56,7 @@ BUNDLE = click.argument("bundle", required=False, type=click.Path(path_type=Path
 PROVIDER = click.option("--provider", default="cpu", show_default=True, help="cpu, cuda or tensorrt")
 TASK = click.option("--task", default="sentiment", show_default=True, help="which of the bundle's tasks")
 LABELLED_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-LABELLED_HELP = "labelled texts: .csv, .jsonl or .parquet, .gz too"
+LABELLED_HELP = "labelled texts: .csv, .jsonl (both .gz too) or .parquet"
 DATA = click.option("--data", required=True, type=LABELLED_FILE, help=LABELLED_HELP)
 TEXT_COLUMN = click.option("--text-column", default="text", show_default=True)
 LABEL_COLUMN = click.option("--label-column", default="label", show_default=True)

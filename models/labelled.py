@@ -36,11 +36,13 @@ def read_labelled(
     text: str = "text",
     label: str = "label",
     names: Mapping[str, str] | None = None,
+    hint: str = "--label {}=LABEL",
 ) -> Labelled:
-    """Every row of `file` (.csv, .jsonl, .parquet; .gz too), in order.
+    """Every row of `file` (.csv, .jsonl, .parquet; the first two .gz too), in order.
 
     `names` translates what the label column holds into a label of the model, such as {"0": "negative"};
-    without an entry the value itself must be a label, in any case. Raises LabelledError.
+    without an entry the value itself must be a label, in any case. Raises LabelledError, whose `hint` is how to say
+    what such a value means.
     """
     index = {name.casefold(): at for at, name in enumerate(labels)}
     translate = names or {}
@@ -60,7 +62,7 @@ def read_labelled(
         if at is None:
             raise LabelledError(
                 f"{file}, row {number}: {written!r} is not a label of the task ({', '.join(labels)}); "
-                f"say what it means with --label {written}=LABEL"
+                f"say what it means with {hint.format(written)}"
             )
         texts.append(str(row[text] or ""))
         truth.append(at)
@@ -99,6 +101,8 @@ def _rows(file: Path) -> Iterator[Mapping[str, object]]:
 def _rows_of(file: Path) -> Iterator[Mapping[str, object]]:
     suffix = Path(file.name.removesuffix(".gz")).suffix
     if suffix == ".parquet":
+        if file.suffix == ".gz":
+            raise LabelledError(f"{file}: Parquet compresses by itself and is not read from .gz; unpack it first")
         import pyarrow as pa
         from pyarrow import parquet
 

@@ -55,10 +55,11 @@ def train(
         record_teachers(directory, teachers)
     members: list[Path] = []
     if _members_needed(recipe):
+        lesson = as_taught(read) if _members_teach(recipe) else read
         members = [directory / f"member-{number}" for number in range(recipe.members)]
         for number, member in enumerate(members):
             if not (member / WEIGHTS).is_file():
-                train_member(recipe, read, member, member=number, compute=compute, say=say)
+                train_member(recipe, lesson, member, member=number, compute=compute, say=say)
         average(members, directory, recipe)
     loss: Loss = LossFunction(recipe, read.splits)
     if settings is not None:
@@ -97,14 +98,15 @@ def _check(recipe: Recipe, data: Data, compute: Compute, directory: Path) -> Non
             "add texts, or leave `patience` out"
         )
     teacher = recipe.distillation.teacher if recipe.distillation is not None else None
+    if teacher is not None or _members_teach(recipe):
+        for name, split in as_taught(data).splits.items():
+            if not split.train:
+                raise RecipeError(f"task {name!r} has no text that its teacher may train on: all are `student_only`")
     with torch.random.fork_rng():
         if _begins_at_base(recipe, directory):
             _check_base(recipe, data, compute)
         if teacher is None or (directory / "teacher" / WEIGHTS).is_file():
             return
-        for name, split in as_taught(data).splits.items():
-            if not split.train:
-                raise RecipeError(f"task {name!r} has no text that its teacher may train on: all are `student_only`")
         try:
             _check_base(larger(recipe, teacher), as_taught(data), compute)
         except RecipeError as error:
@@ -131,7 +133,13 @@ def _check_base(recipe: Recipe, data: Data, compute: Compute) -> None:
 def _members_needed(recipe: Recipe) -> bool:
     """Whether anything learns from the members, begins at them, or is them."""
     settings = recipe.distillation
-    return settings is None or settings.start == "average" or not (settings.teacher or settings.teachers)
+    return settings is None or settings.start == "average" or _members_teach(recipe)
+
+
+def _members_teach(recipe: Recipe) -> bool:
+    """Whether a student learns from the members themselves."""
+    settings = recipe.distillation
+    return settings is not None and not (settings.teacher or settings.teachers)
 
 
 def average(members: list[Path], directory: Path, recipe: Recipe) -> None:

@@ -68,7 +68,7 @@ def load_data(recipe: Recipe, roots: dict[str, Path], say: Say) -> Data:
     """Read, clean and split every task's sources, saying what was found."""
     splits = {}
     for task in recipe.tasks:
-        examples = [e for source in task.sources for e in read_source(task, source, roots)]
+        examples = [e for source in task.sources for e in read_source(task, source, roots, say)]
         splits[task.name] = clean_and_split(
             task, examples, validation=recipe.validation, seed=recipe.seed, apart=recipe.split == "apart"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,19 +18,22 @@ class Example(NamedTuple):
     source: Source
 
 
-def read_source(task: Task, source: Source, roots: dict[str, Path]) -> list[Example]:
+def read_source(task: Task, source: Source, roots: dict[str, Path], say: Callable[[str], None]) -> list[Example]:
     """All labelled texts of one source, in file order; `roots` says where "data" and "recipe" lie.
 
-    A source that is only measured on may be missing: it then has no texts. Raises RecipeError where any other
-    is, and LabelledError, naming file and row, where a column is missing or a label unknown.
+    A source that is only measured on may be missing, which is said: it then has no texts. Raises RecipeError where any
+    other is, and LabelledError, naming file and row, where a column is missing or a label unknown.
     """
     if source.dataset:
         return [e for file in hub_files(source) for e in _read(file, task, source)]
     root = roots[source.root]
     files = sorted(root.glob(source.path)) if "*" in source.path else [root / source.path]
     files = [file for file in files if file.is_file()]
-    if not files and source.use != "measure":
-        raise RecipeError(f"{root / source.path} does not exist; give the data directory with --data")
+    if not files and source.use == "measure":
+        say(f"{task.name}: {root / source.path} does not exist, so nothing is measured on it")
+    elif not files:
+        remedy = "give the data directory with --data" if source.root == "data" else "it is to lie beside the recipe"
+        raise RecipeError(f"{root / source.path} does not exist; {remedy}")
     return [example for file in files for example in _read(file, task, source)]
 
 
@@ -52,5 +56,6 @@ def hub_files(source: Source) -> list[Path]:
 
 
 def _read(file: Path, task: Task, source: Source) -> list[Example]:
-    read = read_labelled(file, task.labels, text=source.text, label=source.label, names=source.labels)
+    hint = 'the source\'s `labels: {{"{}": LABEL}}`'
+    read = read_labelled(file, task.labels, text=source.text, label=source.label, names=source.labels, hint=hint)
     return [Example(text, int(label), source) for text, label in zip(read.texts, read.truth, strict=True)]

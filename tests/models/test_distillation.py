@@ -24,10 +24,11 @@ from models.export import export
 from models.train import train
 from models.training.batches import NO_TASK, Batch, epoch_batches
 from models.training.distillation import as_taught, ask, taught
-from models.training.loop import load_data
+from models.training.loop import Data, load_data, train_member
 from models.training.losses import DistilledLoss, LossFunction
 from models.training.network import load_classifier
-from models.training.recipe import Augmentation, RecipeError, Source
+from models.training.recipe import Augmentation, Distillation, Recipe, RecipeError, Source
+from models.training.sources import Example
 from models.training.variants import make_variants
 from tests.models.test_train import CLINIC, CPU, DESK, recipe_for, recipe_for_both, run, write_untrained
 from tests.models.tiny_model import write_encoder
@@ -237,6 +238,31 @@ def test_a_teacher_without_a_text_of_its_own_is_refused(base: Path, tmp_path: Pa
     task = msgspec.structs.replace(recipe.tasks[0], sources=alone)
     with pytest.raises(RecipeError, match="'intent' has no text that its teacher may train on"):
         run(msgspec.structs.replace(recipe, tasks=(task,)), base, tmp_path / "run")
+
+
+def test_members_that_teach_learn_as_a_teacher_does(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (base / "late.jsonl").write_text('{"text": "send the money back", "label": "billing"}\n', encoding="utf-8")
+    recipe = recipe_for(base, "intent", DESK, epochs=1, members=2)
+    sources = [{"path": "intent.jsonl", "label_smoothing": 0.3}, {"path": "late.jsonl", "student_only": True}]
+    task = msgspec.structs.replace(recipe.tasks[0], sources=tuple(msgspec.convert(sources, list[Source])))
+    recipe = msgspec.structs.replace(recipe, tasks=(task,))
+    lessons: list[list[Example]] = []
+
+    def watched(recipe: Recipe, data: Data, *arguments: Any, **options: Any) -> None:
+        lessons.append(data.splits["intent"].train)
+        train_member(recipe, data, *arguments, **options)
+
+    monkeypatch.setattr("models.train.train_member", watched)
+    run(recipe, base, tmp_path / "plain")
+    run(msgspec.structs.replace(recipe, distillation=Distillation(epochs=1)), base, tmp_path / "taught")
+    heard = [any(e.text == "send the money back" for e in lesson) for lesson in lessons]
+    assert heard == [True, True, False, False]
+    assert [lesson[0].source.label_smoothing for lesson in lessons] == [0.3, 0.3, None, None]
+    with pytest.raises(RecipeError, match="'intent' has no text that its teacher"):
+        alone = msgspec.structs.replace(task, sources=task.sources[1:])
+        run(msgspec.structs.replace(recipe, tasks=(alone,), distillation=Distillation()), base, tmp_path / "nothing")
 
 
 def test_a_base_with_other_weights_than_the_recipe_was_written_for_is_refused(base: Path, tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def test_labels_and_columns_may_have_other_names(tmp_path: Path) -> None:
         ("a.csv", "text,label\nx\udcff,neutral\n", "a.csv cannot be read"),
         ("a.csv.gz", "plain", "a.csv.gz cannot be read"),
         ("a.parquet", "PAR1 plain", "a.parquet cannot be read"),
+        ("a.parquet.gz", "PAR1", "unpack it first"),
         ("a.txt", "x", "neither"),
     ],
 )

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tokenizers import Tokenizer
 
 import models
 from models.calibration import EXPONENT_TEXTS, fit_calibration, negative_log_likelihood
+from models.labelled import LabelledError
 from models.probabilities import Calibration, expected_calibration_error, softmax
 from models.training.augmentation import augment, misspell
 from models.training.cleaning import clean_and_split, near_key
@@ -107,20 +109,33 @@ def test_a_recipe_that_cannot_be_followed_says_why(changes: dict[str, object], m
         parse_recipe(minimal(**changes))
 
 
+def read(directory: Path, said: list[str], **source: Any) -> list[Example]:
+    return read_source(TASK, Source(**source), {"data": directory, "recipe": directory}, said.append)
+
+
 def test_csv_and_jsonl_give_the_same_examples(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\nmy card was charged twice,0\n", encoding="utf-8")
     (tmp_path / "a.jsonl").write_text('{"text": "my card was charged twice", "label": 0}\n', encoding="utf-8")
-    names = {"0": "billing"}
-    read = [
-        read_source(TASK, Source(path=file, labels=names), {"data": tmp_path})[0][:2] for file in ("a.csv", "a.jsonl")
-    ]
-    assert read == [("my card was charged twice", 0)] * 2
+    for file in ("a.csv", "a.jsonl"):
+        found = read(tmp_path, [], path=file, labels={"0": "billing"})
+        assert [example[:2] for example in found] == [("my card was charged twice", 0)]
 
 
-def test_a_missing_training_file_is_an_error_and_a_missing_measured_one_is_not(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="--data"):
-        read_source(TASK, SOURCE, {"data": tmp_path})
-    assert read_source(TASK, Source(path="b.csv", use="measure"), {"data": tmp_path}) == []
+def test_a_missing_training_file_is_an_error_and_a_missing_measured_one_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    with pytest.raises(RecipeError, match=r"a\.csv does not exist; give the data directory with --data"):
+        read(tmp_path, said, path="a.csv")
+    with pytest.raises(RecipeError, match=r"a\.csv does not exist; it is to lie beside the recipe"):
+        read(tmp_path, said, path="a.csv", root="recipe")
+    assert said == []
+    assert read(tmp_path, said, path="b.csv", use="measure") == []
+    assert len(said) == 1 and f"{tmp_path / 'b.csv'} does not exist" in said[0]
+
+
+def test_a_label_without_a_meaning_is_an_error_that_says_where_a_recipe_gives_it(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\nmy card was charged twice,7\n", encoding="utf-8")
+    with pytest.raises(LabelledError, match=r'the source\'s `labels: \{"7": LABEL\}`'):
+        read(tmp_path, [], path="a.csv")
 
 
 def test_duplicates_go_and_contradictions_are_settled_by_majority_or_dropped() -> None:
