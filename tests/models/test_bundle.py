@@ -258,4 +258,13 @@ def test_the_shipped_bundle_is_whole_and_small(shipped: Bundle) -> None:
     assert [task.name for task in shipped.tasks] == ["sentiment", "topic"]
     assert "en" in shipped.languages
     assert sum(entry.bytes for entry in shipped.manifest.files.values()) <= 25_000_000
-    assert all(source.licence for source in shipped.manifest.data)
+
+
+def test_the_shipped_bundle_learned_from_what_anybody_may_use_and_says_from_what(shipped: Bundle) -> None:
+    notice = shipped.read("NOTICE").decode()
+    assert shipped.manifest.parent.licence == "Apache-2.0"
+    assert f"{shipped.manifest.parent.name} (Apache-2.0 licence)" in notice
+    learned = [source for source in shipped.manifest.data if source.use != "measuring"]
+    assert {source.licence for source in learned} <= {"MIT", "Apache-2.0"}
+    assert all(source.name in notice and f"({source.licence} licence)" in notice for source in learned)
+    assert {source.name for source in learned} >= {"TFNS", "TFNT"}

@@ -27,7 +27,7 @@ from models.training.measure import predict_logits
 from models.training.network import load_classifier, new_classifier, save_classifier
 from models.training.optimisation import add_lora, allocate_ranks, make_optimiser, orthogonality
 from models.training.pruning import narrow_feed_forward
-from models.training.recipe import Recipe, RecipeError, parse_recipe
+from models.training.recipe import Recipe, RecipeError, Source, parse_recipe
 from models.training.run import RECIPE, parent_of
 from tests.models.tiny_model import write_encoder
 
@@ -148,6 +148,28 @@ def test_a_few_dozen_texts_become_a_bundle_that_knows_them(
     assert {m.task for m in written.bundle.manifest.metrics} == {name}
 
 
+def test_the_bundle_of_a_run_states_probabilities_that_are_right_as_often_as_they_say(
+    base: Path, tmp_path: Path
+) -> None:
+    labels = list(DESK)
+    rows = [
+        {"text": f"{word} {text}", "label": label if number % 3 else labels[number % 9 // 3]}
+        for word in ("hello", "morning", "sorry", "again", "today", "well", "friends", "team", "dear", "so")
+        for number, (label, text) in enumerate((label, text) for label in labels for text in DESK[label])
+    ]
+    (base / "doubtful.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    recipe = recipe_for(base, "intent", DESK)
+    given = msgspec.convert({"path": "doubtful.jsonl", "use": "validation"}, Source)
+    task = msgspec.structs.replace(recipe.tasks[0], sources=(*recipe.tasks[0].sources, given))
+    run(msgspec.structs.replace(recipe, tasks=(task,)), base, tmp_path / "run")
+    bundle = export(str(tmp_path / "run"), tmp_path / "bundle", precision="fp32", say=lambda _: None).bundle
+    said = Predictor(bundle).predict([row["text"] for row in rows]).probabilities["intent"]
+    right = said.argmax(axis=1) == np.array([labels.index(row["label"]) for row in rows])
+    assert bundle.tasks[0].temperature > 1.3
+    assert 0.6 < right.mean() < 0.85
+    assert abs(float(said.max(axis=1).mean()) - right.mean()) < 0.03
+
+
 def test_two_tasks_share_one_encoder(base: Path, tmp_path: Path) -> None:
     both = recipe_for_both(base, epochs=2, sampling=0.5, thinning=0.5, members=2)
     run(both, base, tmp_path / "run")
@@ -187,13 +209,44 @@ def test_a_killed_run_goes_on_to_the_same_weights(changes: dict[str, object], ba
         {"lora": {"kind": "lora", "rank": 2}},
         {"lora": {"kind": "adalora", "rank": 2}},
         {"freeze": {"embeddings": True, "layers": 1}, "optimiser": {"kind": "sgd", "rate": 0.05}},
-        {"precision": "bf16", "patience": 1, "label_smoothing": 0.1, "pooling": "cls"},
+        {"label_smoothing": 0.1, "pooling": "cls"},
     ],
 )
 def test_every_way_to_train_gives_a_model(changes: dict[str, object], base: Path, tmp_path: Path) -> None:
     report = run(recipe_for(base, "intent", DESK, epochs=2, **changes), base, tmp_path / "run")
     assert report[0].result.rows > 0
     load_classifier(tmp_path / "run")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_products_of_a_step_are_computed_in_the_precision_of_the_recipe(
+    precision: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = set()
+    product = torch.nn.Linear.forward
+
+    def noted(self: torch.nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
+        result = product(self, inputs)
+        if self.training:
+            kinds.add(result.dtype)
+        return result
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", noted)
+    run(recipe_for(base, "intent", DESK, epochs=1, precision=precision), base, tmp_path / "run")
+    assert kinds == {torch.bfloat16 if precision == "bf16" else torch.float32}
+    assert all(value.dtype == torch.float32 for value in load_classifier(tmp_path / "run")[0].parameters())
+
+
+def test_patience_gives_the_weights_of_the_best_epoch(base: Path, tmp_path: Path) -> None:
+    even = {"rate": 2e-3, "head_rate": 5e-3, "schedule": "constant", "warmup": 0.0}
+    run(recipe_for(base, "intent", DESK, epochs=12, patience=2, optimiser=even), base, tmp_path / "patient")
+    lines = (tmp_path / "patient" / "member-0" / "epochs.jsonl").read_text(encoding="utf-8").splitlines()
+    accuracies = [json.loads(line)["intent"]["accuracy"] for line in lines]
+    best = accuracies.index(max(accuracies)) + 1
+    assert len(accuracies) == best + 2 < 12
+    run(recipe_for(base, "intent", DESK, epochs=best, optimiser=even), base, tmp_path / "short")
+    patient, short = (load_classifier(tmp_path / name)[0].state_dict() for name in ("patient", "short"))
+    assert all(np.array_equal(patient[name], short[name]) for name in short)
 
 
 def test_adalora_ends_with_the_rank_that_was_asked_for(base: Path) -> None:
