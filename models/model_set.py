@@ -3,6 +3,7 @@
     texts, routes ─► the predictor of each route ─► probabilities in the columns of all labels, rows in input order
 
 Every text is scored by the one predictor of its route, so its probabilities depend on the text and that bundle alone.
+All run in the threads of the first, so that calls for several models take no more cores than for one.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ class ModelSet:
                     f"{other.version_id} has the tasks {_tasks(other)}, but {first.version_id} has {_tasks(first)}; "
                     "models side by side need the same tasks, and the same sentiment labels"
                 )
+        for other in predictors[1:]:
+            other.share_threads(first)
         self.predictors = tuple(predictors)
         self.versions = tuple(predictor.version_id for predictor in predictors)
         self.version_id = joined_versions(self.versions)

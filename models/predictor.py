@@ -150,6 +150,10 @@ class Predictor:
             self.stats.cache_hits += len(texts) - len(first)
         return self._split(_Scored(rows, words))
 
+    def share_threads(self, other: Predictor) -> None:
+        """Run the model in the threads of `other` from now on: both together take as many as that one alone."""
+        self.threads, self._inference = other.threads, other._inference
+
     def word_spans(self, text: str) -> list[tuple[int, int]]:
         """Where the words lie that the model sees: (start, end) in characters, punctuation left out."""
         return self._encoder.word_spans(text)

@@ -150,7 +150,9 @@ class ModelSettings(Section, frozen=True, kw_only=True):
         Literal["cpu", "cuda", "tensorrt"],
         Meta(description="Hardware to run on. A GPU that is asked for and not there is an error."),
     ] = "cpu"
-    threads: Annotated[int, Meta(ge=0, le=1024, description="CPU threads of the model; 0 takes every core.")] = 0
+    threads: Annotated[
+        int, Meta(ge=0, le=1024, description="CPU threads of the models together; 0 takes every core.")
+    ] = 0
     max_batch_tokens: Annotated[
         int, Meta(ge=64, le=4_194_304, description="Padded tokens in one batch: longest text times texts.")
     ] = 1024

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,6 +165,53 @@ def test_texts_go_to_the_model_of_their_language(tiny: Bundle, tmp_path: Path) -
         known = [labels.index(label) for label in predictor.labels["topic"]]
         assert np.array_equal(answer.probabilities["topic"][row, known], own["topic"][0])
         assert answer.probabilities["topic"][row].sum() == pytest.approx(1.0, abs=1e-5)
+
+
+class Meeting:
+    """Counts the runs that go on at one time; the first of them wait a while for more than `bound`."""
+
+    def __init__(self, bound: int) -> None:
+        self._lock = threading.Lock()
+        self._too_many = threading.Barrier(bound + 1)
+        self._running = self.most = 0
+
+    def attended(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        def attending(*given: Any) -> Any:
+            with self._lock:
+                self._running += 1
+                self.most = max(self.most, self._running)
+            with contextlib.suppress(threading.BrokenBarrierError):
+                self._too_many.wait(timeout=0.5)
+            found = run(*given)
+            with self._lock:
+                self._running -= 1
+            return found
+
+        return attending
+
+
+def test_models_side_by_side_take_no_more_threads_than_one(tiny: Bundle, tmp_path: Path) -> None:
+    other = write_tiny_bundle(tmp_path / "b", version="2", seed=5)
+    both = ModelSet([Predictor(bundle, threads=2, cache_entries=0, max_batch_tokens=8) for bundle in (tiny, other)])
+    meeting = Meeting(bound=2)
+    texts = ["profit in court", "fraud", "market today", "profit"] * 5
+    routes = [np.full(len(texts), route, np.int32) for route in (0, 1)]
+    expected = [both.predict(texts, each) for each in routes]
+    for predictor in both.predictors:
+        predictor._session.run = meeting.attended(predictor._session.run)  # type: ignore[method-assign]
+    with ThreadPoolExecutor(2) as calls:
+        found = list(calls.map(lambda each: both.predict(texts, each), routes))
+    assert meeting.most == 2
+    for said, wanted in zip(found, expected, strict=True):
+        assert said.words == wanted.words
+        assert all(np.array_equal(said.probabilities[task], wanted.probabilities[task]) for task in both.labels)
+
+
+def test_a_model_scores_on_when_the_one_whose_threads_it_shares_is_gone(tiny: Bundle) -> None:
+    left, expected = make(tiny), make(tiny).predict(["court"]).probabilities["topic"]
+    ModelSet([make(tiny), left]).predict(["profit", "fraud"], np.array([0, 1], np.int32))
+    gc.collect()
+    assert np.array_equal(left.predict(["court"]).probabilities["topic"], expected)
 
 
 @pytest.mark.parametrize("route", [0, 1])
