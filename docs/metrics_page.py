@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from streamer.metrics import METRICS, Described
+from itertools import starmap
+
+from streamer.metrics import METRICS, Described, Since
 
 _INTRODUCTION = """\
 # Metrics
@@ -10,18 +12,33 @@ _INTRODUCTION = """\
 Made from `streamer/metrics.py` by `make docs`.
 
 A worker serves them at `/metrics` on its page's port (`web.port`, 8080) in the Prometheus text format. Names are as
-they are scraped: counters end in `_total`, a histogram has the series `_bucket`, `_sum` and `_count`. Counters start
-at zero with the process. Metrics of a book are there only on the worker that watches it, metrics of a partition on
-the worker that scores it. Beside these there are the Python client's own: `process_*` and `python_*`.
+they are scraped: counters end in `_total`, a histogram has the series `_bucket`, `_sum` and `_count`. Metrics of a
+book are there only on the worker that watches it, metrics of a partition on the worker that scores it. Beside these
+there are the Python client's own: `process_*` and `python_*`.
+
+Counters start at zero with the process, but for these:
+
+{exceptions}
 
 | metric | type | labels | meaning |
 |---|---|---|---|
 """
 
+_BEGINS: dict[Since, str] = {
+    "models": "with the models in service, so again with every swap",
+    "watching": "when this worker begins to watch the book",
+    "book": "with the state of the book, which restarts and other workers go on with",
+}
+
 
 def metrics_page() -> str:
     """The page."""
-    return _INTRODUCTION + "".join(_row(name, described) for name, described in METRICS.items())
+    exceptions = "\n".join(f"- {when}: {_counters(since)}" for since, when in _BEGINS.items())
+    return _INTRODUCTION.format(exceptions=exceptions) + "".join(starmap(_row, METRICS.items()))
+
+
+def _counters(since: Since) -> str:
+    return ", ".join(f"`{scraped_names(*each)[0]}`" for each in METRICS.items() if each[1].since == since)
 
 
 def scraped_names(name: str, described: Described) -> tuple[str, ...]:

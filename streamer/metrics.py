@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -23,12 +23,17 @@ _LATENCY_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 Sample = tuple[tuple[str, ...], float]
 
 
+Since = Literal["process", "models", "watching", "book"]
+
+
 class Described(NamedTuple):
-    """One metric: its type, its help text, its label names."""
+    """One metric: its type, its help text, its label names, and for a counter with what it begins at zero: the process,
+    the models in service, this worker's watching of the book, or the state of the book."""
 
     kind: str
     help: str
     labels: tuple[str, ...] = ()
+    since: Since = "process"
 
 
 METRICS: dict[str, Described] = {
@@ -54,18 +59,29 @@ METRICS: dict[str, Described] = {
     "bearwire_score_latency_seconds": Described(
         "histogram", "Time from a record's own Kafka timestamp to its score being acknowledged."
     ),
-    "bearwire_book_documents": Described("counter", "Documents a book has taken in.", ("book",)),
-    "bearwire_book_duplicates": Described("counter", "Documents whose id the book had already counted.", ("book",)),
+    "bearwire_book_documents": Described("counter", "Documents a book has taken in.", ("book",), since="book"),
+    "bearwire_book_duplicates": Described(
+        "counter", "Documents whose id the book had already counted.", ("book",), since="book"
+    ),
     "bearwire_book_too_late": Described(
-        "counter", "Documents whose pane had closed because an idle partition was left out.", ("book",)
+        "counter", "Documents whose pane had closed because an idle partition was left out.", ("book",), since="book"
     ),
-    "bearwire_book_gaps": Described("counter", "Jumps in the source offsets that a book was given.", ("book",)),
+    "bearwire_book_gaps": Described(
+        "counter", "Jumps in the source offsets that a book was given.", ("book",), since="book"
+    ),
     "bearwire_book_unfollowed": Described(
-        "counter", "Times that a document's company had no series because the book has its most.", ("book",)
+        "counter",
+        "Times that a document's company had no series because the book has its most.",
+        ("book",),
+        since="book",
     ),
-    "bearwire_book_windows": Described("counter", "Window records produced.", ("book",)),
-    "bearwire_book_alerts": Described("counter", "Alert records produced, every change of state counted.", ("book",)),
-    "bearwire_book_notifications": Described("counter", "Notifications produced: messages about groups.", ("book",)),
+    "bearwire_book_windows": Described("counter", "Window records produced.", ("book",), since="watching"),
+    "bearwire_book_alerts": Described(
+        "counter", "Alert records produced, every change of state counted.", ("book",), since="watching"
+    ),
+    "bearwire_book_notifications": Described(
+        "counter", "Notifications produced: messages about groups.", ("book",), since="watching"
+    ),
     "bearwire_book_watermark_seconds": Described("gauge", "Event time up to which panes are closed.", ("book",)),
     "bearwire_book_open_documents": Described("gauge", "Documents whose pane has not closed yet.", ("book",)),
     "bearwire_book_lag": Described("gauge", "Blocks of the digests topic that wait for this worker.", ("book",)),
@@ -85,16 +101,29 @@ METRICS: dict[str, Described] = {
         "gauge", "How long the oldest of them has been waiting.", ("sink", "kind")
     ),
     "bearwire_sink_failing": Described("gauge", "1 while the last attempt of a sink failed, else 0.", ("sink", "kind")),
-    "bearwire_cache": Described("counter", "Look-ups in the cache of exact duplicates, by outcome.", ("outcome",)),
-    "bearwire_tokens": Described("counter", "Tokens put through the model, by kind: of a text, or padding.", ("kind",)),
-    "bearwire_batches": Described("counter", "Batches put through the model."),
-    "bearwire_model_swaps": Described("counter", "Models told to change places, by what came of it.", ("outcome",)),
-    "bearwire_shadow_texts": Described("counter", "Texts that the shadow model scored too, by task.", ("task",)),
-    "bearwire_shadow_agreed": Described("counter", "Of those, the ones that got the same label.", ("task",)),
-    "bearwire_shadow_difference": Described(
-        "counter", "Half the distance between the two distributions (0 to 1), added up over those texts.", ("task",)
+    "bearwire_cache": Described(
+        "counter", "Look-ups in the cache of exact duplicates, by outcome.", ("outcome",), since="models"
     ),
-    "bearwire_shadow_skipped": Described("counter", "Texts that the shadow model was too slow for, or failed at."),
+    "bearwire_tokens": Described(
+        "counter", "Tokens put through the model, by kind: of a text, or padding.", ("kind",), since="models"
+    ),
+    "bearwire_batches": Described("counter", "Batches put through the model.", since="models"),
+    "bearwire_model_swaps": Described("counter", "Models told to change places, by what came of it.", ("outcome",)),
+    "bearwire_shadow_texts": Described(
+        "counter", "Texts that the shadow model scored too, by task.", ("task",), since="models"
+    ),
+    "bearwire_shadow_agreed": Described(
+        "counter", "Of those, the ones that got the same label.", ("task",), since="models"
+    ),
+    "bearwire_shadow_difference": Described(
+        "counter",
+        "Half the distance between the two distributions (0 to 1), added up over those texts.",
+        ("task",),
+        since="models",
+    ),
+    "bearwire_shadow_skipped": Described(
+        "counter", "Texts that the shadow model was too slow for, or failed at.", since="models"
+    ),
     "bearwire_shadow_failed": Described(
         "gauge", "1 where the shadow model has failed and is compared no longer, else 0."
     ),

@@ -10,8 +10,8 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.bundle import Bundle
-from streamer.config import ModelSettings
-from streamer.metrics import worker_registry
+from streamer.config import Config, ModelSettings
+from streamer.metrics import METRICS, worker_registry
 from streamer.worker.models_in_service import ModelsInService
 from streamer.worker.status import WorkerStatus
 from tests.models.tiny_bundle import write_tiny_bundle
@@ -62,3 +62,25 @@ def test_a_shadow_is_heard_of_by_its_agreement_alone(tiny: Bundle, tmp_path: Pat
     assert samples["bearwire_shadow_failed"] == 0
     watched.service.shadow.failure = "RuntimeError: no memory"
     assert told(watched)["bearwire_shadow_failed"] == 1
+
+
+async def test_a_swap_sets_the_counters_of_the_models_back_and_no_other(tiny: Bundle, tmp_path: Path) -> None:
+    shadow = write_tiny_bundle(tmp_path / "shadow", version="next", seed=3)
+    settings = ModelSettings(bundle=str(tiny.path), threads=1, shadow=str(shadow.path))
+    models = ModelsInService(settings)
+    nothing = told(models)
+    models.predict(["record profit", "fraud lawsuit", "market", "market"], np.zeros(4, np.int32))
+    assert models.service.shadow is not None
+    models.service.shadow.skipped = 1
+    models.service.shadow.close()
+    counted = told(models)
+    await models.swap(lambda: Config(model=settings), WorkerStatus("score"))
+    swapped = told(models)
+    for name in (name for name, described in METRICS.items() if described.kind == "counter"):
+        first, later, last = (
+            [value for key, value in each.items() if key.split()[0] == f"{name}_total"]
+            for each in (nothing, counted, swapped)
+        )
+        begins_anew = METRICS[name].since == "models"
+        assert (later > first) == begins_anew, name
+        assert last == (first if begins_anew else later), name
