@@ -103,7 +103,7 @@ def search(
                 n_startup_trials=settings.startup, seed=settings.seed * 1_000_003 + number
             )
             if number == 0:
-                _begin_with_the_recipe(study, space)
+                _begin_with_the_recipe(study, space, say)
             trial = study.ask()
             values = {parameter.key: _draw(trial, parameter) for parameter in space}
             try:
@@ -238,17 +238,21 @@ def _study(directory: Path, settings: Search) -> optuna.Study:
     return study
 
 
-def _begin_with_the_recipe(study: optuna.Study, space: list[Parameter]) -> None:
+def _begin_with_the_recipe(study: optuna.Study, space: list[Parameter], say: Say) -> None:
     """The first trial is the recipe as it stands, where it lies in the space: the best is then never worse."""
-    inside = {}
+    inside, outside = {}, []
     for parameter in space:
         low, high = parameter.range.low, parameter.range.high
         if parameter.own in parameter.range.choices or (
             low is not None and high is not None and low <= parameter.own <= high  # type: ignore[operator]
         ):
             inside[parameter.key] = parameter.own
+        else:
+            outside.append(f"{parameter.key} {parameter.own}")
+    if outside:
+        say(f"no trial is the recipe as it stands, which lies outside the space: {', '.join(outside)}")
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    if len(inside) == len(space) and not waiting:
+    if not outside and not waiting:
         study.enqueue_trial(inside)
 
 

@@ -97,7 +97,7 @@ def write_report(
             reported.append(Reported(data=key[2], use=key[1], **calibration._asdict(), result=result))
             say(f"{task.name} on {key[2]} ({key[1]})\n{report_table(result)}")
             mistakes += _mistakes(task.labels, key[2], groups[key], probabilities)
-            if key[1] == "measuring":
+            if key not in fitted:
                 picture = directory / f"{task.name}-{_file_name(key[2])}.png"
                 draw_task(picture, f"{task.name} on {key[2]}", task.labels, probabilities, truth[key])
         if fitted:

@@ -123,6 +123,13 @@ def test_the_recipe_itself_is_tried_first_and_the_best_is_written_and_trains(bas
     assert report["results"][0]["result"]["accuracy"] == pytest.approx(float(rows[0]["accuracy"]), abs=1e-6)
 
 
+def test_a_recipe_outside_the_space_is_said_to_be_no_trial(base: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    tried = run(recipe_for(base, batch=16), base, tmp_path, trials=1, say=said.append)
+    assert [line for line in said if "outside the space" in line and line.endswith(": batch 16")]
+    assert tried[0].values["batch"] in (4, 8)
+
+
 def test_a_killed_process_leaves_a_study_that_goes_on(base: Path, tmp_path: Path) -> None:
     recipe = base / "long.yaml"
     recipe.write_text(yaml.safe_dump(recipe_for(base, epochs=6)), encoding="utf-8")

@@ -22,6 +22,11 @@ TEXTS = {
     "billing": [f"the invoice of {month} has a wrong amount" for month in ("may", "june", "july", "march", "april")],
     "login": [f"i cannot sign in on my {device}" for device in ("phone", "laptop", "tablet", "watch", "desktop")],
 }
+UNSURE = [
+    (f"{word} {text}", label)
+    for word in ("perhaps", "it seems", "i think")
+    for text, label in (("this was billed twice", "billing"), ("my password is refused", "login"))
+]
 MEASURED = [("another invoice with a wrong amount", "billing"), ("sign in fails on the desktop", "login")]
 EPOCHS = 3
 
@@ -37,6 +42,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("desk")
     write_encoder(directory / "base", [text for texts in TEXTS.values() for text in texts])
     write_rows(directory / "learned.jsonl", [(text, label) for label, texts in TEXTS.items() for text in texts])
+    write_rows(directory / "unsure.jsonl", UNSURE)
     write_rows(directory / "measured.jsonl", MEASURED)
     return directory
 
@@ -44,6 +50,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_recipe(desk: Path, file: Path, **changes: object) -> Path:
     sources = [
         {"path": "learned.jsonl", "name": "desk"},
+        {"path": "unsure.jsonl", "label_smoothing": 0.2},
         {"path": "measured.jsonl", "name": "desk / kept back", "use": "measure"},
     ]
     recipe = {
@@ -103,10 +110,11 @@ def test_at_the_end_stand_reports_pictures_and_mistakes(finished: tuple[Path, st
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
     assert {(entry["data"], entry["use"]) for entry in report["results"]} == {
         ("desk", "validation"),
+        ("unsure.jsonl", "validation"),
         ("desk / kept back", "measuring"),
     }
     assert "intent on desk / kept back (measuring)" in said
-    for picture in ("intent.png", "intent-desk-kept-back.png"):
+    for picture in ("intent.png", "intent-unsure.jsonl.png", "intent-desk-kept-back.png"):
         assert (run / picture).read_bytes().startswith(b"\x89PNG"), picture
     wrong = sum(
         count
