@@ -76,6 +76,7 @@ class Backtest:
     ) -> None:
         self.watches = [new_watch(config, book, silences) for book in config.books]
         self.counts = Counts()
+        self.other_language = 0
         self.model_seconds = 0.0
         self._predict = scorer.predict
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="bearwire-model")
@@ -142,6 +143,7 @@ class Backtest:
             scorer, prepared, future = self._waiting.popleft()
             batch = scorer.finish(prepared, future.result())
             self.counts = self.counts.plus(batch.counts)
+            self.other_language += prepared.read_anyway
             output.dead += batch.dead
             for book, blocks in batch.blocks.items():
                 for block in blocks:

@@ -238,6 +238,7 @@ class _Results:
                 "dead": counts.dead,
                 "duplicates": max(watch.counts.duplicates for watch in test.watches),
                 **({"skipped": counts.skipped} if counts.skipped else {}),
+                **({"other_language": test.other_language} if test.other_language else {}),
             },
             "alerts": self._alerts.close(),
             "notifications": self._notifications.close(),

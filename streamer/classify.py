@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.model_set import Answer
 from streamer.documents import DocumentLimits, Rejection, ScoringText, parse_scoring_text
-from streamer.languages import NO_MODEL, UNSERVED, LanguageRules, unserved
+from streamer.languages import NO_MODEL, UNSERVED, LanguageRules, Way, unserved
 from streamer.lines import Chunk, Line
 from streamer.model import TextScorer
 
@@ -56,6 +56,7 @@ class Tally:
     scored: int = 0
     rejected: int = 0
     skipped: int = 0
+    other_language: int = 0
 
 
 def classify_chunks(
@@ -63,7 +64,7 @@ def classify_chunks(
     scorer: TextScorer,
     limits: DocumentLimits,
     *,
-    languages: LanguageRules = LanguageRules(),  # noqa: B008 - has no state
+    languages: LanguageRules = LanguageRules(),  # noqa: B008 - never changed
     skip_unserved: bool = False,
     write: Callable[[bytes], object],
     reject: Callable[[Rejected], object],
@@ -72,7 +73,8 @@ def classify_chunks(
     """Scores every line of `chunks`; holds at most three chunks at once.
 
     `write` takes the output of whole chunks, `reject` one bad line, `progress` is called after each chunk.
-    A text in a language that no model reads is a bad line, or only counted where `skip_unserved`.
+    A text in a language that no model reads is a bad line, or only counted where `skip_unserved`; what the default
+    model reads all the same is counted too.
     """
     tally = Tally()
     waiting: deque[tuple[list[ScoringText], NDArray[np.int32], Future[Answer]]] = deque()
@@ -98,7 +100,8 @@ def classify_chunks(
                         reject(Rejected(line, parsed))
                     else:
                         texts.append(parsed[0])
-                        ways.append(parsed[1])
+                        ways.append(parsed[1].route)
+                        tally.other_language += parsed[1].read_anyway
                 if texts:
                     routes = np.array(ways, np.int32)
                     future = pool.submit(scorer.predict, [text.scored_text for text in texts], routes)
@@ -111,17 +114,17 @@ def classify_chunks(
     return tally
 
 
-def parse_line(line: Line, limits: DocumentLimits, languages: LanguageRules) -> tuple[ScoringText, int] | Rejection:
-    """The text of a line and the route to its model; the line's number stands in for a missing id."""
+def parse_line(line: Line, limits: DocumentLimits, languages: LanguageRules) -> tuple[ScoringText, Way] | Rejection:
+    """The text of a line and the way to its model; the line's number stands in for a missing id."""
     if line.truncated:
         return Rejection("message_too_large", f"the line is longer than {len(line.value)} bytes")
     parsed = parse_scoring_text(line.value, default_id=str(line.number), limits=limits)
     if isinstance(parsed, Rejection):
         return parsed
-    route = languages.route(parsed.lang, parsed.scored_text)
-    if route == NO_MODEL:
+    way = languages.way(parsed.lang, parsed.scored_text)
+    if way.route == NO_MODEL:
         return unserved(languages.language(parsed.lang, parsed.scored_text))
-    return parsed, route
+    return parsed, way
 
 
 def output_lines(

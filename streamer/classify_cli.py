@@ -81,14 +81,18 @@ def classify(source: str, output: str, rejects: str | None, bundle: str | None, 
         seconds = time.perf_counter() - started
     click.echo(
         f"{tally.scored:,} texts scored in {seconds:.1f} s ({tally.scored / max(seconds, 1e-9):,.0f} texts/s), "
-        f"{tally.rejected:,} rejected{_where_rejects(tally, rejects)}{_skipped(tally)}; "
+        f"{tally.rejected:,} rejected{_where_rejects(tally, rejects)}{_in_other_languages(tally)}; "
         f"model {scorer.version_id} on {scorer.provider_in_use}",
         err=True,
     )
 
 
-def _skipped(tally: Tally) -> str:
-    return f", {tally.skipped:,} skipped in a language that no model reads" if tally.skipped else ""
+def _in_other_languages(tally: Tally) -> str:
+    if tally.skipped:
+        return f", {tally.skipped:,} skipped in a language that no model reads"
+    if tally.other_language:
+        return f", {tally.other_language:,} in a language that no model reads scored by the default one all the same"
+    return ""
 
 
 def _where_rejects(tally: Tally, rejects: str | None) -> str:

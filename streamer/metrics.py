@@ -41,6 +41,10 @@ METRICS: dict[str, Described] = {
     "bearwire_documents_scored": Described("counter", "Documents scored by the model, late ones not among them."),
     "bearwire_documents_late": Described("counter", "Documents that came after their partition's watermark."),
     "bearwire_documents_skipped": Described("counter", "Documents in a language that no model reads, only counted."),
+    "bearwire_documents_other_language": Described(
+        "counter",
+        "Documents in a language that no model reads, scored by the default one all the same (late ones too).",
+    ),
     "bearwire_documents_lost": Described(
         "counter", "Offsets of the documents topic that were deleted before they were scored."
     ),
@@ -171,6 +175,7 @@ class _WorkerCollector(Collector):
             "bearwire_documents_scored": [((), status.scored)],
             "bearwire_documents_late": [((), status.late)],
             "bearwire_documents_skipped": [((), status.skipped)],
+            "bearwire_documents_other_language": [((), status.other_language)],
             "bearwire_documents_lost": [((), status.lost)],
             "bearwire_documents_rewinds": [((), status.rewinds)],
             "bearwire_model_swaps": [((outcome,), count) for outcome, count in status.model_swaps.items()],

@@ -96,11 +96,8 @@ def load_shadow(settings: ModelSettings, models: ModelSet) -> Shadow | None:
 
 def language_rules(settings: ModelSettings) -> LanguageRules:
     """Which of the models of `load_models` reads a document. Raises BundleError or DetectionError."""
-    if not settings.routes and settings.other_languages == "default":
-        return LanguageRules()
     served = [load_bundle(settings.bundle).languages, *(route.languages for route in settings.routes)]
-    return LanguageRules(
-        served,
-        others_to_default=settings.other_languages == "default",
-        detect=language_detector() if settings.detect_language else None,
-    )
+    to_default = settings.other_languages == "default"
+    matters = bool(settings.routes) or not to_default
+    detect = language_detector() if matters and settings.detect_language else None
+    return LanguageRules(served, others_to_default=to_default, detect=detect)

@@ -39,6 +39,7 @@ class Prepared:
     `texts` [d] are what to predict, `routes` int32[d] by which model; `document_rows` int64[d] their record numbers;
     `late` bool[d]; `watermark_ms` int64[m] the partition's watermark after each record. `lost` offsets before
     `from_offset` were deleted unread; `rewound_from` is the position before, where the log no longer reaches it.
+    `read_anyway` counts the documents that the default model reads though it is not made for their language.
     """
 
     from_offset: int
@@ -53,6 +54,7 @@ class Prepared:
     routes: NDArray[np.int32]
     lost: int = 0
     rewound_from: int | None = None
+    read_anyway: int = 0
 
     @property
     def texts(self) -> list[str]:
@@ -97,7 +99,7 @@ class PartitionScorer:
         limits: DocumentLimits,
         labels: Mapping[str, tuple[str, ...]],
         model: str,
-        languages: LanguageRules = LanguageRules(),  # noqa: B008 - has no state
+        languages: LanguageRules = LanguageRules(),  # noqa: B008 - never changed
         skip_unserved: bool = False,
         redactor: Redactor = NOTHING_REDACTED,
         position: int | None = None,
@@ -143,16 +145,18 @@ class PartitionScorer:
         rows: list[int] = []
         routes: list[int] = []
         dead: list[DeadLetter] = []
+        read_anyway = 0
         for row, record in enumerate(records):
             parsed = parse_document(record.value, record_timestamp_ms=record.timestamp_ms, limits=self.limits)
             if isinstance(parsed, Rejection):
                 dead.append(DeadLetter(self.source, self.partition, record, parsed.reason, parsed.detail))
                 continue
-            route = self.languages.route(parsed.lang, parsed.scored_text)
-            if route != NO_MODEL:
+            way = self.languages.way(parsed.lang, parsed.scored_text)
+            if way.route != NO_MODEL:
                 documents.append(parsed)
                 rows.append(row)
-                routes.append(route)
+                routes.append(way.route)
+                read_anyway += way.read_anyway
             elif not self.skip_unserved:
                 why = unserved(self.languages.language(parsed.lang, parsed.scored_text))
                 dead.append(DeadLetter(self.source, self.partition, record, why.reason, why.detail))
@@ -178,6 +182,7 @@ class PartitionScorer:
             np.array(routes, dtype=np.int32),
             lost,
             rewound_from,
+            read_anyway,
         )
 
     def finish(self, prepared: Prepared, answer: Answer) -> ScoredBatch:

@@ -119,7 +119,7 @@ def document_times(records: Iterable[Any], limits: DocumentLimits, languages: La
     """When those documents were published that move a clock: not what is none, nor what no model reads."""
     parsed = (parse_document(r.value, record_timestamp_ms=r.timestamp, limits=limits) for r in records)
     documents = (each for each in parsed if isinstance(each, Document))
-    read = (each for each in documents if languages.route(each.lang, each.scored_text) != NO_MODEL)
+    read = (each for each in documents if languages.way(each.lang, each.scored_text).route != NO_MODEL)
     return np.fromiter((each.published_at_ms for each in read), dtype=np.int64)
 
 

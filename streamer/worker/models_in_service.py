@@ -65,7 +65,7 @@ class ModelsInService:
             changed = [key for key, value in _fixed(settings).items() if value != self._fixed[key]]
             if changed:
                 raise BundleError(f"{' and '.join(changed)} cannot change while the worker runs; restart it")
-            if language_rules(settings).served != self.languages.served:
+            if not self.languages.routes_as(language_rules(settings)):
                 raise BundleError("the languages of model.routes or of a bundle have changed; restart the worker")
             models = load_models(settings)
             check_sentiment(models)
@@ -84,6 +84,7 @@ class ModelsInService:
             else:
                 status.model_swaps["done"] += 1
                 status.model = version
+                self.languages.default_reads(self.models.predictors[0].bundle.languages)
                 shadow = self.service.shadow
                 behind = "" if shadow is None else f", {shadow.shadow.candidate.version_id} is its shadow"
                 log.info("model %s has taken the place of %s%s", version, before, behind)

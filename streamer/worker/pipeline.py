@@ -160,6 +160,7 @@ class PartitionPipeline:
         status.late += batch.counts.late
         status.dead_letters += batch.counts.dead
         status.skipped += batch.counts.skipped
+        status.other_language += prepared.read_anyway
         for letter in batch.dead:
             status.dead_letter_reasons[letter.reason] = status.dead_letter_reasons.get(letter.reason, 0) + 1
         status.note_scored(batch.counts.scored)

@@ -95,6 +95,8 @@ class WorkerStatus:
     dead_letter_reasons: dict[str, int] = field(default_factory=dict)
     skipped: int = 0
     """Documents in a language that no model reads, where those are only counted."""
+    other_language: int = 0
+    """Documents in a language that no model reads, which the default one read all the same."""
     lost: int = 0
     """Offsets that were deleted from the documents topic before they were scored."""
     rewinds: int = 0

@@ -161,6 +161,14 @@ def test_an_empty_input_leaves_empty_results(tmp_path: Path) -> None:
     assert len(pl.read_parquet(tmp_path / "out/windows.parquet")) == 0
 
 
+def test_documents_in_a_language_that_the_only_model_does_not_read_are_told_of(tmp_path: Path) -> None:
+    source = tmp_path / "news.jsonl"
+    source.write_bytes(b"\n".join(record(n, lang=lang).value or b"" for n, lang in enumerate(("en-GB", "zh", None))))
+    (tmp_path / "out").mkdir()
+    documents = run(str(source), tmp_path / "out", Config(), StandIn())["documents"]
+    assert (documents["scored"], documents["other_language"]) == (3, 1)
+
+
 def test_partitions_are_judged_late_on_their_own() -> None:
     test = Backtest(Config(), StandIn(), source="documents", partitions=2)
     ahead = [record(0, published_at=START_MS + 60 * MINUTE), record(1, published_at=START_MS + 59 * MINUTE)]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streamer.documents import DocumentLimits
 from streamer.language_detection import language_detector
-from streamer.languages import NO_MODEL, LanguageRules, primary_language
+from streamer.languages import NO_MODEL, LanguageRules, Way, primary_language
 from streamer.records import SourceRecord
 from streamer.scoring import PartitionScorer
 from streamer.watermark import PartitionClock
@@ -31,24 +31,48 @@ def test_a_language_is_known_by_its_primary_subtag(tag: str, language: str) -> N
 
 def test_what_a_document_says_comes_before_what_its_text_looks_like() -> None:
     rules = LanguageRules(SERVED, detect=detect)
-    assert rules.route("zh-CN", "bonjour") == 1
-    assert rules.route(None, "bonjour") == 2
-    assert rules.route("und", "bonjour") == 2
-    assert rules.route(None, "?") == 0
+    assert rules.way("zh-CN", "bonjour").route == 1
+    assert rules.way(None, "bonjour").route == 2
+    assert rules.way("und", "bonjour").route == 2
+    assert rules.way(None, "?").route == 0
 
 
-@pytest.mark.parametrize(("to_default", "route"), [(True, 0), (False, NO_MODEL)])
-def test_a_language_that_no_model_reads(to_default: bool, route: int) -> None:
+@pytest.mark.parametrize(("to_default", "way"), [(True, Way(0, read_anyway=True)), (False, Way(NO_MODEL))])
+def test_a_language_that_no_model_reads(to_default: bool, way: Way) -> None:
     rules = LanguageRules(SERVED, others_to_default=to_default, detect=detect)
-    assert rules.route("it", "x") == route
-    assert rules.route(None, "ciao") == route
+    assert rules.way("it", "x") == rules.way(None, "ciao") == way
+    assert rules.way("en", "x") == rules.way(None, "?") == Way(0)
 
 
-def test_with_one_model_for_everything_no_language_is_looked_for() -> None:
-    def never(text: str) -> str:
-        raise AssertionError(text)
+@pytest.mark.parametrize(
+    ("lang", "read_anyway"),
+    [
+        ("en-GB", False),
+        ("EN", False),
+        ("en_US", False),
+        ("und", False),
+        ("", False),
+        (None, False),
+        ("zh", True),
+        ("ZH-Hant", True),
+    ],
+)
+def test_one_model_for_everything_looks_at_what_documents_say_and_not_at_their_texts(
+    lang: str | None, read_anyway: bool
+) -> None:
+    assert LanguageRules((("en",),), detect=never).way(lang, "bonjour") == Way(0, read_anyway)
 
-    assert LanguageRules((("en",),), detect=never).route(None, "bonjour") == 0
+
+def test_a_model_in_place_of_the_only_one_is_made_for_its_own_languages() -> None:
+    rules = LanguageRules((("en",),), detect=never)
+    assert rules.routes_as(LanguageRules((("zh",),)))
+    rules.default_reads(("zh-Hans", "de"))
+    assert [rules.way(lang, "x").read_anyway for lang in ("zh", "de-AT", "en")] == [False, False, True]
+    assert not rules.routes_as(LanguageRules((("zh", "de"), ("en",))))
+
+
+def never(text: str) -> str:
+    raise AssertionError(text)
 
 
 def test_a_document_without_a_model_is_a_dead_letter_or_only_counted() -> None:
@@ -72,6 +96,7 @@ def test_a_document_without_a_model_is_a_dead_letter_or_only_counted() -> None:
         assert [len(batch.scores), batch.counts.dead, batch.counts.skipped] == [2, int(not skip), int(skip)]
         assert sum(batch.counts[1:]) == batch.counts.received == 3
         assert [letter.reason for letter in batch.dead] == ["no_model_for_language"] * (not skip)
+        assert prepared.read_anyway == 0
 
 
 def test_the_detector_knows_chinese_from_english_and_says_when_it_is_not_sure() -> None:
@@ -84,7 +109,7 @@ def test_the_detector_knows_chinese_from_english_and_says_when_it_is_not_sure() 
 @given(st.text())
 def test_any_text_has_a_route(text: str) -> None:
     rules = LanguageRules(SERVED, others_to_default=False, detect=_DETECTOR)
-    assert rules.route(None, text) in (NO_MODEL, 0, 1, 2)
+    assert rules.way(None, text).route in (NO_MODEL, 0, 1, 2)
 
 
 _DETECTOR = language_detector()

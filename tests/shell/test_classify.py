@@ -95,6 +95,15 @@ def test_a_language_without_a_model_is_counted_or_rejected_as_configured(
     assert Path("bad.jsonl").read_bytes().count(b"no_model_for_language") == (0 if skipped else 1)
 
 
+def test_a_language_that_the_only_model_does_not_read_is_scored_and_counted() -> None:
+    source = (
+        '{"text":"bad","lang":"en-GB"}\n{"text":"male","lang":"it"}\n{"text":"好","lang":"zh-CN"}\n{"text":"good"}\n'
+    )
+    result = bearwire("classify", input=source)
+    assert len(lines(result)) == 4
+    assert "0 rejected, 2 in a language that no model reads scored by the default one all the same;" in result.stderr
+
+
 @pytest.mark.parametrize("name", ["in.jsonl.gz", "in.csv", "in.csv.gz", "in.parquet"])
 def test_files_are_read_by_their_name(name: str) -> None:
     rows = [{"id": "a", "text": "bad, day"}, {"id": "b", "text": 'a "good"\nday'}]

@@ -39,6 +39,17 @@ async def test_a_new_bundle_takes_over_and_is_named(old: Bundle, tmp_path: Path)
     assert models.predict(["profit"], np.zeros(1, np.int32)).version_id == new.version_id
 
 
+async def test_the_only_model_may_make_way_for_one_of_another_language_and_its_documents_are_counted_anew(
+    old: Bundle, tmp_path: Path
+) -> None:
+    chinese = write_tiny_bundle(tmp_path / "zh", version="2", languages=("zh",))
+    models, status = serving(old)
+    assert [models.languages.way(lang, "x").read_anyway for lang in ("en", "zh-CN")] == [False, True]
+    await models.swap(lambda: configured(chinese.path), status)
+    assert status.model_swaps["done"] == 1
+    assert [models.languages.way(lang, "x").read_anyway for lang in ("en", "zh-CN")] == [True, False]
+
+
 async def test_the_shadow_is_that_of_the_configuration_that_was_read_last(old: Bundle, tmp_path: Path) -> None:
     new = write_tiny_bundle(tmp_path / "new", version="2", seed=1)
     models, status = serving(old)

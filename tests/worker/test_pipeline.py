@@ -8,8 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from prometheus_client import generate_latest
 
 from models.model_set import Answer
+from streamer.languages import LanguageRules
+from streamer.metrics import worker_registry
 from streamer.records import SourceRecord
 from streamer.scoring import ScoredBatch
 from streamer.worker.inference import InferenceQueue
@@ -95,6 +98,15 @@ async def test_what_drains_is_committed_to_the_last_record(shell: Shell) -> None
     assert shell.committed[-1] == 9
     assert shell.pipeline.is_empty
     assert shell.status.scored == 9
+
+
+async def test_a_language_that_the_only_model_does_not_read_is_scored_and_counted(shell: Shell) -> None:
+    shell.pipeline.scorer.languages = LanguageRules((("en",),))
+    shell.pipeline.take([record(0, lang="zh"), record(1, lang="en-GB"), record(2), record(3, lang="ZH-Hant")])
+    await shell.pipeline.drain()
+    assert (shell.status.scored, shell.status.other_language) == (4, 2)
+    told = generate_latest(worker_registry(shell.status, version="0", models=lambda: None)).decode()
+    assert "bearwire_documents_other_language_total 2.0" in told
 
 
 async def test_a_partition_taken_away_commits_what_was_on_its_way_out_and_drops_the_rest(shell: Shell) -> None:
