@@ -91,9 +91,10 @@ class Encoder:
         """
         return [(start, end) for start, end, _ in self.words(text)]
 
-    def words(self, text: str) -> list[tuple[int, int, list[int]]]:
-        """`word_spans`, and with each word the places of its tokens in the text's (first) row."""
+    def words(self, text: str, chunk: int = 0) -> list[tuple[int, int, list[int]]]:
+        """`word_spans` of one of the text's rows, and with each word the places of its tokens there."""
         encoding = self._tokenizer.encode(_without_surrogates(text))
+        encoding = encoding.overflowing[chunk - 1] if chunk else encoding
         found: list[tuple[int, int, list[int]]] = []
         covered, current = 0, None
         for place, (word, (start, end)) in enumerate(zip(encoding.word_ids, encoding.offsets, strict=True)):
@@ -128,8 +129,9 @@ def _without_surrogates(text: str) -> str:
 
 def _begin(text: str, start: int, covered: int) -> int:
     """Where the word of a token begins that the tokenizer places at `start`: what a normaliser put in the place of a
-    word (of a cashtag, say) lies at the word's last letter, and the letters before belong to no token."""
-    while covered < start and text[start - 1 : start + 1].isalnum() and not _UNSPACED.match(text[start]):
+    word (of a cashtag, say) lies at the word's last letter, and the letters before belong to no token. Those of a word
+    that began in the chunk before belong to none here."""
+    while covered < start and (pair := text[start - 1 : start + 1]).isalnum() and not _UNSPACED.search(pair):
         start -= 1
     return start
 

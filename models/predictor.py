@@ -217,23 +217,33 @@ class Predictor:
             scores, tokens = self._score_rows(rows)
             at, count = len(words), int(rows.text_of[-1]) + 1
             result[at : at + count] = _combine_chunks(scores, rows)
-            words += self._words(texts[at : at + count], result[at : at + count], rows, tokens)
+            words += self._words(texts[at : at + count], result[at : at + count], rows, scores, tokens)
         return _Scored(result, words)
 
     def _words(
-        self, texts: Sequence[str], scores: NDArray[np.float32], rows: TokenRows, tokens: NDArray[np.float32] | None
+        self,
+        texts: Sequence[str],
+        scores: NDArray[np.float32],
+        rows: TokenRows,
+        row_scores: NDArray[np.float64],
+        tokens: NDArray[np.float32] | None,
     ) -> list[Words]:
-        """The words of every text; `tokens` float32[total] are the token scores of all rows, one after another."""
+        """The words of every text, out of the chunk that is surest of the label (the first of equals).
+
+        `tokens` float32[total] are the token scores of all rows, one after another.
+        """
         words: list[Words] = [()] * len(texts)
         if tokens is None or self._worded is None:
             return words
-        first = np.searchsorted(rows.text_of, np.arange(len(texts)))
+        first = np.searchsorted(rows.text_of, np.arange(len(texts) + 1)).tolist()
         task, label = self._worded
         of_task = scores[:, self._columns[task] : self._columns[task + 1]]
+        sure = row_scores[:, self._columns[task] + label]
         for text in np.flatnonzero(of_task.argmax(axis=1) == label).tolist():
-            begin = int(rows.starts[first[text]])
-            part = tokens[begin : begin + int(rows.counts[first[text]])]
-            words[text] = heaviest_words(texts[text], self._encoder.words(texts[text]), part)
+            chunk = int(sure[first[text] : first[text + 1]].argmax())
+            begin, count = int(rows.starts[first[text] + chunk]), int(rows.counts[first[text] + chunk])
+            spans = self._encoder.words(texts[text], chunk)
+            words[text] = heaviest_words(texts[text], spans, tokens[begin : begin + count])
         return words
 
     def _tokenised(self, texts: Sequence[str]) -> Iterator[TokenRows]:

@@ -31,6 +31,20 @@ def test_chunks_cover_a_text_in_order_and_overlap_by_a_quarter(tiny: Bundle, tex
     assert read == [vocabulary()[word] for word in text]
 
 
+@given(words, st.sampled_from([" ", ", ", "公"]))
+def test_the_words_of_a_chunk_are_those_of_its_tokens(tiny: Bundle, text: list[str], between: str) -> None:
+    encoder = Encoder(tiny.read(TOKENIZER), max_tokens=tiny.max_tokens, long_texts="chunks")
+    joined = between.join(text)
+    rows = encoder.encode([joined])
+    for chunk, (at, count) in enumerate(zip(rows.starts.tolist(), rows.counts.tolist(), strict=True)):
+        ids = rows.ids[at : at + count].tolist()
+        found = encoder.words(joined, chunk)
+        said = [(joined[start:end], [ids[place] for place in places]) for start, end, places in found]
+        assert all(tokens == [vocabulary().get(word, vocabulary()["[UNK]"])] for word, tokens in said)
+        signs = {vocabulary()[sign] for sign in ("[CLS]", "[SEP]", ",")}
+        assert len(found) == sum(token not in signs for token in ids)
+
+
 def test_a_text_of_several_chunks_gets_their_mean_by_number_of_tokens() -> None:
     counts = np.array([24, 8, 24, 24, 12], dtype=np.int64)
     rows = TokenRows(np.zeros(92, np.int64), np.cumsum(counts) - counts, counts, np.array([0, 1, 2, 2, 2]))

@@ -149,6 +149,33 @@ def test_a_long_text_in_chunks_is_read_to_its_end(tiny: Bundle) -> None:
     assert same(predictor.predict(["market"]), Predictor(tiny, threads=1).predict(["market"]))
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("market " * 24 + "lawsuit fraud " * 20, {"lawsuit", "fraud"}),
+        ("lawsuit fraud " * 10 + "market " * 20, {"lawsuit", "fraud"}),
+        ("loss record " * 9 + "market " * 20 + "plunges " * 20, {"plunges"}),
+        ("loss market market " * 6 + "market " * 6 + "loss fraud market " * 6, {"loss", "fraud"}),
+    ],
+)
+def test_the_words_of_a_long_text_are_those_of_the_chunk_that_is_surest(
+    tiny: Bundle, text: str, named: set[str]
+) -> None:
+    said = plain(tiny, long_texts="chunks").predict([text])
+    assert said.probabilities["sentiment"][0].argmax() == 0
+    assert set(said.words[0]) == named
+
+
+def test_of_chunks_that_are_equally_sure_the_first_has_the_words(tiny: Bundle) -> None:
+    predictor = plain(tiny, long_texts="chunks")
+    chunks: list[int] = []
+    words = predictor._encoder.words
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predictor._encoder, "words", lambda text, chunk: chunks.append(chunk) or words(text, chunk))
+        predictor.predict(["fraud " * 60, "fraud"])
+    assert chunks == [0, 0]
+
+
 @settings(max_examples=40)
 @given(batches)
 def test_chunked_texts_score_alone_as_in_a_batch(tiny: Bundle, texts: list[str]) -> None:
