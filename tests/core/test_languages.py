@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,6 +107,12 @@ def test_the_detector_knows_chinese_from_english_and_says_when_it_is_not_sure() 
     assert primary_language(found("诺维尔下调全年利润预期，股价大幅下跌") or "") == "zh"
     assert found("Norvale cuts its outlook for the full year and its shares fall sharply") == "en"
     assert found("📉 3.2%") is None
+
+
+@pytest.mark.parametrize("name", ["runtime.txt", "gpu.txt"])
+def test_what_the_images_install_can_tell_languages(name: str) -> None:
+    pinned = (Path(__file__).parents[2] / "requirements" / name).read_text(encoding="utf-8")
+    assert re.search(r"^py3langid==", pinned, re.MULTILINE)
 
 
 @given(st.text())
