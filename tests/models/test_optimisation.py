@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ import torch
 from models.training import loop
 from models.training.loop import load_data, train_member
 from models.training.network import load_classifier, new_classifier
-from models.training.optimisation import make_optimiser, rate_factor
-from models.training.recipe import Optimiser, Recipe
+from models.training.optimisation import add_lora, make_optimiser, rate_factor
+from models.training.recipe import Freeze, Lora, Optimiser, Recipe
 from tests.models.test_train import CPU, DESK, recipe_for
 from tests.models.tiny_model import write_encoder
 
@@ -122,3 +123,24 @@ def test_a_student_of_the_average_has_the_recipes_dropout(base: Path, tmp_path: 
     encoder = load_classifier(tmp_path)[0].encoder
     rates = {module.p for module in encoder.modules() if isinstance(module, torch.nn.Dropout)}
     assert rates == {0.3, 0.2}
+
+
+def test_momentum_carries_a_step_into_the_next(base: Path) -> None:
+    classifier, _ = new_classifier(recipe_for(base, "intent", DESK))
+    settings = Optimiser(kind="sgd", head_rate=1.0, momentum=0.5, weight_decay=0.0)
+    optimiser = make_optimiser(classifier, settings)
+    bias = classifier.heads["intent"].bias
+    places = [bias.detach().clone()]
+    for _ in range(2):
+        bias.grad = torch.ones_like(bias)
+        optimiser.step()
+        places.append(bias.detach().clone())
+    steps = [float((now - before).mean()) for before, now in pairwise(places)]
+    assert steps == pytest.approx([-1.0, -1.5])
+
+
+def test_adapters_weigh_alpha_over_their_rank(base: Path) -> None:
+    classifier, _ = new_classifier(recipe_for(base, "intent", DESK))
+    add_lora(classifier, Lora(rank=2, alpha=6.0), Freeze(), steps=20)
+    scales = {value for part in classifier.modules() for value in getattr(part, "scaling", {}).values()}
+    assert scales == {3.0}

@@ -198,6 +198,11 @@ def test_training_texts_that_leak_into_a_given_validation_set_are_dropped() -> N
     assert split.report.leaked == 1
 
 
+def test_the_case_of_a_text_is_noise_too() -> None:
+    noisy = {augment("Profit Rose", Augmentation(case=1.0), np.random.default_rng(seed)) for seed in range(9)}
+    assert noisy == {"PROFIT ROSE", "profit rose"}
+
+
 def test_noise_is_decided_by_the_generator_alone() -> None:
     settings = Augmentation(typos=1.0, typo_words=0.5, punctuation=0.5, numbers=1.0)
     text = "Operating profit of Halvorsen Marine climbed to 14.2 million, from 11.6 million."
