@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
 
 from models import compare
 from models.bundle import Bundle, write_manifest
-from models.cli import LAZY, models
+from models.cli import models
 from models.compare import Comparison
 from tests.models.tiny_bundle import write_tiny_bundle
 
@@ -67,6 +69,28 @@ def test_verify_finds_a_model_that_looks_across_texts(tmp_path: Path, tiny: Bund
         onnx.helper.make_node("Abs", ["below_largest"], ["topic"]),
     ]
     model.graph.node.extend(nodes)
+    onnx.save(model, tmp_path / "b" / "model.onnx")
+    write_manifest(tmp_path / "b", tiny.manifest)
+    result = run("verify", tmp_path / "b")
+    assert result.exit_code == 1
+    assert "task 'topic' scores a text differently in another batch" in result.output
+
+
+def test_verify_finds_a_model_that_errs_in_full_batches_alone(tmp_path: Path, tiny: Bundle) -> None:
+    write_tiny_bundle(tmp_path / "b")
+    model = onnx.load(tmp_path / "b" / "model.onnx")
+    model.graph.node[-1].output[0] = "right"
+    model.graph.node.extend(
+        [
+            onnx.helper.make_node("Shape", ["right"], ["rows"], start=0, end=1),
+            onnx.helper.make_node("Cast", ["rows"], ["size"], to=onnx.TensorProto.FLOAT),
+            onnx.helper.make_node("Sub", ["size", "most"], ["beyond"]),
+            onnx.helper.make_node("Relu", ["beyond"], ["error"]),
+            onnx.helper.make_node("Add", ["error", "one"], ["factor"]),
+            onnx.helper.make_node("Mul", ["right", "factor"], ["topic"]),
+        ]
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([127], np.float32), "most"))
     onnx.save(model, tmp_path / "b" / "model.onnx")
     write_manifest(tmp_path / "b", tiny.manifest)
     result = run("verify", tmp_path / "b")
@@ -147,9 +171,31 @@ def test_errors_are_one_line_without_a_traceback(tiny: Bundle, arguments: tuple[
     assert "Traceback" not in result.output
 
 
-def test_a_command_of_the_train_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(LAZY, "train", "no_such_torch.module")
-    for arguments in (("train", "--help"), ("train", "recipe.yaml", "--seed", "1")):
-        result = run(*arguments)
-        assert result.exit_code == 1
-        assert "needs the Python package 'no_such_torch': pip install 'bearwire[train]'" in result.output
+@pytest.mark.parametrize(
+    ("module", "package", "arguments"),
+    [
+        ("models.train", "torch", ("train", "data.csv", "-o", "run")),
+        ("models.search", "optuna", ("search", "data.csv", "-o", "study")),
+        ("models.export", "onnx", ("export", "run", "-o", "bundle")),
+        ("models.word_scores_fit", "onnx", ("add-words", ".", "-o", "bundle")),
+    ],
+)
+def test_a_command_of_the_train_extra_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, data: Path, module: str, package: str, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(data.parent)
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert (
+        f"`bearwire models {arguments[0]}` needs the Python package {package!r}: pip install 'bearwire[train]'"
+        in result.output
+    )
+
+
+@pytest.mark.parametrize("command", ["train", "search", "export", "add-words"])
+def test_a_command_of_the_train_extra_explains_itself_without_it(command: str) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert "--output" in result.output

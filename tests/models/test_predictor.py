@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models.bundle import Bundle, BundleError, Task, write_manifest
@@ -248,6 +248,7 @@ def test_tensors_in_a_file_of_the_bundle_are_found(tmp_path: Path, tiny: Bundle)
 
 STREET = """shares fell rose after the quarter results beat missed guidance lawsuit $ACME Acme Corp. profit warning
 12% dividend cut central bank raises rates oil drops analyst upgrades to buy merger talks CEO resigns ! ?"""
+ONE_TOKEN_EACH = STREET.split()[:10]
 plausible = st.lists(st.sampled_from(STREET.split()) | st.text(max_size=8), max_size=50).map(" ".join)
 
 
@@ -262,3 +263,23 @@ def test_the_shipped_bundle_is_batch_invariant(
     shuffle.shuffle(order)
     assert same(narrow.predict([texts[row] for row in order]), rows_of(expected, order))
     assert same(together.predict([texts[order[0]]]), rows_of(expected, [order[0]]))
+
+
+@settings(max_examples=4)
+@example(words=6, seed=0)
+@given(words=st.integers(2, 60), seed=st.integers(0, 2**32 - 1))
+def test_the_shipped_bundle_is_batch_invariant_in_full_batches(
+    shipped_predictors: tuple[Predictor, Predictor], words: int, seed: int
+) -> None:
+    together, narrow = shipped_predictors
+    rng = random.Random(seed)
+    count = 2 * together.threads * together.max_batch_tokens // (words + 2)
+    texts = [" ".join(rng.choices(ONE_TOKEN_EACH, k=words + rng.randint(0, 1))) for _ in range(count)]
+    runs, tokens = together.stats.batches, together.stats.padded_tokens
+    expected = together.predict(texts)
+    runs, tokens = together.stats.batches - runs, together.stats.padded_tokens - tokens
+    assert tokens / runs > together.max_batch_tokens / 2
+    order = rng.sample(range(count), min(count, 160))
+    assert same(narrow.predict([texts[row] for row in order]), rows_of(expected, order))
+    for row in order[:5]:
+        assert same(together.predict([texts[row]]), rows_of(expected, [row]))
