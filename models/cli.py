@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+
+from models import train_cli
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -15,42 +16,14 @@ if TYPE_CHECKING:
     from models.labelled import Labelled
     from models.predictor import Predictor
 
-LAZY = dict.fromkeys(("train", "search", "export", "add-words"), "models.train_cli")
 
-
-class ModelsGroup(click.Group):
-    """Commands that need torch are imported when they are called for, not before."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *LAZY})
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in LAZY:
-            return super().get_command(ctx, cmd_name)
-        try:
-            module = importlib.import_module(LAZY[cmd_name])
-        except ModuleNotFoundError as error:
-            missing = click.Command(cmd_name, help="Needs the extra [train].", add_help_option=False)
-            missing.callback = _missing(cmd_name, error.name or "")
-            missing.ignore_unknown_options = missing.allow_extra_args = True
-            return missing
-        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
-        return command
-
-
-def _missing(command: str, module: str) -> Any:
-    def stop() -> None:
-        raise click.ClickException(
-            f"`bearwire models {command}` needs the Python package {module!r}: pip install 'bearwire[train]'"
-        )
-
-    return stop
-
-
-@click.group("models", cls=ModelsGroup)
+@click.group("models")
 def models() -> None:
     """Look at, check, measure, explain and calibrate model bundles; train, tune and export new ones."""
 
+
+for each in (train_cli.train, train_cli.search, train_cli.export, train_cli.add_words):
+    models.add_command(each)
 
 BUNDLE = click.argument("bundle", required=False, type=click.Path(path_type=Path))
 PROVIDER = click.option("--provider", default="cpu", show_default=True, help="cpu, cuda or tensorrt")

@@ -1,17 +1,16 @@
-"""`bearwire models train`, `search` and `export`: the commands that need the extra [train]."""
+"""`bearwire models train`, `search`, `export` and `add-words`: the commands that need the extra [train] to run."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
-import torch  # noqa: F401  (its absence is what tells the group that the extra is missing)
 
-from models.bundle import BundleError
-from models.labelled import LabelledError, read_texts
-from models.training.recipe import RecipeError, load_recipe, read_recipe
+if TYPE_CHECKING:
+    from models.bundle import Bundle
+    from models.export import Precision
 
 RECIPE = click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 DATA = click.option(
@@ -22,14 +21,29 @@ DATA = click.option(
 THREADS = click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads, 0 for torch's own")
 
 
-@click.command()
+class TrainCommand(click.Command):
+    """Says how to install the extra where a package of it is missing."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            raise click.ClickException(
+                f"`bearwire models {self.name}` needs the Python package {error.name!r}: pip install 'bearwire[train]'"
+            ) from error
+
+
+@click.command(cls=TrainCommand)
 @RECIPE
 @DATA
 @click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="the run")
 @THREADS
 def train(recipe: Path, data: Path | None, output: Path, threads: int) -> None:
     """Fine-tune a model as RECIPE (YAML) says. Started again after a kill, it goes on."""
+    from models.labelled import LabelledError
     from models.train import train as run
+    from models.training.recipe import RecipeError, load_recipe
 
     try:
         run(
@@ -45,7 +59,7 @@ def train(recipe: Path, data: Path | None, output: Path, threads: int) -> None:
     click.echo(f"finished: {output}; export it with `bearwire models export {output} -o DIR`")
 
 
-@click.command()
+@click.command(cls=TrainCommand)
 @RECIPE
 @DATA
 @click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="the study")
@@ -56,8 +70,10 @@ def search(
     recipe: Path, data: Path | None, output: Path, trials: int | None, hours: float | None, threads: int
 ) -> None:
     """Tune the hyper-parameters of RECIPE (YAML) over its `search.space`. Started again after a kill, it goes on."""
+    from models.labelled import LabelledError
     from models.search import BEST, table
     from models.search import search as run
+    from models.training.recipe import RecipeError, read_recipe
 
     place = data or recipe.parent
     try:
@@ -80,7 +96,7 @@ def search(
     click.echo(f"train the best with `bearwire models train {output / BEST} --data {place} -o RUN`")
 
 
-@click.command()
+@click.command(cls=TrainCommand)
 @click.argument("source")
 @click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="the bundle")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="int8", show_default=True)
@@ -109,16 +125,18 @@ def export(
     texts: Path | None,
 ) -> None:
     """Write SOURCE (a training run, a Hugging Face directory or id) as a verified ONNX bundle."""
-    from models.export import Precision
+    from models.bundle import BundleError
     from models.export import export as write
     from models.export_source import ExportError
+    from models.labelled import LabelledError, read_texts
+    from models.training.recipe import RecipeError
 
     try:
         lines = read_texts(texts) if texts else None
         written = write(
             source,
             output,
-            precision=cast(Precision, precision),
+            precision=cast("Precision", precision),
             name=name,
             version=version,
             created=datetime.now(UTC).date().isoformat(),
@@ -132,7 +150,7 @@ def export(
     click.echo(f"{written.bundle.version_id} in {output}")
 
 
-@click.command("add-words")
+@click.command("add-words", cls=TrainCommand)
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="the new bundle")
 @click.option(
@@ -146,7 +164,8 @@ def add_words(bundle: Path, output: Path, texts: Path | None, version: str | Non
 
     `export` does this by itself; this is for bundles exported before, or with texts that are more like yours.
     """
-    from models.bundle import SENTIMENT_LABELS, Bundle
+    from models.bundle import SENTIMENT_LABELS, Bundle, BundleError
+    from models.labelled import LabelledError, read_texts
     from models.rewrite import rewrite
     from models.word_scores_fit import add_word_scores, word_texts
 
