@@ -13,6 +13,7 @@ import click
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from metrics_page import metrics_page
+from recipe_page import recipe_page
 from topics_page import topics_page
 
 from streamer.cli import COMMANDS, cli, load_command
@@ -52,6 +53,7 @@ def main() -> None:
     pages = {
         "configuration.md": config_page(),
         "cli.md": command_page(),
+        "recipe.md": recipe_page(),
         "topics.md": topics_page(),
         "metrics.md": metrics_page(),
     }

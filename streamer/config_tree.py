@@ -306,14 +306,16 @@ def _bounds(meta: Meta) -> str:
     words = []
     for bound, phrase in ((meta.ge, "at least"), (meta.gt, "above"), (meta.le, "at most"), (meta.lt, "below")):
         if bound is not None:
-            words.append(f"{phrase} {bound}")
+            words.append(f"{phrase} {bound:g}" if isinstance(bound, float) else f"{phrase} {bound}")
     return ", " + " and ".join(words) if words else ""
 
 
 def _lengths(meta: Meta) -> str:
     if meta.min_length and meta.max_length:
         return f", {meta.min_length} to {meta.max_length} of them"
-    return ", not empty" if meta.min_length else ""
+    if meta.min_length:
+        return ", not empty" if meta.min_length == 1 else f", at least {meta.min_length} of them"
+    return ""
 
 
 def _unwrap(annotated: Any) -> tuple[Any, Meta]:

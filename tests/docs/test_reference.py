@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from streamer.config import Config
+from streamer.config_tree import fields_of
 from streamer.metrics import METRICS
 from streamer.schemas import SCHEMAS, load_schema
 
@@ -18,6 +19,7 @@ DOCS = ROOT / "docs"
 
 sys.path.append(str(DOCS))
 from metrics_page import scraped_names  # noqa: E402
+from recipe_page import recipe_sections  # noqa: E402
 from topic_examples import examples  # noqa: E402
 
 
@@ -26,6 +28,15 @@ def test_the_reference_is_what_the_code_says_now() -> None:
         [sys.executable, DOCS / "generate.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
+
+
+def test_every_key_of_a_recipe_is_described() -> None:
+    assert not [
+        f"{struct.__name__}.{name}"
+        for struct in recipe_sections()
+        for name, field in fields_of(struct).items()
+        if not field.meta.description
+    ]
 
 
 def test_every_schema_has_an_example() -> None:
