@@ -65,6 +65,7 @@ def export(
     created: str = "",
     task: str | None = None,
     languages: Sequence[str] = (),
+    licence: str = "",
     texts: list[str] | None = None,
     say: Callable[[str], None] = print,
 ) -> Exported:
@@ -80,7 +81,7 @@ def export(
     plain_name("--version", version)
     if name is not None:
         plain_name("--name", name)
-    model = open_source(source, task, rounded=precision == "int8")
+    model = open_source(source, task, licence=licence, rounded=precision == "int8")
     model = model._replace(name=name or model.name)
     if not model.name:
         raise ExportError(f"{source} has no name that a bundle could have; give one with --name")
@@ -88,6 +89,8 @@ def export(
         raise ExportError(f"{source} is a training run, whose recipe names its languages; leave --language out")
     if model.recipe is not None and task is not None:
         raise ExportError(f"{source} is a training run, whose recipe names its tasks; leave --task out")
+    if model.recipe is not None and licence:
+        raise ExportError(f"{source} is a training run, whose recipe names its licence; leave --licence out")
     read = model.recipe.languages if model.recipe else tuple(languages) or ("en",)
     if not model.held_back and not texts and "en" not in read:
         raise ExportError(
@@ -221,7 +224,7 @@ def _manifest(
         languages=languages,
         precision=precision,
         description=recipe.description if recipe else "",
-        licence=recipe.licence if recipe else "",
+        licence=recipe.licence if recipe else model.parent.licence,
         limitations=recipe.limitations if recipe else "",
         recipe=_recipe_name(recipe) if recipe else "",
         created=created,

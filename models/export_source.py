@@ -71,11 +71,11 @@ class Exportable(NamedTuple):
     teachers: tuple[TeacherRun, ...] = ()
 
 
-def open_source(source: str, task: str | None, *, rounded: bool = False) -> Exportable:
+def open_source(source: str, task: str | None, *, licence: str = "", rounded: bool = False) -> Exportable:
     """The model at `source`: a run's directory, a Hugging Face directory, or a Hugging Face id (downloaded).
 
-    `task` names the one task of a Hugging Face model. A run that was trained to compute in 8 bits does so where it is
-    to be `rounded`, else in full. Raises ExportError.
+    `task` names the one task of a Hugging Face model, `licence` what it may be used under. A run that was trained to
+    compute in 8 bits does so where it is to be `rounded`, else in full. Raises ExportError.
     """
     directory = Path(source)
     if (directory / RECIPE).is_file():
@@ -88,7 +88,7 @@ def open_source(source: str, task: str | None, *, rounded: bool = False) -> Expo
         raise ExportError(str(error)) from error
     if not (directory / "config.json").is_file():
         raise ExportError(f"{directory} is neither a training run ({RECIPE}) nor a model (config.json)")
-    return _hugging_face(directory, source, task)
+    return _hugging_face(directory, source, task, licence)
 
 
 def _run(directory: Path, rounded: bool) -> Exportable:
@@ -183,7 +183,7 @@ def _bundle_name(parent: ParentModel, source: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", own.rpartition("/")[2].rpartition(":")[2]).strip("._-")[:100]
 
 
-def _hugging_face(directory: Path, source: str, task: str | None) -> Exportable:
+def _hugging_face(directory: Path, source: str, task: str | None, licence: str) -> Exportable:
     if not any(directory.glob("*.safetensors")):
         raise ExportError(
             f"{source} has no .safetensors weights; pickled ones are not loaded, since unpickling runs code. Where you "
@@ -196,7 +196,7 @@ def _hugging_face(directory: Path, source: str, task: str | None) -> Exportable:
     written = [str(config.id2label[number]) for number in range(config.num_labels)]
     labels, order = _ordered(written)
     name = task or ("sentiment" if labels == SENTIMENT_LABELS else "label")
-    parent = hub_origin(directory, source)
+    parent = msgspec.structs.replace(hub_origin(directory, source), licence=licence)
 
     def trace(file: Path) -> None:
         from optimum.exporters.onnx import export

@@ -109,6 +109,7 @@ def search(
     multiple=True,
     help="a language that a Hugging Face model reads, such as zh; may be repeated; default: en",
 )
+@click.option("--licence", default="", help="what a Hugging Face model may be used under, such as Apache-2.0")
 @click.option(
     "--texts",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -122,6 +123,7 @@ def export(
     version: str,
     task: str | None,
     languages: tuple[str, ...],
+    licence: str,
     texts: Path | None,
 ) -> None:
     """Write SOURCE (a training run, a Hugging Face directory or id) as a verified ONNX bundle."""
@@ -142,6 +144,7 @@ def export(
             created=datetime.now(UTC).date().isoformat(),
             task=task,
             languages=languages,
+            licence=licence,
             texts=lines,
             say=click.echo,
         )

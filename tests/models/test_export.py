@@ -61,6 +61,15 @@ def test_a_finbert_keeps_its_answers_and_gets_our_order_of_labels(
         assert np.abs(row - wanted).max() < (1e-4 if precision == "fp32" else 0.05)
 
 
+def test_the_licence_of_a_hugging_face_model_is_in_its_manifest_and_notice(
+    finbert: tuple[Path, Any], tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"precision": "fp32", "texts": TEXTS, "licence": "BSD-3-Clause"}
+    bundle = export(str(finbert[0]), tmp_path / "bundle", **options, say=lambda _: None).bundle
+    assert (bundle.manifest.licence, bundle.manifest.parent.licence) == ("BSD-3-Clause", "BSD-3-Clause")
+    assert f"Fine-tuned from {bundle.manifest.parent.name} (BSD-3-Clause licence)." in bundle.read("NOTICE").decode()
+
+
 def test_any_other_labels_stay_as_they_are(tmp_path: Path) -> None:
     write_classifier(tmp_path / "model", TEXTS, ["spam", "ham", "unsure", "other"])
     written = export(
