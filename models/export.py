@@ -37,7 +37,8 @@ from models.onnx_fusion import fuse, plain_normalisations
 from models.predictor import Predictor
 from models.probabilities import Calibration, softmax
 from models.quantise import quantise
-from models.training.recipe import Recipe, load_recipe
+from models.training.recipe import Recipe
+from models.training.recipe_file import load_recipe
 from models.training.run import calibrating, group_of, grouped, parent_of, public_file
 from models.verify import verify_predictor
 from models.word_scores_fit import add_word_scores, word_texts

@@ -19,13 +19,13 @@ from models.training.network import base_directory, load_classifier, positions
 from models.training.quantised import plain_layers, quantised_layers
 from models.training.recipe import Normalisation, Recipe, RecipeError
 from models.training.run import (
-    DATA,
     RECIPE,
     HeldBack,
     TeacherRun,
     is_finished,
     parent_of,
     public_file,
+    read_data,
     read_held_back,
     read_teachers,
 )
@@ -127,10 +127,7 @@ def _run(directory: Path, rounded: bool) -> Exportable:
         reference=reference,
         recipe=recipe,
         parent=parent_of(recipe),
-        data=tuple(
-            msgspec.structs.replace(source, name=public_file(source.name))
-            for source in msgspec.json.decode((directory / DATA).read_bytes(), type=tuple[DataSource, ...])
-        ),
+        data=tuple(msgspec.structs.replace(source, name=public_file(source.name)) for source in read_data(directory)),
         held_back=read_held_back(directory),
         rounded=tuple(quantised_layers(classifier.encoder)),
         teachers=read_teachers(directory),

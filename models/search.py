@@ -34,7 +34,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from models.training.compute import Compute, choose_compute
 from models.training.loop import EPOCHS, Data, load_data, train_member
 from models.training.network import CONFIG, TOKENIZER, WEIGHTS
-from models.training.recipe import Recipe, RecipeError, Search, parse_recipe
+from models.training.recipe import Recipe, RecipeError, Search
+from models.training.recipe_file import parse_recipe
 from models.training.run import digest, same_texts
 from models.training.search_space import Parameter, Value, parameters, with_values
 

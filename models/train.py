@@ -9,15 +9,25 @@ import msgspec
 import torch
 from tokenizers import Tokenizer
 
+from models.training.answers import Answers, read_answers, write_answers
 from models.training.compute import Compute, choose_compute
-from models.training.distillation import ANSWERS, as_taught, check_teachers, distil, larger, taught, train_teacher
+from models.training.distillation import (
+    ANSWERS,
+    as_taught,
+    check_answers,
+    check_teachers,
+    distil,
+    larger,
+    taught,
+    train_teacher,
+)
 from models.training.loop import Data, Loss, adapt, fit_quantised, layout_of, load_data, train_member, untrained
 from models.training.losses import LossFunction
 from models.training.network import WEIGHTS, load_classifier, save_classifier
 from models.training.quantised import check_layers
 from models.training.recipe import Recipe, RecipeError
 from models.training.report import Reported, write_report
-from models.training.run import RECIPE, read_held_back, record_teachers, settled, write_run
+from models.training.run import RECIPE, made_of, read_held_back, record_teachers, settled, write_run
 from models.training.variants import make_variants
 
 
@@ -27,11 +37,13 @@ def train(
     *,
     data: Path,
     recipe_directory: Path,
+    answers: Path | None = None,
     threads: int = 0,
     say: Callable[[str], None] = print,
 ) -> list[Reported]:
     """Train every member of `recipe` in `directory`, average them, distil where asked, measure the result.
 
+    With `answers`, a file that an earlier run has kept, a student learns from them, and no teacher is trained or asked.
     A run that was killed goes on where it was: started again with the same recipe, it gives the same weights
     (on the same machine and threads). Raises RecipeError where `directory` holds a run of another recipe.
     """
@@ -44,17 +56,22 @@ def train(
     compute = choose_compute(recipe)
     say(f"computing in {compute.precision} on {compute.device.type}: {compute.why}")
     read = load_data(recipe, {"data": data, "recipe": recipe_directory}, say)
-    _check(recipe, read, compute, directory)
     settings, student = recipe.distillation, directory / "student"
-    teachers = [data / teacher for teacher in settings.teachers] if settings is not None else []
-    unasked = bool(teachers) and not (student / ANSWERS).is_file()
-    if unasked:
-        check_teachers(recipe, teachers)
+    told = (student / ANSWERS).is_file()
+    kept = _kept(recipe, read, answers) if answers is not None and not told else None
+    told = told or kept is not None
+    _check(recipe, read, compute, directory, told=told)
+    teachers = [data / teacher for teacher in settings.teachers] if settings is not None and not told else []
+    check_teachers(recipe, teachers)
     write_run(directory, recipe, read.splits)
-    if unasked:
-        record_teachers(directory, teachers)
+    if teachers:
+        record_teachers(directory, made_of(teachers))
+    if kept is not None:
+        if settings is not None and settings.teacher is None:
+            record_teachers(directory, kept.origin.models)
+        write_answers(student / ANSWERS, kept)
     members: list[Path] = []
-    if _members_needed(recipe):
+    if _members_needed(recipe, told=told):
         lesson = as_taught(read) if _members_teach(recipe) else read
         members = [directory / f"member-{number}" for number in range(recipe.members)]
         for number, member in enumerate(members):
@@ -63,15 +80,14 @@ def train(
         average(members, directory, recipe)
     loss: Loss = LossFunction(recipe, read.splits)
     if settings is not None:
-        teachers = teachers or members
-        if settings.teacher is not None:
+        if settings.teacher is not None and not told:
             teachers = [directory / "teacher"]
             if not (teachers[0] / WEIGHTS).is_file():
                 train_teacher(recipe, settings.teacher, read, teachers[0], compute=compute, say=say)
         if settings.variants:
             made = make_variants(read.texts, settings.variants, recipe.seed)
             read = read._replace(unlabelled=tuple(made))
-        loss = taught(recipe, settings, read, student, teachers=teachers, compute=compute, say=say)
+        loss = taught(recipe, settings, read, student, teachers=teachers or members, compute=compute, say=say)
         if not (student / WEIGHTS).is_file():
             distil(recipe, settings, read, student, loss=loss, start=directory, compute=compute, say=say)
         average([student], directory, recipe)
@@ -87,8 +103,18 @@ def train(
     return write_report(directory, recipe, classifier, Tokenizer.from_str(tokenizer), rows, compute, say)
 
 
-def _check(recipe: Recipe, data: Data, compute: Compute, directory: Path) -> None:
-    """Raise RecipeError for what would only fail after hours, or do something else than the recipe says."""
+def _kept(recipe: Recipe, data: Data, file: Path) -> Answers:
+    """The answers in a file that an earlier run has kept. Raises RecipeError where they are not for this recipe."""
+    if recipe.distillation is None:
+        raise RecipeError(f"{file}: only a recipe with `distillation` has a student that learns from answers")
+    kept = read_answers(file)
+    check_answers(recipe, recipe.distillation, data, kept, file)
+    return kept
+
+
+def _check(recipe: Recipe, data: Data, compute: Compute, directory: Path, *, told: bool) -> None:
+    """Raise RecipeError for what would only fail after hours, or do something else than the recipe says. `told`: the
+    teacher's answers are there already."""
     for name, split in data.splits.items():
         if not split.train:
             raise RecipeError(f"task {name!r} has no text to train on left after cleaning")
@@ -97,13 +123,13 @@ def _check(recipe: Recipe, data: Data, compute: Compute, directory: Path) -> Non
             "patience: no text is held back to validate on, so no epoch is better than another; raise `validation`, "
             "add texts, or leave `patience` out"
         )
-    teacher = recipe.distillation.teacher if recipe.distillation is not None else None
-    if teacher is not None or _members_teach(recipe):
+    teacher = recipe.distillation.teacher if recipe.distillation is not None and not told else None
+    if teacher is not None or (_members_teach(recipe) and not told):
         for name, split in as_taught(data).splits.items():
             if not split.train:
                 raise RecipeError(f"task {name!r} has no text that its teacher may train on: all are `student_only`")
     with torch.random.fork_rng():
-        if _begins_at_base(recipe, directory):
+        if _begins_at_base(recipe, directory, told=told):
             _check_base(recipe, data, compute)
         if teacher is None or (directory / "teacher" / WEIGHTS).is_file():
             return
@@ -113,10 +139,10 @@ def _check(recipe: Recipe, data: Data, compute: Compute, directory: Path) -> Non
             raise RecipeError(f"distillation.teacher: {error}") from error
 
 
-def _begins_at_base(recipe: Recipe, directory: Path) -> bool:
+def _begins_at_base(recipe: Recipe, directory: Path, *, told: bool) -> bool:
     """Whether a fit remains to be done in `directory` that begins at the recipe's base model."""
     settings = recipe.distillation
-    remaining = [f"member-{number}" for number in range(recipe.members)] if _members_needed(recipe) else []
+    remaining = [f"member-{number}" for number in range(recipe.members)] if _members_needed(recipe, told=told) else []
     if settings is not None and settings.start == "base":
         remaining.append("student")
     return any(not (directory / name / WEIGHTS).is_file() for name in remaining)
@@ -130,10 +156,10 @@ def _check_base(recipe: Recipe, data: Data, compute: Compute) -> None:
     adapt(classifier, recipe, len(data.texts))
 
 
-def _members_needed(recipe: Recipe) -> bool:
-    """Whether anything learns from the members, begins at them, or is them."""
+def _members_needed(recipe: Recipe, *, told: bool) -> bool:
+    """Whether anything is still to learn from the members, begins at them, or is them."""
     settings = recipe.distillation
-    return settings is None or settings.start == "average" or _members_teach(recipe)
+    return settings is None or settings.start == "average" or (_members_teach(recipe) and not told)
 
 
 def _members_teach(recipe: Recipe) -> bool:

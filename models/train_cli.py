@@ -38,12 +38,18 @@ class TrainCommand(click.Command):
 @RECIPE
 @DATA
 @click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="the run")
+@click.option(
+    "--answers",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="what the recipe's teacher said, kept by an earlier run; without it, the teacher is trained and asked",
+)
 @THREADS
-def train(recipe: Path, data: Path | None, output: Path, threads: int) -> None:
+def train(recipe: Path, data: Path | None, output: Path, answers: Path | None, threads: int) -> None:
     """Fine-tune a model as RECIPE (YAML) says. Started again after a kill, it goes on."""
     from models.labelled import LabelledError
     from models.train import train as run
-    from models.training.recipe import RecipeError, load_recipe
+    from models.training.recipe import RecipeError
+    from models.training.recipe_file import load_recipe
 
     try:
         run(
@@ -51,6 +57,7 @@ def train(recipe: Path, data: Path | None, output: Path, threads: int) -> None:
             output,
             data=data or recipe.parent,
             recipe_directory=recipe.parent,
+            answers=answers,
             threads=threads,
             say=click.echo,
         )
@@ -73,7 +80,8 @@ def search(
     from models.labelled import LabelledError
     from models.search import BEST, table
     from models.search import search as run
-    from models.training.recipe import RecipeError, read_recipe
+    from models.training.recipe import RecipeError
+    from models.training.recipe_file import read_recipe
 
     place = data or recipe.parent
     try:

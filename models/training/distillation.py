@@ -8,19 +8,19 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from torch import Tensor
 
 from models.probabilities import softmax
+from models.training.answers import Answers, Origin, answers_to, read_answers, write_answers
 from models.training.compute import Compute
 from models.training.loop import Data, Say, fit, paced, train_member, untrained
 from models.training.losses import DistilledLoss, LossFunction
 from models.training.measure import predict_logits
 from models.training.network import Classifier, load_classifier
 from models.training.recipe import Distillation, Recipe, RecipeError, Teacher
-from models.training.run import RECIPE, is_finished
+from models.training.run import RECIPE, TeacherRun, is_finished, parent_of, public_name, read_data, read_teachers
 from models.training.sources import Example
 
 ANSWERS = "answers.safetensors"
@@ -36,25 +36,59 @@ def taught(
     compute: Compute,
     say: Say,
 ) -> DistilledLoss:
-    """What a student of `teachers` (directories of finished models) minimises. Their answers are kept in `directory`,
-    since asking takes long."""
+    """What a student of `teachers` (directories of finished models) minimises. They are asked where no answers lie in
+    `directory`, and what they say is kept there, since asking takes long."""
     file = directory / ANSWERS
     if not file.is_file():
         say(f"asking {len(teachers)} teacher{'s' if len(teachers) > 1 else ''}")
-        directory.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(".new")
-        save_file(ask(recipe, data, teachers, settings.temperature, compute), draft)
-        draft.rename(file)
-    answers = {name: probabilities.to(compute.device) for name, probabilities in load_file(file).items()}
+        said = ask(recipe, data, teachers, settings.temperature, compute)
+        write_answers(file, answers_to(data.texts, said, origin_of(recipe, settings, file.parent.parent)))
+    said, known = read_answers(file).of(data.texts, settings.temperature)
+    if not known.all():
+        say(
+            f"the teacher's answers are for {known.sum()} of {len(known)} texts; "
+            "of the others the student learns the label alone"
+        )
     sources = [example.source for task in recipe.tasks for example in data.splits[task.name].train]
     rest = [0.0] * len(data.unlabelled)
     return DistilledLoss(
         LossFunction(recipe, data.splits),
-        answers,
+        {name: torch.from_numpy(probabilities).to(compute.device) for name, probabilities in said.items()},
         settings,
+        answered=torch.from_numpy(known).float().to(compute.device),
         asked=torch.tensor([float(not source.student_only) for source in sources] + rest, device=compute.device),
         spread=torch.tensor([source.label_smoothing or 0.0 for source in sources] + rest, device=compute.device),
     )
+
+
+def origin_of(recipe: Recipe, settings: Distillation, run: Path) -> Origin:
+    """Whose answers the teachers of `run` give."""
+    models = read_teachers(run)
+    if not settings.teachers:
+        begun = parent_of(settings.teacher or recipe)
+        models = (TeacherRun(recipe.name, (begun,), read_data(run)),)
+    return Origin(
+        labels=_wanted(recipe), temperature=settings.temperature, teacher=_public(settings.teacher), models=models
+    )
+
+
+def check_answers(recipe: Recipe, settings: Distillation, data: Data, answers: Answers, file: Path) -> None:
+    """Raise RecipeError where a student of the recipe cannot learn from the answers in `file`."""
+    origin = answers.origin
+    if origin.labels != _wanted(recipe):
+        raise RecipeError(f"{file} has answers for other tasks or labels than the recipe")
+    if settings.teacher is not None and origin.teacher != _public(settings.teacher):
+        raise RecipeError(
+            f"{file} has the answers of another teacher than the recipe describes under `distillation.teacher`; "
+            "leave the answers out to train that one, or describe the one that gave them"
+        )
+    if not answers.of(data.texts, settings.temperature)[1].any():
+        raise RecipeError(f"{file} has no answer to any of the texts to train on; are the data the ones it is for?")
+
+
+def _public(teacher: Teacher | None) -> Teacher | None:
+    """The teacher under a name that is the same on every machine."""
+    return msgspec.structs.replace(teacher, base=public_name(teacher.base)) if teacher is not None else None
 
 
 def distil(
@@ -146,7 +180,7 @@ def _wanted(recipe: Recipe) -> dict[str, tuple[str, ...]]:
 
 def ask(
     recipe: Recipe, data: Data, teachers: Sequence[Path], temperature: float, compute: Compute
-) -> dict[str, Tensor]:
+) -> dict[str, NDArray[np.float32]]:
     """The teachers' joint probabilities, float32[texts, labels] per task: the softmax of their mean logits.
 
     Rows are `data.texts`. Raises RecipeError where a teacher is no finished model or answers other tasks.
@@ -165,7 +199,4 @@ def ask(
         )
         for name, logits in said.items():
             total[name] += logits
-    return {
-        name: torch.from_numpy(softmax(logits / len(teachers), temperature).astype(np.float32))
-        for name, logits in total.items()
-    }
+    return {name: softmax(logits / len(teachers), temperature).astype(np.float32) for name, logits in total.items()}

@@ -58,9 +58,10 @@ class DistilledLoss:
     """Labels and a teacher's answers together (Hinton et al. 2015, arXiv:1503.02531).
 
     `answers` maps a task to the teacher's probabilities at `settings.temperature`, float32[texts, labels], for every
-    text to train on, also those that another task brought: a text then teaches all heads. `asked` float32[texts] is 1
-    for texts whose own task the teacher is asked about, 0 for those whose label alone counts there; `spread`
-    float32[texts] the share of its answers there that goes evenly to all labels.
+    text to train on, also those that another task brought: a text then teaches all heads. `answered` float32[texts] is
+    0 for texts of which it said nothing. `asked` float32[texts] is 1 for texts whose own task the teacher is asked
+    about, 0 for those whose label alone counts there; `spread` float32[texts] the share of its answers there that goes
+    evenly to all labels.
     """
 
     def __init__(
@@ -69,18 +70,24 @@ class DistilledLoss:
         answers: Mapping[str, Tensor],
         settings: Distillation,
         *,
+        answered: Tensor,
         asked: Tensor,
         spread: Tensor,
     ) -> None:
         self.labels = labels
         self.answers = answers
+        self.answered = answered
         self.asked = asked
         self.spread = spread
         self.settings = settings
 
     def __call__(self, logits: dict[str, Tensor], batch: Batch) -> Tensor:
         """What each text adds to the batch's loss, float32[n]."""
-        share, temperature = self.settings.weight * self.asked[batch.text], self.settings.temperature
+        answered, temperature = self.answered[batch.text], self.settings.temperature
+        share, elsewhere = (
+            self.settings.weight * self.asked[batch.text] * answered,
+            self.settings.other_tasks * answered,
+        )
         total = (1.0 - share) * self.labels(logits, batch)
         for number, name in enumerate(self.labels.names):
             said = log_softmax(logits[name].float() / temperature, dim=1)
@@ -89,7 +96,5 @@ class DistilledLoss:
             wanted = self.answers[name][batch.text]
             wanted = wanted * (1.0 - spread) + spread / wanted.shape[1]
             distance = (torch.xlogy(wanted, wanted) - wanted * said).sum(1) * temperature**2
-            total = total + distance * self.labels.shares[number] * (
-                own * share + (1 - own) * self.settings.other_tasks
-            )
+            total = total + distance * self.labels.shares[number] * (own * share + (1 - own) * elsewhere)
         return total

@@ -80,14 +80,18 @@ def same_texts(directory: Path, found: bytes) -> bool:
     return True
 
 
-def record_teachers(directory: Path, teachers: Iterable[Path]) -> None:
-    """Write what the finished runs in `teachers` were made of, for the NOTICE of a bundle. A model without a recipe
-    says no more than its directory's name. Raises RecipeError."""
+def record_teachers(directory: Path, teachers: Iterable[TeacherRun]) -> None:
+    """Write what the models that teach were made of, for the NOTICE of a bundle."""
+    _write(directory / TEACHERS, list(teachers))
+
+
+def made_of(teachers: Iterable[Path]) -> list[TeacherRun]:
+    """What the finished runs in `teachers` were made of. A model without a recipe says no more than its directory's
+    name. Raises RecipeError."""
     try:
-        found = [_teacher_run(teacher) for teacher in teachers]
+        return [_teacher_run(teacher) for teacher in teachers]
     except (OSError, msgspec.DecodeError) as error:
         raise RecipeError(f"distillation.teachers: what a teacher was made of cannot be read: {error}") from error
-    _write(directory / TEACHERS, found)
 
 
 def _teacher_run(directory: Path) -> TeacherRun:
@@ -96,11 +100,16 @@ def _teacher_run(directory: Path) -> TeacherRun:
     recipe = msgspec.json.decode((directory / RECIPE).read_bytes(), type=Recipe)
     own = recipe.distillation.teacher if recipe.distillation is not None else None
     parents = [parent_of(each) for each in (recipe, own) if each is not None]
-    data = list(msgspec.json.decode((directory / DATA).read_bytes(), type=tuple[DataSource, ...]))
+    data = [*read_data(directory)]
     for earlier in read_teachers(directory):
         parents += earlier.parents
         data += earlier.data
     return TeacherRun(recipe.name, tuple(parents), tuple(data))
+
+
+def read_data(directory: Path) -> tuple[DataSource, ...]:
+    """The data sets that the run in `directory` learned from, judged by or was measured on."""
+    return msgspec.json.decode((directory / DATA).read_bytes(), type=tuple[DataSource, ...])
 
 
 def read_teachers(directory: Path) -> tuple[TeacherRun, ...]:

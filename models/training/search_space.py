@@ -8,7 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from models.training.recipe import Recipe, RecipeError, SearchRange, parse_recipe
+from models.training.recipe import Recipe, RecipeError, SearchRange
+from models.training.recipe_file import parse_recipe
 
 Value = int | float | str | bool
 _TOP = (

@@ -13,7 +13,7 @@ import yaml
 
 from alerts.rule_tests import run_rule_tests
 from alerts.rules import RuleSet
-from models.training.recipe import parse_recipe
+from models.training.recipe_file import parse_recipe
 from streamer.cli import COMMANDS, load_command
 from streamer.config import Config
 from streamer.config_load import environment_name, load

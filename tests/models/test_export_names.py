@@ -22,7 +22,8 @@ from models.bundle import Bundle
 from models.export import export
 from models.export_source import ExportError
 from models.training.network import positions
-from models.training.recipe import Recipe, load_recipe
+from models.training.recipe import Recipe
+from models.training.recipe_file import load_recipe
 from models.training.run import public_file, public_name
 
 pytestmark = pytest.mark.train

@@ -97,7 +97,7 @@ def test_a_base_is_had_at_the_revision_that_a_recipe_pins_and_a_bundle_names_it(
     import huggingface_hub
 
     from models.training.network import new_classifier
-    from models.training.recipe import load_recipe
+    from models.training.recipe_file import load_recipe
     from models.training.run import parent_of
 
     asked: list[tuple[str, str | None]] = []

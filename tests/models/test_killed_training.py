@@ -91,7 +91,7 @@ def test_a_file_of_the_run_is_whole_or_not_there(
     name: str, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from models.training.loop import load_data
-    from models.training.recipe import load_recipe
+    from models.training.recipe_file import load_recipe
     from models.training.run import write_run
 
     asked = load_recipe(recipe)
@@ -115,7 +115,7 @@ def test_weights_lie_in_a_run_when_all_else_of_the_model_does(
 ) -> None:
     import models.training.network as network
     from models.training.loop import layout_of
-    from models.training.recipe import load_recipe
+    from models.training.recipe_file import load_recipe
 
     asked = load_recipe(recipe)
     classifier, tokenizer = network.new_classifier(asked)
@@ -151,7 +151,8 @@ def test_a_run_killed_after_it_stopped_early_trains_no_further_epoch(recipe: Pat
 
 def test_a_run_does_not_go_on_with_other_texts_and_is_unfinished_once_it_goes_on(recipe: Path, tmp_path: Path) -> None:
     from models.training.loop import load_data
-    from models.training.recipe import RecipeError, load_recipe
+    from models.training.recipe import RecipeError
+    from models.training.recipe_file import load_recipe
     from models.training.run import finish_run, is_finished, write_run
 
     asked = load_recipe(recipe)

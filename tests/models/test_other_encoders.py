@@ -12,7 +12,8 @@ import yaml
 
 from models.bundle import Bundle
 from models.predictor import Predictor
-from models.training.recipe import RecipeError, parse_recipe
+from models.training.recipe import RecipeError
+from models.training.recipe_file import parse_recipe
 from models.verify import verify_predictor
 from tests.models.tiny_model import write_tokenizer
 from tests.models.training import needs_training

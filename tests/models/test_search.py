@@ -18,7 +18,8 @@ from tests.models.training import needs_training
 needs_training()
 
 from models.search import search
-from models.training.recipe import RecipeError, parse_recipe
+from models.training.recipe import RecipeError
+from models.training.recipe_file import parse_recipe
 from models.training.search_space import parameters, searchable, with_values
 from tests.models.test_train import DESK
 from tests.models.tiny_model import write_encoder

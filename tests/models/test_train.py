@@ -27,7 +27,8 @@ from models.training.measure import predict_logits
 from models.training.network import load_classifier, new_classifier, save_classifier
 from models.training.optimisation import add_lora, allocate_ranks, make_optimiser, orthogonality
 from models.training.pruning import narrow_feed_forward
-from models.training.recipe import Recipe, RecipeError, Source, parse_recipe
+from models.training.recipe import Recipe, RecipeError, Source
+from models.training.recipe_file import parse_recipe
 from models.training.run import RECIPE, parent_of
 from tests.models.tiny_model import write_encoder
 

@@ -165,7 +165,7 @@ def test_labels_weigh_what_the_recipe_says_and_rare_ones_more_where_weights_are_
     from models.training.batches import Batch
     from models.training.loop import load_data
     from models.training.losses import LossFunction
-    from models.training.recipe import parse_recipe
+    from models.training.recipe_file import parse_recipe
 
     write_rows(desk / "uneven.jsonl", [(f"{word} invoice", "billing") for word in "abcdefghijklmnop"])
     with (desk / "uneven.jsonl").open("a", encoding="utf-8") as stream:
