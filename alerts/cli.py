@@ -88,7 +88,7 @@ def _figure() -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise click.ClickException("--plot needs matplotlib: pip install 'bearwire[plot]'") from error
+        raise click.ClickException("--plot needs matplotlib: install Bearwire with its extra [plot]") from error
     return Figure(figsize=(12, 6), layout="constrained")
 
 

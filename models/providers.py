@@ -152,7 +152,7 @@ def check_provider(provider: str, available: Sequence[str] | None = None) -> Non
     if ONNX_NAMES[provider] not in found:
         raise ProviderError(
             f"provider {provider!r} was asked for, but onnxruntime {ort.__version__} here has only "
-            f"{', '.join(found)}. Install bearwire[gpu] (onnxruntime-gpu in place of onnxruntime) on a machine "
+            f"{', '.join(found)}. Install requirements/gpu.txt (onnxruntime-gpu in place of onnxruntime) on a machine "
             "with an NVIDIA driver, or set the provider to cpu."
         )
 

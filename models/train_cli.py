@@ -30,7 +30,8 @@ class TrainCommand(click.Command):
             return super().invoke(ctx)
         except ModuleNotFoundError as error:
             raise click.ClickException(
-                f"`bearwire models {self.name}` needs the Python package {error.name!r}: pip install 'bearwire[train]'"
+                f"`bearwire models {self.name}` needs the Python package {error.name!r}: "
+                "install Bearwire with its extra [train]"
             ) from error
 
 

@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Final
 
-from alerts.desk import Desk
 from alerts.notifications import Notification
 from alerts.records import AlertRecord
 from alerts.silences import Silence, for_book
 from models.model_set import Answer
 from streamer.blocks import DigestBlock
 from streamer.config import BookSettings, Config
-from streamer.config_rules import book_rules
+from streamer.config_rules import book_desk, book_rules
 from streamer.model import TextScorer, language_rules
 from streamer.records import Counts, DeadLetter, SourceRecord
 from streamer.redaction import Redactor
@@ -47,16 +46,8 @@ class BacktestOutput:
 
 def new_watch(config: Config, book: BookSettings, silences: Sequence[Silence] = ()) -> Watch:
     """The watch of a configured book, with nothing but silences taken in. Raises `alerts.rules.RulesError`."""
-    settings = WatchSettings.of(config, book)
-    desk = Desk(
-        book_rules(book),
-        book=book.name,
-        pane_ms=settings.pane_ms,
-        windows_ms=settings.windows_ms,
-        silences=for_book(silences, book.name).values(),
-        sectors=settings.sectors,
-    )
-    return Watch(settings, desk)
+    desk = book_desk(config, book, book_rules(book), for_book(silences, book.name).values())
+    return Watch(WatchSettings.of(config, book), desk)
 
 
 class Backtest:

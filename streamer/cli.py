@@ -35,7 +35,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "rules": Entry("alerts.cli", "rules", "Check and test alert rules."),
     "silences": Entry("streamer.silences_cli", "silences", "Keep alerts from being told about, for a while."),
     "alerts": Entry("streamer.alerts_cli", "alerts", "See alerts as they come."),
-    "sinks": Entry("streamer.sinks_cli", "sinks", "Receivers of notifications: list them, send a test."),
+    "sinks": Entry("streamer.sinks_cli", "sinks", "Sinks, which deliver notifications: list them, send a test."),
     "dead-letters": Entry("streamer.dead_letters_cli", "dead_letters", "List, export and replay rejected messages."),
     "models": Entry("models.cli", "models", "Inspect, train, export and compare models."),
     "config": Entry("streamer.config_cli", "config", "Check and show the configuration."),

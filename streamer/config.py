@@ -169,8 +169,8 @@ class ModelSettings(Section, frozen=True, kw_only=True):
     other_languages: Annotated[
         Literal["default", "dead_letter", "skip"],
         Meta(
-            description="What becomes of a text in a language that no bundle is made for: `bundle` reads it anyway, "
-            "it becomes a dead letter, or it is only counted."
+            description="What becomes of a text in a language that no bundle is made for: with `default` the model in "
+            "`bundle` reads it anyway, with `dead_letter` it becomes a dead letter, with `skip` it is only counted."
         ),
     ] = "default"
     detect_language: Annotated[

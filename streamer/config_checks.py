@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from streamer.config import BookSettings, Config, KafkaSettings, WebSettings, milliseconds
@@ -13,6 +13,9 @@ from streamer.timestamps import format_duration
 from streamer.web.admission import SHORTEST_TOKEN, host_name, is_token
 
 _MAX_PANES = 1_000_000
+_USUAL = KafkaSettings()
+_SASL_USER = ("sasl_username", "sasl_password", "sasl_password_file")
+_TLS = ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_key_password", "ssl_key_password_file", "ssl_check_hostname")
 
 
 def contradictions(config: Config) -> Iterator[tuple[str, str]]:
@@ -39,9 +42,11 @@ def _kafka(kafka: KafkaSettings) -> Iterator[tuple[str, str]]:
     for secret in ("sasl_password", "ssl_key_password"):
         if getattr(kafka, secret) is not None and getattr(kafka, f"{secret}_file") is not None:
             yield f"kafka.{secret}", f"is given besides kafka.{secret}_file; keep one of them"
-    if sasl and kafka.sasl_mechanism == "OAUTHBEARER":
+    bearer = kafka.sasl_mechanism == "OAUTHBEARER"
+    if sasl and bearer:
         if kafka.sasl_token_file is None:
             yield "kafka.sasl_token_file", "is required by kafka.sasl_mechanism OAUTHBEARER"
+        yield from _without_effect(kafka, _SASL_USER, "kafka.sasl_mechanism", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
     elif sasl:
         if kafka.sasl_username is None:
             yield "kafka.sasl_username", f"is required by kafka.security_protocol {kafka.security_protocol}"
@@ -50,24 +55,23 @@ def _kafka(kafka: KafkaSettings) -> Iterator[tuple[str, str]]:
                 "kafka.sasl_password_file",
                 f"or kafka.sasl_password is required by kafka.security_protocol {kafka.security_protocol}",
             )
+        yield from _without_effect(kafka, ("sasl_token_file",), "kafka.sasl_mechanism", "OAUTHBEARER")
     else:
-        for name in ("sasl_username", "sasl_password", "sasl_password_file", "sasl_token_file"):
-            if getattr(kafka, name) is not None:
-                wanted = "SASL_SSL" if tls else "SASL_SSL (or SASL_PLAINTEXT)"
-                yield (
-                    f"kafka.{name}",
-                    f"does nothing with {kafka.security_protocol}; set kafka.security_protocol to {wanted}",
-                )
+        keys = ("sasl_mechanism", *_SASL_USER, "sasl_token_file")
+        wanted = "SASL_SSL" if tls else "SASL_SSL (or SASL_PLAINTEXT)"
+        yield from _without_effect(kafka, keys, "kafka.security_protocol", wanted)
     if not tls:
-        for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_key_password", "ssl_key_password_file"):
-            if getattr(kafka, name) is not None:
-                wanted = "SASL_SSL" if sasl else "SSL"
-                yield (
-                    f"kafka.{name}",
-                    f"does nothing with {kafka.security_protocol}; set kafka.security_protocol to {wanted}",
-                )
+        yield from _without_effect(kafka, _TLS, "kafka.security_protocol", "SASL_SSL" if sasl else "SSL")
     if kafka.ssl_keyfile is not None and kafka.ssl_certfile is None:
         yield "kafka.ssl_keyfile", "needs kafka.ssl_certfile, the certificate it belongs to"
+
+
+def _without_effect(kafka: KafkaSettings, names: Iterable[str], decider: str, wanted: str) -> Iterator[tuple[str, str]]:
+    """The keys of `names` that are set though `decider` makes them do nothing; with `wanted` there they would."""
+    for name in names:
+        if getattr(kafka, name) != getattr(_USUAL, name):
+            now = getattr(kafka, decider.removeprefix("kafka."))
+            yield f"kafka.{name}", f"does nothing with {now}; set {decider} to {wanted}"
 
 
 def _topics(config: Config) -> Iterator[tuple[str, str]]:

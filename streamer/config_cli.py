@@ -11,12 +11,11 @@ import orjson
 import yaml
 from msgspec import Struct
 
-from alerts.rules import RulesError
 from streamer.cli_options import loaded_options
 from streamer.config import Config
 from streamer.config_load import ConfigError, Loaded
 from streamer.config_reference import config_schema
-from streamer.config_rules import book_rules, unknown_receivers
+from streamer.config_rules import rule_problems
 from streamer.config_tree import Problem, fields_of, is_path
 from streamer.config_types import Section
 from streamer.schemas import SCHEMAS, load_schema
@@ -37,14 +36,7 @@ def config() -> None:
 @loaded_options
 def check(loaded: Loaded) -> None:
     """Name every unknown or wrong key, where it is, and what was expected. Exit status 2 if there is any."""
-    problems = []
-    for index, book in enumerate(loaded.config.books):
-        try:
-            wrong = unknown_receivers(book_rules(book), loaded.config.sinks)
-        except RulesError as error:
-            wrong = [str(error)]
-        key = f"books.{index}.rules"
-        problems += [Problem(key, loaded.places.get(key, ""), what) for what in wrong]
+    problems = [Problem(key, loaded.places.get(key, ""), what) for key, what in rule_problems(loaded.config)]
     if problems:
         raise ConfigError(problems)
     where = str(loaded.file) if loaded.file else "no file, defaults"

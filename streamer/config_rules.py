@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from alerts.rules import RuleSet
-from streamer.config import BookSettings
+from alerts.desk import Desk
+from alerts.rules import RulesError, RuleSet
+from alerts.silences import Silence
+from streamer.config import BookSettings, Config
 from streamer.sink_settings import SinksSettings
 
 
@@ -17,6 +20,31 @@ def book_rules(book: BookSettings) -> RuleSet:
     if isinstance(book.rules, str):
         return RuleSet.load(Path(book.rules))
     return RuleSet.from_mapping(book.rules)
+
+
+def book_desk(config: Config, book: BookSettings, rules: RuleSet, silences: Iterable[Silence] = ()) -> Desk:
+    """An empty desk of the book under `rules`. Raises RulesError where they do not fit the book."""
+    return Desk(
+        rules,
+        book=book.name,
+        pane_ms=config.time.pane_ms,
+        windows_ms=book.windows_ms,
+        silences=silences,
+        sectors=book.sector_of,
+    )
+
+
+def rule_problems(config: Config) -> Iterator[tuple[str, str]]:
+    """What is wrong with the rules of the books, each as (dotted key, what is wrong and what to do)."""
+    for index, book in enumerate(config.books):
+        try:
+            rules = book_rules(book)
+            book_desk(config, book, rules)
+            wrong = unknown_receivers(rules, config.sinks)
+        except RulesError as error:
+            wrong = [str(error)]
+        for what in wrong:
+            yield f"books.{index}.rules", what
 
 
 def unknown_receivers(rules: RuleSet, sinks: SinksSettings) -> list[str]:

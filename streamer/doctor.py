@@ -87,7 +87,12 @@ def package_findings(versions: Mapping[str, str | None]) -> Iterator[Finding]:
     """Whether what Bearwire needs is installed, and exactly one onnxruntime."""
     missing = [name for name in PACKAGES if versions.get(name) is None]
     if missing:
-        yield Finding("packages", "broken", f"not installed: {', '.join(missing)}", "pip install bearwire")
+        yield Finding(
+            "packages",
+            "broken",
+            f"not installed: {', '.join(missing)}",
+            "install Bearwire anew, with all it depends on",
+        )
     else:
         shown = ", ".join(f"{name} {versions[name]}" for name in ("faust-streaming", "aiokafka", "numpy"))
         yield Finding("packages", "ok", f"all there ({shown})")

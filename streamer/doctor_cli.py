@@ -13,6 +13,8 @@ import orjson
 
 from streamer.config import Config
 from streamer.config_load import ConfigError, load
+from streamer.config_rules import rule_problems
+from streamer.config_tree import Problem
 from streamer.doctor import Finding, local_findings
 from streamer.escaping import escaped
 
@@ -58,6 +60,11 @@ def _configuration(file: Path | None, overrides: tuple[str, ...], note: Callable
             note(Finding("configuration", "broken", str(problem), "`bearwire config schema` describes every key"))
         return None
     note(Finding("configuration", "ok", str(loaded.file) if loaded.file else "no bearwire.yaml here, defaults"))
+    wrong = [Problem(key, loaded.places.get(key, ""), what) for key, what in rule_problems(loaded.config)]
+    for problem in wrong:
+        note(Finding("rules", "broken", str(problem), "`bearwire rules schema` describes every key"))
+    if not wrong:
+        note(Finding("rules", "ok", f"in order for {', '.join(escaped(book.name) for book in loaded.config.books)}"))
     return loaded.config
 
 

@@ -25,7 +25,7 @@ def language_detector() -> Detect:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError:
         raise DetectionError(
-            "model.detect_language needs the package py3langid: install bearwire[languages], or set "
+            "model.detect_language needs the package py3langid: install Bearwire with its extra [languages], or set "
             "model.detect_language to false so that only a document's own `lang` counts"
         ) from None
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -42,9 +42,10 @@ def add(
 ) -> None:
     """Silence the alerts whose labels fit every LABEL=PATTERN, and print the silence's id.
 
-    Labels are book, rule, series, severity, kind, company, topic, group and those of the rules. Patterns are shell
-    patterns; a label that is named twice must fit one of its patterns; LABEL!=PATTERN must not fit. Times are event
-    times of the texts. A book takes the silence in at the next place of its log and never undoes what it has told.
+    Labels are book, rule, series, severity, kind, company, topic, sector, group and those of the rules. Patterns are
+    shell patterns; a label that is named twice must fit one of its patterns; LABEL!=PATTERN must not fit. Times are
+    event times of the texts. A book takes the silence in at the next place of its log and never undoes what it has
+    told.
     """
     now_ms = int(time.time() * 1000)
     starts_ms = 0 if since is None else _time(since, "--from")

@@ -21,7 +21,7 @@ _GRACE_SECONDS = 5.0
 
 @click.group("sinks")
 def sinks() -> None:
-    """Receivers of notifications: list them, send a test."""
+    """Sinks, which deliver notifications: list them, send a test."""
 
 
 @sinks.command("list")

@@ -234,7 +234,9 @@ class BookWatcher:
             if restored is None:
                 raise StateError(f"no stored state can be used: {problems[0]}")
             if restored.manifest.settings != self._settings:
-                raise StateError("it was watched with other panes, windows, companies, sectors or novelty settings")
+                raise StateError(
+                    "it was watched with other panes, windows, companies, sectors, source weights or novelty settings"
+                )
             return self._restore_watch(restored.chunks), restored.manifest.next_offset
         except StateError as error:
             if not self._rebuild:

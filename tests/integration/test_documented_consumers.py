@@ -55,7 +55,12 @@ async def test_the_plain_consumer_shown_keeps_a_table_and_tells_once(
     one = life("company:A", 1)[0]
     over = msgspec.structs.replace(one, sequence=2, state="resolved", change="resolved")
     muted = alert("company:B", notify=False)
-    await produce(deployment, one, one, over, muted, one)
+    silenced, heard, ended = (alert("company:C", sequence=number, line=f"C {number}") for number in (1, 2, 3))
+    silenced = msgspec.structs.replace(silenced, notify=False)
+    heard = msgspec.structs.replace(heard, change="updated")
+    ended = msgspec.structs.replace(ended, change="resolved", state="resolved", notify=False)
+    old = alert("company:D", at_ms=now_ms() - 3 * 86_400_000)
+    await produce(deployment, one, one, over, muted, one, silenced, heard, ended, old)
     changes = {"localhost:9092": embedded, '"bearwire.alerts"': f'"{topic}"', "desk-alerts": deployment.name}
     main = run(shown("docs/consume-alerts.md", "sqlite3"), **changes)["main"]
     consuming = asyncio.create_task(main())
@@ -67,10 +72,13 @@ async def test_the_plain_consumer_shown_keeps_a_table_and_tells_once(
                 outbox = table.execute("SELECT line FROM outbox").fetchall()
             except sqlite3.OperationalError:
                 return False
-        return states == {one.id: "resolved", muted.id: "firing"} and outbox == [(one.line,), (over.line,)]
+        told = [line for (line,) in outbox]
+        return states == {
+            one.id: "resolved", muted.id: "firing", silenced.id: "resolved", old.id: "firing"
+        } and sorted(told) == sorted([one.line, over.line, "C 2", "C 3"])  # fmt: skip
 
     try:
-        await until(taken, "both alerts are in the table and both changes of the first were told")
+        await until(taken, "all are in the table; of what nothing mutes any more begin and end were told")
     finally:
         consuming.cancel()
         await asyncio.gather(consuming, return_exceptions=True)

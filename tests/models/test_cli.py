@@ -189,8 +189,8 @@ def test_a_command_of_the_train_extra_says_what_to_install(
     result = run(*arguments)
     assert result.exit_code == 1
     assert (
-        f"`bearwire models {arguments[0]}` needs the Python package {package!r}: pip install 'bearwire[train]'"
-        in result.output
+        f"`bearwire models {arguments[0]}` needs the Python package {package!r}: "
+        "install Bearwire with its extra [train]" in result.output
     )
 
 

@@ -148,6 +148,10 @@ def test_paths_in_a_file_are_relative_to_it() -> None:
         ("kafka: {sasl_username: u}", "b.yaml:1: kafka.sasl_username: does nothing with PLAINTEXT; set kafka.security_protocol to SASL_SSL (or SASL_PLAINTEXT)"),
         ("kafka: {security_protocol: SASL_SSL, sasl_username: u}", "b.yaml:1: kafka.sasl_password_file: or kafka.sasl_password is required by kafka.security_protocol SASL_SSL"),
         ("kafka: {security_protocol: SASL_SSL, sasl_mechanism: OAUTHBEARER}", "b.yaml:1: kafka.sasl_token_file: is required by kafka.sasl_mechanism OAUTHBEARER"),
+        ("kafka: {sasl_mechanism: SCRAM-SHA-512}", "b.yaml:1: kafka.sasl_mechanism: does nothing with PLAINTEXT; set kafka.security_protocol to SASL_SSL (or SASL_PLAINTEXT)"),
+        ("kafka: {ssl_check_hostname: false}", "b.yaml:1: kafka.ssl_check_hostname: does nothing with PLAINTEXT; set kafka.security_protocol to SSL"),
+        ("kafka: {security_protocol: SASL_SSL, sasl_mechanism: OAUTHBEARER, sasl_token_file: t, sasl_username: u}", "b.yaml:1: kafka.sasl_username: does nothing with OAUTHBEARER; set kafka.sasl_mechanism to PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
+        ("kafka: {security_protocol: SASL_SSL, sasl_username: u, sasl_password_file: p, sasl_token_file: t}", "b.yaml:1: kafka.sasl_token_file: does nothing with PLAIN; set kafka.sasl_mechanism to OAUTHBEARER"),
         ("kafka: {security_protocol: SSL, ssl_keyfile: k}", "b.yaml:1: kafka.ssl_keyfile: needs kafka.ssl_certfile, the certificate it belongs to"),
         ("limits: {max_text_bytes: 2000000}", "b.yaml:1: limits.max_text_bytes: is above limits.max_message_bytes, it would never apply"),
     ],
@@ -243,6 +247,18 @@ def test_config_check_reads_the_rules_too() -> None:
     assert "b.yaml:1: books.0.rules:" in result.stderr
     assert "rules.yaml" in result.stderr
     assert bearwire("config", "check").exit_code == 0
+
+
+def test_config_check_and_doctor_find_a_rule_whose_window_the_book_lacks() -> None:
+    Path("b.yaml").write_text("books: [{windows: [1h], rules: {rules: [{name: a, windows: [2h]}]}}]", encoding="utf-8")
+    result = bearwire("config", "check", "-c", "b.yaml")
+    assert result.exit_code == 2
+    assert "b.yaml:1: books.0.rules:" in result.stderr
+    assert "2h" in result.stderr
+    found = bearwire("doctor", "-c", "b.yaml", "--no-kafka")
+    assert found.exit_code == 1
+    assert "BROKEN  rules" in found.stdout
+    assert "2h" in found.stdout
 
 
 def test_rules_are_given_inline_in_a_file_or_not_at_all() -> None:
