@@ -11,7 +11,7 @@ from alerts.labels import shared_labels
 from alerts.notifications import Notification, notification_id
 from alerts.records import AlertRecord, AlertText
 from alerts.series_keys import parts_of
-from alerts.wording import clock, kind_word, severity_word, state_word
+from alerts.wording import clock, kind_word, on_one_line, severity_word, state_word
 
 FULL_RECORDS = 20
 """Alerts of one notification that carry their texts and history; further ones come without."""
@@ -70,9 +70,9 @@ def text(records: Sequence[AlertRecord], language: str) -> str:
     lines = [record.line for record in records[:FULL_RECORDS]]
     more = len(records) - len(lines)
     if language == "zh":
-        said = f"{since}（UTC）起。" + (f"最强文本：“{strongest.text.strip()}”。" if strongest else "")
+        said = f"{since}（UTC）起。" + (f"最强文本：“{on_one_line(strongest.text)}”。" if strongest else "")
         return "\n".join([said, *lines, *([f"另有 {more} 个序列。"] if more else [])])
-    said = f"Since {since} UTC." + (f' Strongest text: "{strongest.text.strip()}".' if strongest else "")
+    said = f"Since {since} UTC." + (f' Strongest text: "{on_one_line(strongest.text)}".' if strongest else "")
     return "\n".join([said, *lines, *([f"and {more} more series"] if more else [])])
 
 

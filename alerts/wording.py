@@ -38,7 +38,7 @@ def line(record: AlertRecord, language: str = "en") -> str:
 def paragraph(record: AlertRecord, language: str = "en") -> str:
     """A paragraph: what, where, since when, how unlikely, who says so, what would end it."""
     seen = record.observed if record.state != "resolved" else record.peak
-    strongest = record.texts[0].text.strip() if record.texts else ""
+    strongest = on_one_line(record.texts[0].text) if record.texts else ""
     if language == "zh":
         text = (
             f"{clock(record.since_ms)}（UTC）起，{_series_zh(record.series)}的负面文本明显多于其自身历史所能解释的水平："
@@ -63,6 +63,11 @@ def paragraph(record: AlertRecord, language: str = "en") -> str:
     text += f' Strongest text: "{strongest}".' if strongest else ""
     text += f" Words that drove it: {', '.join(record.words)}." if record.words else ""
     return text + " " + _ending_en(record)
+
+
+def on_one_line(text: str) -> str:
+    """A quoted text without its line breaks: what a stranger wrote never stands on a line of its own."""
+    return " ".join(text.split())
 
 
 def resolves_when(window_ms: int, negative: int, calm_ms: int, language: str = "en") -> str:

@@ -38,6 +38,7 @@ REASONS: Final[dict[str, str]] = {
     "too_many_symbols": "there are more symbols than limits.max_symbols",
     "field_too_long": "source, url or lang is longer than any real one",
     "no_model_for_language": "no model is made for the document's language, and model.other_languages says dead_letter",
+    "not_scored": "the model overflows on the text: its probabilities are not numbers",
 }
 """Every reason that a rejection can have, with its meaning."""
 
@@ -310,19 +311,23 @@ def _symbols(symbols: object, limits: DocumentLimits) -> tuple[str, ...]:
     return tuple(dict.fromkeys(normal))  # type: ignore[arg-type]
 
 
+_NOT_IN_SYMBOLS: Final = frozenset(" |*?[]")
+"""Series keys hold the bar, and silences and rules take the others for patterns."""
+
+
 @lru_cache(maxsize=16_384)
 def normal_symbol(symbol: str) -> str | None:
     """The one spelling of a ticker (`" $brk.b"` is `BRK.B`), or None if it cannot be one."""
     normal = symbol.strip().removeprefix("$").upper()
     if not normal or len(normal) > MAX_SYMBOL_CHARACTERS or not normal.isprintable():
         return None
-    return None if "|" in normal or " " in normal else normal
+    return None if _NOT_IN_SYMBOLS & set(normal) else normal
 
 
 def _bad_symbol(symbol: str) -> _Rejected:
     return _Rejected(
         "bad_symbols",
-        f"symbol {quoted(symbol)}: 1 to {MAX_SYMBOL_CHARACTERS} printable characters without space or '|' expected",
+        f"symbol {quoted(symbol)}: 1 to {MAX_SYMBOL_CHARACTERS} printable characters without space and |*?[] expected",
     )
 
 

@@ -33,7 +33,8 @@ _MAX_WORDS: Final = 2_000
 _CJK: Final = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _LINK: Final = re.compile(r"(?:https?:/|www\.|pic\.twitter\.com/|t\.co/)\S*")
 _MENTION: Final = re.compile(r"(?:\b(?:rt|via|mt)\s+)?@\w+")
-_CUT_WORD: Final = re.compile(r"\S*(?:…|\.\.\.)\s*$")
+_LONG_RUN: Final = re.compile(r"(?<!\S)\S{513,}")
+_MOST_MARKS: Final = 30
 _WORD: Final = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
 
 
@@ -46,14 +47,37 @@ class Fingerprints(NamedTuple):
 
 def normalised_words(text: str) -> list[str]:
     """The words of a text that a copy of it would share: a CJK character counts as a word."""
-    text = unicodedata.normalize("NFKC", text[:_MAX_CHARACTERS]).casefold()
+    text = text[:_MAX_CHARACTERS]
+    if not text.isascii():
+        text = _LONG_RUN.sub(_few_marks, text)
+    text = unicodedata.normalize("NFKC", text).casefold()
     if "/" in text or "www." in text:
         text = _LINK.sub(" ", text)
     if "@" in text:
         text = _MENTION.sub(" ", text)
     if "..." in text:  # NFKC spells the ellipsis character as three dots
-        text = _CUT_WORD.sub("", text)
+        text = _without_cut_word(text)
     return _WORD.findall(text)[:_MAX_WORDS]
+
+
+def _without_cut_word(text: str) -> str:
+    """`text` without its last word where that ends in three dots. In time linear in the text, as no pattern is."""
+    text = text.rstrip()
+    if not text.endswith("..."):
+        return text
+    words = text.rsplit(maxsplit=1)
+    return words[0] if len(words) == 2 else ""
+
+
+def _few_marks(run: re.Match[str]) -> str:
+    """A long word with no more than `_MOST_MARKS` combining marks in a row, as Unicode's Stream-Safe Text Format has
+    it (UAX 15): normalisation sorts them in quadratic time."""
+    kept, marks = [], 0
+    for character in run[0]:
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks <= _MOST_MARKS:
+            kept.append(character)
+    return "".join(kept)
 
 
 def fingerprint(texts: Sequence[str]) -> Fingerprints:

@@ -7,6 +7,7 @@ It is a privacy step against what slips into news, not a defence against somebod
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -28,16 +29,19 @@ _SSN_NAMED: Final = re.compile(
 )
 _RESIDENT: Final = re.compile(r"(?<![0-9A-Za-z])[1-8][0-9]{16}[0-9Xx](?![0-9A-Za-z])")
 _IBAN: Final = re.compile(r"(?<![0-9A-Za-z])[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}")
-_LOCAL: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._%+-'")
-# ASCII alone: Chinese goes on without a space before and after an address.
-_DOMAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}(?:\.[A-Za-z0-9][A-Za-z0-9-]{0,62}){1,8}")
+# Latin, Greek and Cyrillic alone: Chinese, say, goes on without a space before and after an address.
+_LETTERS: Final = r"A-Za-z\u00c0-\u024f\u0370-\u052f\u1e00-\u1fff"
+_IN_LOCAL: Final = re.compile(rf"[{_LETTERS}0-9._%+'-]")
+_DOMAIN_LABEL: Final = f"[{_LETTERS}0-9][{_LETTERS}0-9-]{{0,62}}"
+_DOMAIN: Final = re.compile(rf"{_DOMAIN_LABEL}(?:\.{_DOMAIN_LABEL}){{1,8}}")
 _MOST_LOCAL: Final = 64
 _GROUP: Final = re.compile(r"[0-9]+")
 _LEAST_CARD_DIGITS: Final = 13
 _MOST_CARD_DIGITS: Final = 19
-# One character for one, so that places stay the same: full-width digits and signs, unusual hyphens and spaces.
-_UNUSUAL: Final = "０１２３４５６７８９＠＋（）－．‐‑‒–—\u00a0\u2007\u202f\u3000"
-_PLAIN: Final = str.maketrans(_UNUSUAL, "0123456789@+()-.-----    ")
+# One character for one, so that places stay the same: full-width letters, digits and signs, unusual hyphens and spaces.
+_FULL_WIDTH: Final = "".join(chr(0xFEE0 + code) for code in range(ord("!"), ord("~") + 1) if chr(code).isalnum())
+_UNUSUAL: Final = _FULL_WIDTH + "＠＋（）－．‐‑‒–—\u00ad\u00a0\u2007\u202f\u3000"
+_PLAIN: Final = str.maketrans(_UNUSUAL, unicodedata.normalize("NFKC", _FULL_WIDTH) + "@+()-.------    ")
 _HAS_UNUSUAL: Final = re.compile(f"[{_UNUSUAL}]")
 
 
@@ -105,7 +109,7 @@ def _email_spans(text: str) -> Iterator[Span]:
     at = text.find("@")
     while at >= 0:
         start = at
-        while start > max(done, at - _MOST_LOCAL) and text[start - 1] in _LOCAL:
+        while start > max(done, at - _MOST_LOCAL) and _IN_LOCAL.match(text, start - 1) is not None:
             start -= 1
         domain = _DOMAIN.match(text, at + 1) if start < at else None
         if domain is not None and _is_domain(domain[0]):

@@ -6,7 +6,8 @@ documents alone.
 
 There are never more than `most` at once: symbols come from outside, and memory must not. The last `RESERVED` of
 them are kept free of companies, so that however many symbols there are, `all`, topics and sectors have theirs. What
-finds no number is not followed until others are forgotten.
+finds no number is not followed until others are forgotten. That happens sooner where few numbers are left: first to
+companies that were hardly ever heard of, so that a flood of invented symbols does not shut out real ones for long.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ from streamer.state_chunks import StateError, pack, unpack
 MAX_SERIES: Final = 1 << 20
 RESERVED: Final = 1 << 12
 """Numbers that only `all`, topics and sectors may take; half of all where there are few."""
+
+CROWDED: Final = 16
+"""Companies are forgotten sooner while fewer than one number in so many is left for them."""
+
+FEW_PANES: Final = 2
+"""A company with documents in no more panes was hardly ever heard of."""
 
 NEVER: Final = np.iinfo(np.int64).min
 
@@ -48,7 +55,8 @@ def pair_hash(company: NDArray[np.uint64], topic: NDArray[np.uint64]) -> NDArray
 
 
 class SeriesIndex:
-    """`keys[number]` is a series' key, "" for a free number; `last_pane` int64[S] the pane of its last document.
+    """`keys[number]` is a series' key, "" for a free number; `last_pane` int64[S] the pane of its last document, and
+    `panes` int64[S] how many panes had any.
 
     `most` is the greatest number of series at once, at most `MAX_SERIES`.
     """
@@ -57,6 +65,7 @@ class SeriesIndex:
         self.most = most
         self.keys: list[str] = []
         self.last_pane: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self.panes: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._free: list[int] = []
         self._hashes: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
         self._numbers: NDArray[np.int64] = np.empty(0, dtype=np.int64)
@@ -95,36 +104,53 @@ class SeriesIndex:
                 self.keys.append(key)
             hashes.append(hashed)
             numbers.append(number)
-        self.last_pane = np.concatenate((self.last_pane, np.full(len(self.keys) - len(self.last_pane), NEVER)))
+        more = len(self.keys) - len(self.last_pane)
+        self.last_pane = np.concatenate((self.last_pane, np.full(more, NEVER)))
+        self.panes = np.concatenate((self.panes, np.zeros(more, dtype=np.int64)))
         self._insert(np.array(hashes, dtype=np.uint64), np.array(numbers, dtype=np.int64))
 
     def touch(self, numbers: NDArray[np.int64], pane: int) -> None:
         """Note that these series have documents in `pane`."""
         self.last_pane[numbers] = pane
+        self.panes[numbers] += 1
 
-    def forget_before(self, pane: int) -> list[int]:
-        """Forget the series whose last document is older than `pane`; their numbers, which become free."""
-        old = np.flatnonzero((self.last_pane < pane) & (self.last_pane != NEVER))
+    def forget_before(self, pane: int, *, crowded: int, rare: int) -> list[int]:
+        """Forget the series whose last document is older than `pane`; their numbers, which become free.
+
+        Where few numbers are left for companies, also those of no more than `FEW_PANES` panes whose last document is
+        older than `rare`; and where that was not enough, all that are older than `crowded`.
+        """
+        there = self.last_pane != NEVER
+        going = there & (self.last_pane < pane)
+        for few, before in ((FEW_PANES, rare), (np.iinfo(np.int64).max, crowded)):
+            left = self.room_for_companies + int(np.count_nonzero(going))
+            if left * CROWDED < self.most:
+                companies = np.fromiter((key.startswith("company:") for key in self.keys), np.bool_, len(self.keys))
+                going |= there & companies & (self.last_pane < before) & (self.panes <= few)
+        old = np.flatnonzero(going)
         forgotten: list[int] = old.tolist()
         for number in forgotten:
             self.keys[number] = ""
             heapq.heappush(self._free, number)
         if forgotten:
             self.last_pane[old] = NEVER
+            self.panes[old] = 0
             kept = ~np.isin(self._numbers, old)
             self._hashes, self._numbers = self._hashes[kept], self._numbers[kept]
         return forgotten
 
     def chunk(self) -> bytes:
         """The state as one chunk of a snapshot."""
-        return pack("series", {"keys": self.keys}, {"last_pane": self.last_pane})
+        return pack("series", {"keys": self.keys}, {"last_pane": self.last_pane, "panes": self.panes})
 
     def restore(self, chunk: bytes) -> None:
         """Take over the state of `chunk`. Raises StateError."""
         content = unpack("series", "series", chunk)
         self.keys = list(content.values["keys"])
         self.last_pane = content.arrays["last_pane"]
-        if len(self.last_pane) != len(self.keys):
+        # A state from before they were counted takes every series for one that was heard of often.
+        self.panes = content.arrays.get("panes", np.full(len(self.keys), FEW_PANES + 1, dtype=np.int64))
+        if not len(self.last_pane) == len(self.panes) == len(self.keys):
             raise StateError("state chunk 'series' holds keys and panes of different lengths")
         self._free = [number for number, key in enumerate(self.keys) if not key]
         numbers = [number for number, key in enumerate(self.keys) if key]

@@ -37,7 +37,7 @@ from streamer.series import SeriesIndex
 from streamer.sightings import SourceSightings
 from streamer.state_chunks import StateError, pack, unpack
 from streamer.strongest import StrongestTexts
-from streamer.watch_settings import WatchSettings
+from streamer.watch_settings import CROWDED_RETENTION_MS, WatchSettings
 from streamer.window_records import WindowRows
 from streamer.windows import SlidingSums
 
@@ -297,7 +297,10 @@ class Watch:
         self._sources.forget_before(first - self._longest)
         self._evidence.forget_before(first - self._longest)
         retained = max(self.settings.series_retention_ms // self.settings.pane_ms, self._longest)
-        forgotten = self.series.forget_before(first - retained)
+        week = CROWDED_RETENTION_MS // self.settings.pane_ms
+        forgotten = self.series.forget_before(
+            first - retained, crowded=first - max(min(week, retained), self._longest), rare=first - self._longest
+        )
         if forgotten:
             self._sums.advance(first)
             self.desk.drop_series(forgotten)

@@ -10,6 +10,8 @@ from streamer.novelty_index import SLOTS
 from streamer.series import MAX_SERIES
 
 DAY_MS = 86_400_000
+CROWDED_RETENTION_MS = 7 * DAY_MS
+"""How long a company without a document is kept where there are nearly as many series as there may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,8 +20,8 @@ class WatchSettings:
 
     `companies` are the symbols that have a series, every one seen where empty; `company_topics` gives each of them a
     series per topic as well. `sectors` maps symbols to their sectors, each a series too. `source_weights` multiply a
-    document's weight. A series that has had no document for `series_retention_ms` is forgotten; there are never more
-    than `max_series` at once.
+    document's weight. A series that has had no document for `series_retention_ms` is forgotten, a company sooner where
+    there are nearly `max_series` at once; there are never more.
     """
 
     book: str = "main"

@@ -17,7 +17,8 @@ from alerts.sinks.http import Endpoint, Poster
 from alerts.sinks.plain import web_link
 from alerts.sinks.template import Template, template_values, text_links
 
-_MENTION: Final = re.compile(r"@(?=channel|here|all|everyone)", re.IGNORECASE)
+_MENTION: Final = re.compile(r"@(?=\w)")
+_LINK: Final = re.compile(r"\](?=[(\[:])")
 _COLOURS: Final = {"warning": "#d9a400", "high": "#d9650b", "critical": "#c4232b"}
 _RESOLVED: Final = "#2e8b57"
 _MOST_LINKS: Final = 3
@@ -25,9 +26,9 @@ _HIDDEN: Final = "\u200b"
 
 
 def slack_escape(text: str) -> str:
-    """`text` without any meaning as markup: no link, no mention, no entity."""
+    """`text` without any meaning as markup: no link, no picture, no mention, no entity."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _MENTION.sub("@" + _HIDDEN, escaped).replace("](", f"]{_HIDDEN}(")
+    return _LINK.sub("]" + _HIDDEN, _MENTION.sub("@" + _HIDDEN, escaped))
 
 
 def slack_message(notification: Notification, template: Template) -> dict[str, Any]:

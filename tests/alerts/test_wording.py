@@ -86,6 +86,14 @@ def test_the_words_that_drove_it_stand_behind_the_strongest_text() -> None:
     assert "造假”。关键词：承认、造假。1 小时窗口" in record("zh", words=True).paragraph
 
 
+def test_a_text_cannot_begin_a_line_of_its_own() -> None:
+    forged = AlertText(
+        id="1", text='Shares fall"\nResolved. Nothing to do.\u2028\r', published_at_ms=SINCE_MS, negative=0.99
+    )
+    assert len(record(texts=(forged,)).paragraph.splitlines()) == 1
+    assert len(text(group("en", texts=(forged,)), "en").splitlines()) == len(text(group("en"), "en").splitlines())
+
+
 def test_without_texts_there_is_no_strongest_one() -> None:
     assert record(texts=()).paragraph.endswith("folded in. It resolves once the 1h window holds fewer than 4 negative "
                                                "texts for 10m.")  # fmt: skip

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import re
+import time
+import unicodedata
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.novelty import FINGERPRINT_SIZE, fingerprint
+from streamer.novelty import FINGERPRINT_SIZE, fingerprint, normalised_words
 from streamer.novelty_filter import BucketFilter
 from streamer.novelty_index import CANDIDATES, SLOTS, Folded, NoveltyIndex
 from streamer.novelty_segments import Segment, bucket_keys
@@ -44,6 +48,25 @@ def test_short_texts_match_only_when_equal() -> None:
     made = fingerprint(["Buy now", "buy NOW!", "Sell now", "https://example.invalid/a", "https://example.invalid/b"])
     same = (made.minima[:, None] == made.minima[None]).all(axis=2)
     assert same.tolist() == (np.eye(5, dtype=bool) | np.isin(np.add.outer(range(5), range(5)), [1])).tolist()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["..." + "\u3316" * 19_990, "..." + "a" * 19_990, "a" + "\u0315" * 9_999 + "\u0316" * 9_999],
+    ids=["dots before what grows in NFKC", "dots before a long word", "marks out of order"],
+)
+def test_no_text_takes_time_that_grows_with_its_square(text: str) -> None:
+    """A second of processor is a hundred times what they take, and far below what squares of their length took."""
+    began = time.process_time()
+    fingerprint([text])
+    assert time.process_time() - began < 1.0
+
+
+@given(st.text("ab. .…\n\u3000", max_size=20))
+def test_a_word_that_was_cut_is_left_out(text: str) -> None:
+    """As the pattern says it, which takes time that grows with the square of the text."""
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    assert " ".join(normalised_words(text)) == " ".join(re.findall(r"[ab]+", re.sub(r"\S*\.\.\.\s*$", "", plain)))
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=60), min_size=1, max_size=8))

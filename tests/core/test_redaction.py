@@ -32,6 +32,8 @@ ALL = Redactor(("email", "phone", "card", "identity"))
         ("Write to jane.o'doe+desk@mail.bank.example.", "Write to [email]."),
         ("请联系zhang.wei@bank.example或致电13800138000。", "请联系[email]或致电[phone]。"),
         ("ｊ@ no, ops＠bank.example yes", "ｊ@ no, [email] yes"),
+        ("josé@firma.de, anna@müller.de and иван@почта.рф", "[email], [email] and [email]"),
+        ("ｊａｎｅ@example.com, x@exa\u00admple.com", "[email], [email]"),
         ("card 4111 1111 1111 1111 12/27", "card [card] 12/27"),
         ("2023 4111 1111 1111 1111 123", "2023 [card] 123"),
         ("5500-0000-0000-0004, 378282246310005", "[card], [card]"),

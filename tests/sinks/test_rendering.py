@@ -24,7 +24,7 @@ from alerts.sinks.feishu import feishu_message, feishu_signature, judge_feishu
 from alerts.sinks.http import Answer
 from alerts.sinks.plain import one_line, web_link
 from alerts.sinks.signature import SIGNATURE, TIMESTAMP, is_signed, signature_headers
-from alerts.sinks.slack import slack_message
+from alerts.sinks.slack import slack_escape, slack_message
 from alerts.sinks.template import DEFAULT, Template, TemplateError
 from alerts.sinks.webhook import webhook_headers
 from tests.sinks.notifications import alert, notification
@@ -67,6 +67,15 @@ def test_slack_markup_in_texts_means_nothing() -> None:
     for dangerous in ("<!", "<at", "<https://evil", "](https", "@here", "\x1b", "\u202e"):
         assert dangerous not in shown
     assert "<https://news.example/2026/tallybridge|Harbour Newswire>" in shown
+
+
+def test_mattermost_sees_no_picture_and_no_mention_in_texts() -> None:
+    for text, dangerous in (
+        ("![x][y] [y]: https://evil.example", "]["),
+        ("[y]: https://evil.example", "]:"),
+        ("@alice", "@a"),
+    ):
+        assert dangerous not in slack_escape(text)
 
 
 def test_a_link_that_is_no_web_link_is_left_out() -> None:

@@ -86,6 +86,11 @@ export async function showSilences() {
   }
 }
 
+/** A pattern that fits this text alone. */
+function exactly(text) {
+  return text.replace(/[*?[]/g, "[$&]");
+}
+
 /** A button that fills the form in for one alert; hidden where nobody may make silences here. */
 export function offerSilence(alert) {
   const button = element("button", "plain", "Silence…");
@@ -93,7 +98,7 @@ export function offerSilence(alert) {
   button.addEventListener("click", () => {
     byId("silencing").open = true;
     const { elements } = byId("silence");
-    elements.matchers.value = `book=${alert.book}\nseries=${alert.series}`;
+    elements.matchers.value = `book=${exactly(alert.book)}\nseries=${exactly(alert.series)}`;
     elements.reason.focus();
   });
   return button;
