@@ -317,7 +317,8 @@ class WebSettings(Section, frozen=True, kw_only=True):
         Names,
         Meta(
             description="Host names that people reach the page by, beside `localhost` and `host`, for example through "
-            "a proxy; requests under other names change nothing."
+            "a proxy. Requests under other names change nothing, and do not read the page either, but for addresses "
+            "and names without a dot where `host` is not loopback."
         ),
     ] = ()
     silences: Annotated[

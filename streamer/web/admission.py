@@ -1,16 +1,21 @@
-"""Who may change anything on the page: decided on a request's headers alone, before its body is read.
+"""Who may read the page and who may change anything on it: decided on a request's headers alone.
 
-A request must be addressed to a name of this server (else a foreign name was pointed at it: DNS rebinding), must not
-come from another site's page (`Origin`, `Sec-Fetch-Site`, a header and a content type that a form cannot send), and
-must show the token where one is configured. Without a token only a loopback listener takes changes, and nothing that
-a proxy passed on.
+It is read only under names that no stranger can have pointed at this server (DNS rebinding): beyond loopback these are
+addresses, names without a dot, the machine's own and `web.names`. Names under `.local` or `.internal` are to be listed
+like any other: whoever answers on the network may claim them. Pages of other sites read nothing (`Sec-Fetch-Site`).
+
+For a change, which is decided before the body is read, a request must be addressed to a listed name, must not come from
+another site's page (`Origin`, `Sec-Fetch-Site`, a header and a content type that a form cannot send), and must show
+the token where one is configured. Without a token only a loopback listener takes changes, and nothing that a proxy
+passed on.
 """
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -20,6 +25,7 @@ from streamer.escaping import quoted
 MARK: Final = "X-Bearwire"
 SHOWN: Final = "X-Bearwire-Token"
 SHORTEST_TOKEN: Final = 16
+_WITHOUT_DOT: Final = re.compile(r"[a-z0-9_-]+")
 _PASSED_ON: Final = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
 
 Access = Literal["open", "token", "off"]
@@ -50,9 +56,24 @@ class Admission:
             return "token" if self._is_own(asked) else "off"
         return "open" if is_loopback(self.host) and is_loopback(host_name(asked)) else "off"
 
-    def may_read(self, asked: str) -> bool:
-        """Whether a page may be read under this Host: on a loopback listener only under its names."""
-        return not is_loopback(self.host) or self._is_own(asked)
+    def may_read(self, asked: str, machine: Collection[str] = ()) -> bool:
+        """Whether the page may be read under the Host `asked`; `machine` are the machine's names for itself.
+
+        A loopback listener goes by its own names alone.
+        """
+        if self._is_own(asked):
+            return True
+        name = host_name(asked)
+        return not is_loopback(self.host) and (
+            name in machine or _is_address(name) or _WITHOUT_DOT.fullmatch(name) is not None
+        )
+
+    def reading_refusal(self, asked: str, machine: Collection[str] = ()) -> Refusal | None:
+        """Why the page may not be read under the Host `asked`; None where it may. For `machine` see `may_read`."""
+        if self.may_read(asked, machine):
+            return None
+        status = 421 if is_loopback(self.host) else 403
+        return Refusal(status, f"Host: {quoted(asked)} is no name of this server; if it is one, list it in web.names")
 
     def refusal(self, asked: str, headers: Mapping[str, str], token: str | None) -> Refusal | None:
         """Why a request under the Host `asked` may change nothing; None where it may.
@@ -88,10 +109,28 @@ class Admission:
         return is_loopback(name) or name == host_name(self.host) or name in self.names
 
 
+def cross_site_refusal(headers: Mapping[str, str]) -> Refusal | None:
+    """Why a request that a browser sent for a page of another site may not read data; None for all others.
+
+    `headers` must look names up in any case.
+    """
+    if headers.get("Sec-Fetch-Site") == "cross-site":
+        return Refusal(403, "Sec-Fetch-Site: the request comes from a page of another site")
+    return None
+
+
 def host_name(asked: str) -> str:
     """The name in a Host header or a setting, in lower case, without port, brackets and final dot."""
     name = asked.rsplit(":", 1)[0] if asked.count(":") == 1 or "]:" in asked else asked
     return name.strip("[]").lower().removesuffix(".")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(name: str) -> bool:

@@ -44,7 +44,7 @@ class PageService:
     ) -> None:
         self._config = config
         has_token = config.web.token is not None or config.web.token_file is not None
-        admission = Admission(
+        self._admission = admission = Admission(
             host=config.web.host, names=config.web.names, allowed=config.web.silences, has_token=has_token
         )
         topic = SilenceTopic(config, lambda what: logger.warning("%s", what))
@@ -70,6 +70,11 @@ class PageService:
         """Listen at once (health and metrics), then follow the topics in the background. Raises OSError."""
         await self._server.start()
         logger.info("the page is at %s", self.address)
+        if self._admission.access("localhost") == "open":
+            logger.info(
+                "silences can be changed on the page by everyone on this machine and by whoever a proxy lets through; "
+                "docs/deploy.md tells how to close it"
+            )
         self._following = asyncio.create_task(self._follow_for_ever())
 
     async def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Which requests may change anything, by their headers alone."""
+"""Which requests may read or change anything, by their headers alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from streamer.web.admission import Admission, host_name, is_token
+from streamer.web.admission import Admission, cross_site_refusal, host_name, is_token
 
 TOKEN = "correct-horse-battery"
 USUAL = {"Content-Type": "application/json", "X-Bearwire": "page"}
@@ -93,6 +93,61 @@ def test_a_further_name_of_a_loopback_listener_needs_the_token() -> None:
     guarded = admission(names=(name,), has_token=True)
     assert status(guarded, name, Origin=f"https://{name}", X_Bearwire_Token=TOKEN) is None
     assert guarded.access(name) == "token" and guarded.access("evil.example") == "off"
+
+
+@pytest.mark.parametrize(
+    ("name", "may"),
+    [
+        ("10.0.0.7:8080", True),
+        ("[fd00::7]:8080", True),
+        ("[fe80::1%eth0]", True),
+        ("worker:8080", True),
+        ("Bear_wire-1.:8080", True),
+        ("localhost:8080", True),
+        ("bw.example.com", True),
+        ("host.corp.example:8080", True),
+        ("evil.example:8080", False),
+        ("bw.example.com.evil.example", False),
+        ("host.evil.example", False),
+        ("bearwire.team.svc.cluster.local", False),
+        ("bearwire.team.svc", False),
+        ("bw.internal", False),
+        ("bw.local", False),
+        ("10.0.0.7.evil.example", False),
+        ("0x7f.1", False),
+        ("evil%2eexample", False),
+        ("evil\u3002example", False),
+        ("[evil.example]:80", False),
+        ("evil.example:1:2", False),
+        ("", False),
+    ],
+)
+def test_beyond_loopback_the_page_is_read_under_names_that_no_stranger_can_have_made(name: str, may: bool) -> None:
+    rules = admission("0.0.0.0", names=("bw.example.com",))
+    machine = {"host", "host.corp.example"}
+    assert rules.may_read(name, machine) is may
+    refusal = rules.reading_refusal(name, machine)
+    assert refusal is None if may else refusal is not None and refusal.status == 403 and "web.names" in refusal.why
+
+
+def test_a_listener_is_read_under_its_host_and_what_is_listed() -> None:
+    assert admission("bw.example.com").may_read("bw.example.com:8080")
+    for name in ("bearwire.team.svc.cluster.local", "bw.internal", "bw.local"):
+        assert admission("0.0.0.0", names=(name,)).may_read(name)
+
+
+@pytest.mark.parametrize("name", ["10.0.0.7:8080", "worker:8080", "host", "host.corp.example", "", "evil.example"])
+def test_a_loopback_listener_is_read_under_its_own_names_alone(name: str) -> None:
+    refusal = admission().reading_refusal(name, {"host", "host.corp.example"})
+    assert refusal is not None and refusal.status == 421
+
+
+def test_only_what_a_browser_calls_another_site_may_not_read() -> None:
+    refusal = cross_site_refusal(CIMultiDict({"sec-fetch-site": "cross-site"}))
+    assert refusal is not None and refusal.status == 403
+    for site in ("same-origin", "same-site", "none"):
+        assert cross_site_refusal(CIMultiDict({"Sec-Fetch-Site": site})) is None
+    assert cross_site_refusal(CIMultiDict()) is None
 
 
 def test_switched_off_is_off() -> None:

@@ -1,19 +1,28 @@
+"""The server on a real socket: what it serves, to whom, and what its readers may cost."""
+
+import asyncio
+import contextlib
+import socket
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import orjson
 import pytest
 import pytest_asyncio
+from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter
 
 from alerts.silences import Silence
 from alerts.sinks.queue import SinkStatus
 from streamer.config import Config
+from streamer.web import server as module
 from streamer.web.feed import PageFeed
 from streamer.web.server import PageServer
 from streamer.worker.silence_feed import SilenceFeed
 from streamer.worker.status import WorkerStatus
+from tests.integration.deployment import until
 from tests.web.test_feed import START_MS, alert, window
 
 
@@ -178,3 +187,251 @@ async def test_a_taken_port_is_named(server: PageServer, health: SettableHealth)
     second = PageServer(PageFeed(), health, CollectorRegistry(), host="127.0.0.1", port=port)
     with pytest.raises(OSError, match=rf"127\.0\.0\.1:{port}.*set web\.port"):
         await second.start()
+
+
+class CountingFeed(PageFeed):
+    """Counts how often the overview was made."""
+
+    made = 0
+
+    def overview(self) -> dict[str, Any]:
+        self.made += 1
+        return super().overview()
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    monkeypatch: pytest.MonkeyPatch, feed: PageFeed | None = None, *, host: str = "127.0.0.1", **limits: float
+) -> AsyncIterator[PageServer]:
+    """A server with other limits, by the names of the module's constants; its address is on loopback."""
+    for name, value in limits.items():
+        monkeypatch.setattr(module, name, value)
+    server = PageServer(feed or PageFeed(), SettableHealth(), CollectorRegistry(), host=host, port=0)
+    await server.start()
+    server.address = server.address.replace("0.0.0.0", "127.0.0.1")
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+def port_of(server: PageServer) -> int:
+    return int(server.address.rsplit(":", 1)[1].rstrip("/"))
+
+
+@contextlib.asynccontextmanager
+async def stalled(server: PageServer, path: str) -> AsyncIterator[None]:
+    """A reader that asks and never takes in the answer."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(connection, ("127.0.0.1", port_of(server)))
+        await loop.sock_sendall(connection, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        yield
+
+
+def connections(server: PageServer) -> list[web.RequestHandler]:
+    assert server._runner is not None and server._runner.server is not None
+    return server._runner.server.connections
+
+
+async def until_dropped(server: PageServer) -> None:
+    """Until the server has no connection left."""
+    assert len(connections(server)) == 1, "it was there"
+
+    async def is_gone() -> bool:
+        return not connections(server)
+
+    await until(is_gone, "the connection is dropped", seconds=10)
+
+
+def large_feed() -> CountingFeed:
+    feed = CountingFeed()
+    feed.take_alert(orjson.dumps({"id": "large", "sequence": 1, "texts": [{"text": "x" * 20_000_000}]}))
+    return feed
+
+
+@pytest.mark.parametrize("path", ["/api/events", "/api/overview"])
+async def test_a_reader_that_stalls_is_dropped(
+    monkeypatch: pytest.MonkeyPatch, client: aiohttp.ClientSession, path: str
+) -> None:
+    async with serving(monkeypatch, large_feed(), SEND_SECONDS=0.5, MAX_WATCHERS=1) as server:
+        async with stalled(server, path):
+            await asyncio.sleep(0.2)
+            await until_dropped(server)
+        async with client.get(server.address + "api/events") as response:
+            assert response.status == 200, "its place is free"
+
+
+async def test_little_of_a_long_answer_waits_for_a_stalled_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(monkeypatch, large_feed()) as server, stalled(server, "/api/overview"):
+        await asyncio.sleep(1.0)
+        (connection,) = connections(server)
+        assert connection.transport is not None
+        assert 0 < connection.transport.get_write_buffer_size() < 500_000
+
+
+async def test_other_answers_have_a_time_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    big = [{"name": "x" * 20_000_000}]
+    monkeypatch.setattr(module, "SEND_SECONDS", 0.5)
+    server = PageServer(PageFeed(), SettableHealth(), CollectorRegistry(), host="127.0.0.1", port=0, sinks=lambda: big)
+    await server.start()
+    try:
+        async with stalled(server, "/api/sinks"):
+            await asyncio.sleep(0.2)
+            await until_dropped(server)
+    finally:
+        await server.stop()
+
+
+@pytest.mark.parametrize("kind", ["points", "alerts"])
+async def test_a_page_that_falls_behind_is_sent_a_new_overview(
+    monkeypatch: pytest.MonkeyPatch, client: aiohttp.ClientSession, kind: str
+) -> None:
+    limits: dict[str, Any] = {
+        "MOST_POINTS_BEHIND": 3,
+        "MOST_ALERTS_BEHIND": 3,
+        "SHARE_SECONDS": 0.2,
+        "FLUSH_SECONDS": 0.05,
+    }
+    async with (
+        serving(monkeypatch, **limits) as server,
+        client.get(server.address + "api/events") as response,
+    ):
+        name, _ = await read_event(response.content)
+        for number in range(50):
+            if kind == "points":
+                server.take_window(window(f"topic:{number}", START_MS + 60_000))
+            else:
+                server.take_alert(alert(str(number), 1))
+        held = [backlog for watcher in server._watchers for backlog in (watcher.backlog.points, watcher.backlog.alerts)]
+        assert not any(held)
+        name, overview = await asyncio.wait_for(read_event(response.content), 10)
+        assert name == "overview" and isinstance(overview, dict)
+        assert len(overview["series" if kind == "points" else "alerts"]) == 50
+        server.take_window(window("all", START_MS + 60_000))
+        name, _ = await asyncio.wait_for(read_event(response.content), 10)
+        assert name == "points", "it goes on as before"
+
+
+async def test_pages_opened_within_a_second_share_an_overview_and_miss_nothing(
+    monkeypatch: pytest.MonkeyPatch, client: aiohttp.ClientSession
+) -> None:
+    feed = CountingFeed()
+    async with serving(monkeypatch, feed, SHARE_SECONDS=30, FLUSH_SECONDS=0.05) as server:
+        server.take_window(window("all", START_MS + 60_000))
+        async with client.get(server.address + "api/events") as first:
+            await read_event(first.content)
+            server.take_window(window("topic:Macro", START_MS + 60_000))
+            server.take_alert(alert("a", 1))
+            async with client.get(server.address + "api/events") as second:
+                name, overview = await read_event(second.content)
+                assert name == "overview" and isinstance(overview, dict)
+                assert [key for _, key, _ in overview["series"]] == ["all"]
+                name, news = await asyncio.wait_for(read_event(second.content), 10)
+                assert name == "points" and isinstance(news, dict)
+                assert [key for _, key, _ in news["points"]] == ["topic:Macro"]
+                name, _ = await asyncio.wait_for(read_event(second.content), 10)
+                assert name == "alert"
+        async with client.get(server.address + "api/overview") as response:
+            assert await response.json() == overview
+    assert feed.made == 1
+
+
+async def test_an_overview_is_made_anew_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, client: aiohttp.ClientSession
+) -> None:
+    feed = CountingFeed()
+    async with serving(monkeypatch, feed, SHARE_SECONDS=0.05) as server:
+        for _ in range(2):
+            async with client.get(server.address + "api/overview") as response:
+                assert response.status == 200
+            await asyncio.sleep(0.3)
+    assert feed.made == 2
+
+
+async def test_slow_readers_hold_on_to_few_overviews(monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = large_feed()
+    async with serving(monkeypatch, feed, SHARE_SECONDS=0.05, MOST_OVERVIEWS=2) as server:
+        async with contextlib.AsyncExitStack() as readers:
+            for _ in range(4):
+                await readers.enter_async_context(stalled(server, "/api/events"))
+                await asyncio.sleep(0.4)
+        assert feed.made == 2
+
+
+async def test_a_head_request_has_no_body(server: PageServer, client: aiohttp.ClientSession) -> None:
+    async with client.head(server.address + "api/overview") as response:
+        assert response.status == 200 and int(response.headers["Content-Length"]) > 0
+    async with client.head(server.address + "api/events") as response:
+        assert response.status == 405
+    async with client.get(server.address + "api/overview") as response:
+        assert isinstance(await response.json(), dict)
+
+
+async def test_a_page_of_another_site_reads_no_data(server: PageServer, client: aiohttp.ClientSession) -> None:
+    for path in ("api/overview", "api/events", "api/sinks", "api/silences", "%61pi/events", "api/nothing"):
+        async with client.get(server.address + path, headers={"Sec-Fetch-Site": "cross-site"}) as response:
+            assert (response.status, list(await response.json())) == (403, ["error"]), path
+    async with client.get(server.address, headers={"Sec-Fetch-Site": "cross-site"}) as response:
+        assert response.status == 200, "a link to the page works"
+    async with client.get(server.address + "api/overview", headers={"Sec-Fetch-Site": "same-origin"}) as response:
+        assert response.status == 200
+
+
+async def test_beyond_loopback_a_foreign_name_reads_health_and_metrics_alone(
+    monkeypatch: pytest.MonkeyPatch, client: aiohttp.ClientSession
+) -> None:
+    async with serving(monkeypatch, host="0.0.0.0") as server:
+        foreign = {"Host": "bearwire.team.svc.cluster.local:8080"}
+        for path in ("healthz", "readyz", "metrics"):
+            async with client.get(server.address + path, headers=foreign) as response:
+                assert response.status == 200
+        for path in ("", "static/page.js", "api/overview", "api/events", "api/sinks", "api/silences", "metrics/x"):
+            async with client.get(server.address + path, headers=foreign) as response:
+                assert response.status == 403
+                assert "web.names" in (await response.json())["error"]
+                assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+        for name in ("worker:8080", "localhost", "10.1.2.3:8080", socket.gethostname()):
+            async with client.get(server.address + "api/overview", headers={"Host": name}) as response:
+                assert response.status == 200
+
+
+def test_the_machine_may_call_itself_by_its_full_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolved(*_: object, **__: object) -> list[Any]:
+        return [(0, 0, 0, "Box.corp.example", ("", 0)), (0, 0, 0, "", ("", 0))]
+
+    names = {"box"}
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    module._add_full_name(names)
+    assert names == {"box", "box.corp.example"}
+
+
+async def test_a_silent_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(monkeypatch, IDLE_SECONDS=0.2) as server:
+        for begun in (b"", b"GET / HTTP/1.1\r\nHost: local"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+            writer.write(begun)
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+            writer.close()
+
+
+async def test_connections_beyond_the_limit_are_closed_at_once(
+    monkeypatch: pytest.MonkeyPatch, client: aiohttp.ClientSession
+) -> None:
+    async with serving(monkeypatch, MAX_CONNECTIONS=3) as server:
+        writers = []
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            writers.append(writer)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+        for writer in writers:
+            writer.close()
+        await asyncio.sleep(0.2)
+        async with client.get(server.address + "healthz") as response:
+            assert response.status == 200, "there is room again"

@@ -238,8 +238,9 @@ async def test_beyond_loopback_the_token_decides(nowhere: dict[str, str]) -> Non
         for headers in ({}, {"X_Bearwire_Token": TOKEN[:-1] + "z"}):
             status, told = await post(address, "api/silences", WANTED, **headers)
             assert status == 403 and told["error"].startswith("X-Bearwire-Token: ")
-        status, _ = await post(address, "api/silences", WANTED, X_Bearwire_Token=TOKEN, Host="evil.example")
-        assert status == 421
+        for name, refused in (("evil.example", 403), ("worker:8080", 421)):
+            status, told = await post(address, "api/silences", WANTED, X_Bearwire_Token=TOKEN, Host=name)
+            assert status == refused and "web.names" in told["error"]
         status, _ = await post(address, "api/silences", WANTED | {"matchers": ["x"]}, X_Bearwire_Token=TOKEN)
         assert status == 400, "the token lets it in as far as its body"
 
@@ -276,3 +277,22 @@ async def test_a_kafka_that_is_away_is_said_and_no_secret_reaches_answer_or_log(
     assert config.kafka.bootstrap_servers not in told["error"], "where the brokers are is for the log"
     assert plain_error(ConnectionError(), config.kafka)[:40] in caplog.text
     assert TOKEN not in caplog.text + repr(told)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({}, True),
+        ({"web.token": TOKEN}, False),
+        ({"web.silences": "false"}, False),
+        ({"web.host": "0.0.0.0"}, False),
+    ],
+)
+async def test_a_page_that_everyone_on_the_machine_can_change_says_so_at_its_start(
+    nowhere: dict[str, str], caplog: pytest.LogCaptureFixture, more: dict[str, str], said: bool
+) -> None:
+    with caplog.at_level(logging.INFO):
+        async with page(configured(nowhere | more)):
+            pass
+    told = [record for record in caplog.records if "everyone on this machine" in record.getMessage()]
+    assert [(record.levelname, "docs/deploy.md" in record.getMessage()) for record in told] == [("INFO", True)] * said
