@@ -9,15 +9,16 @@ import msgspec
 import torch
 from tokenizers import Tokenizer
 
-from models.training.answers import Answers, read_answers, write_answers
+from models.training.answers import Answers, read_answers, same_answers, write_answers
 from models.training.compute import Compute, choose_compute
 from models.training.distillation import (
-    ANSWERS,
+    answers_file,
     as_taught,
     check_answers,
     check_teachers,
     distil,
     larger,
+    own_answers,
     taught,
     train_teacher,
 )
@@ -27,7 +28,7 @@ from models.training.network import WEIGHTS, load_classifier, save_classifier
 from models.training.quantised import check_layers
 from models.training.recipe import Recipe, RecipeError
 from models.training.report import Reported, write_report
-from models.training.run import RECIPE, made_of, read_held_back, record_teachers, settled, write_run
+from models.training.run import begun_recipe, made_of, read_held_back, record_teachers, settled, write_run
 from models.training.variants import make_variants
 
 
@@ -47,29 +48,30 @@ def train(
     A run that was killed goes on where it was: started again with the same recipe, it gives the same weights
     (on the same machine and threads). Raises RecipeError where `directory` holds a run of another recipe.
     """
-    recipe = settled(msgspec.structs.replace(recipe, search=None))
-    started = directory / RECIPE
-    if started.is_file() and msgspec.json.decode(started.read_bytes(), type=Recipe) != recipe:
-        raise RecipeError(f"{directory} holds a run of another recipe; choose another directory")
+    begun = begun_recipe(directory)
+    recipe = settled(msgspec.structs.replace(recipe, search=None), begun)
+    if begun is not None and begun != recipe:
+        changed = [name for name in recipe.__struct_fields__ if getattr(recipe, name) != getattr(begun, name)]
+        raise RecipeError(
+            f"{directory} holds a run of another recipe; they differ in {', '.join(changed)}; choose another directory"
+        )
     if threads:
         torch.set_num_threads(threads)
     compute = choose_compute(recipe)
     say(f"computing in {compute.precision} on {compute.device.type}: {compute.why}")
     read = load_data(recipe, {"data": data, "recipe": recipe_directory}, say)
     settings, student = recipe.distillation, directory / "student"
-    told = (student / ANSWERS).is_file()
-    kept = _kept(recipe, read, answers) if answers is not None and not told else None
-    told = told or kept is not None
+    kept = own_answers(directory, say)
+    if answers is not None:
+        kept = _given(recipe, read, answers, kept)
+    told = kept is not None
     _check(recipe, read, compute, directory, told=told)
     teachers = [data / teacher for teacher in settings.teachers] if settings is not None and not told else []
     check_teachers(recipe, teachers)
     write_run(directory, recipe, read.splits)
-    if teachers:
-        record_teachers(directory, made_of(teachers))
+    record_teachers(directory, made_of(teachers) if kept is None else kept.origin.models)
     if kept is not None:
-        if settings is not None and settings.teacher is None:
-            record_teachers(directory, kept.origin.models)
-        write_answers(student / ANSWERS, kept)
+        write_answers(answers_file(directory), kept)
     members: list[Path] = []
     if _members_needed(recipe, told=told):
         lesson = as_taught(read) if _members_teach(recipe) else read
@@ -87,7 +89,7 @@ def train(
         if settings.variants:
             made = make_variants(read.texts, settings.variants, recipe.seed)
             read = read._replace(unlabelled=tuple(made))
-        loss = taught(recipe, settings, read, student, teachers=teachers or members, compute=compute, say=say)
+        loss, read = taught(recipe, settings, read, directory, teachers=teachers or members, compute=compute, say=say)
         if not (student / WEIGHTS).is_file():
             distil(recipe, settings, read, student, loss=loss, start=directory, compute=compute, say=say)
         average([student], directory, recipe)
@@ -103,13 +105,15 @@ def train(
     return write_report(directory, recipe, classifier, Tokenizer.from_str(tokenizer), rows, compute, say)
 
 
-def _kept(recipe: Recipe, data: Data, file: Path) -> Answers:
-    """The answers in a file that an earlier run has kept. Raises RecipeError where they are not for this recipe."""
+def _given(recipe: Recipe, data: Data, file: Path, own: Answers | None) -> Answers:
+    """The answers in a file that an earlier run has kept. Raises RecipeError where they are not for this run."""
     if recipe.distillation is None:
         raise RecipeError(f"{file}: only a recipe with `distillation` has a student that learns from answers")
-    kept = read_answers(file)
-    check_answers(recipe, recipe.distillation, data, kept, file)
-    return kept
+    given = read_answers(file)
+    check_answers(recipe, recipe.distillation, data, given, file)
+    if own is not None and not same_answers(given, own):
+        raise RecipeError(f"{file} has other answers than those that the run goes on with; choose another directory")
+    return given
 
 
 def _check(recipe: Recipe, data: Data, compute: Compute, directory: Path, *, told: bool) -> None:
@@ -124,7 +128,7 @@ def _check(recipe: Recipe, data: Data, compute: Compute, directory: Path, *, tol
             "add texts, or leave `patience` out"
         )
     teacher = recipe.distillation.teacher if recipe.distillation is not None and not told else None
-    if teacher is not None or (_members_teach(recipe) and not told):
+    if teacher is not None or (_members_teach(recipe) and _members_needed(recipe, told=told)):
         for name, split in as_taught(data).splits.items():
             if not split.train:
                 raise RecipeError(f"task {name!r} has no text that its teacher may train on: all are `student_only`")

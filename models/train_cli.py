@@ -42,7 +42,7 @@ class TrainCommand(click.Command):
 @click.option(
     "--answers",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="what the recipe's teacher said, kept by an earlier run; without it, the teacher is trained and asked",
+    help="what the recipe's teacher said (soft labels), kept by an earlier run, in place of training and asking it",
 )
 @THREADS
 def train(recipe: Path, data: Path | None, output: Path, answers: Path | None, threads: int) -> None:
@@ -176,12 +176,15 @@ def add_words(bundle: Path, output: Path, texts: Path | None, version: str | Non
 
     `export` does this by itself; this is for bundles exported before, or with texts that are more like yours.
     """
-    from models.bundle import SENTIMENT_LABELS, Bundle, BundleError
+    from models.bundle import SENTIMENT_LABELS, Bundle, BundleError, plain_name
     from models.labelled import LabelledError, read_texts
-    from models.rewrite import rewrite
+    from models.rewrite import check_free, rewrite
     from models.word_scores_fit import add_word_scores, word_texts
 
     try:
+        check_free(output)
+        if version is not None:
+            plain_name("--version", version)
         lines = read_texts(texts) if texts else word_texts()
         source = Bundle.load(bundle)
         source.task("sentiment")

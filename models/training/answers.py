@@ -1,9 +1,10 @@
-"""What a teacher says of texts, in a file that a later run can learn from in the teacher's place.
+"""What a teacher says of texts (soft labels), in a file that a later run can learn from in the teacher's place.
 
-answers.safetensors   `key` uint64[texts], and for every task uint8[texts, labels]; in its metadata their origin
+answers.safetensors   `.key` uint64[texts], ascending; for every task uint8[texts, labels]; in the metadata their origin
 
-A text is named by a hash, so the file holds none. An answer is the logarithm of a probability in sixteenths of a nat,
-which is wrong by 3 % of the probability at most: 31 bytes a text for 23 labels, and the student cannot tell.
+A text is named by a hash, so the file holds none. An answer is the logarithm of a probability in sixteenths of a nat:
+31 bytes a text for 23 labels. At the temperature that was asked for, a probability comes back within 7 %, those below
+1e-7 apart; at a lower one the error grows as the temperature falls.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from safetensors.numpy import save_file
 from models.training.recipe import RecipeError, Teacher
 from models.training.run import TeacherRun
 
-KEY = "key"
+KEY = ".key"
 STEP = 1 / 16
 """Nats between two answers that can be told apart."""
 
@@ -31,7 +32,7 @@ STEP = 1 / 16
 class Origin(Struct, frozen=True, kw_only=True):
     """Whose answers they are: the labels of every task, what the logits were divided by, and which models gave them.
 
-    `teacher` is how a run trained its own, with the base's public name, or None where others taught.
+    `teacher` is how a run trained its own, its base without a place, or None where others taught.
     """
 
     labels: dict[str, tuple[str, ...]]
@@ -79,6 +80,15 @@ def answers_to(texts: Sequence[str], probabilities: Mapping[str, NDArray[np.floa
     return Answers(keys, said, origin)
 
 
+def same_answers(one: Answers, other: Answers) -> bool:
+    """Whether both say the same of the same texts."""
+    return (
+        one.origin == other.origin
+        and np.array_equal(one.keys, other.keys)
+        and all(np.array_equal(said, other.said[task]) for task, said in one.said.items())
+    )
+
+
 def write_answers(file: Path, answers: Answers) -> None:
     """Write the file in one rename, and its directory where there is none."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -100,6 +110,8 @@ def read_answers(file: Path) -> Answers:
             keys = opened.get_tensor(KEY)
     except (OSError, SafetensorError, msgspec.DecodeError) as error:
         raise RecipeError(f"{file} holds no answers of a teacher that a run has kept: {error}") from error
+    if keys.dtype != np.uint64 or keys.ndim != 1 or (keys[1:] <= keys[:-1]).any():
+        raise RecipeError(f"{file} has keys that are no ascending hashes of texts")
     for task, labels in origin.labels.items():
         if said[task].shape != (len(keys), len(labels)) or said[task].dtype != np.uint8:
             raise RecipeError(f"{file} has other answers than one byte for every of its texts and labels of {task!r}")

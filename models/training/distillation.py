@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 
 import msgspec
@@ -20,38 +21,51 @@ from models.training.losses import DistilledLoss, LossFunction
 from models.training.measure import predict_logits
 from models.training.network import Classifier, load_classifier
 from models.training.recipe import Distillation, Recipe, RecipeError, Teacher
-from models.training.run import RECIPE, TeacherRun, is_finished, parent_of, public_name, read_data, read_teachers
+from models.training.run import (
+    RECIPE,
+    TeacherRun,
+    is_finished,
+    parent_of,
+    public_teacher,
+    read_data,
+    read_teachers,
+)
 from models.training.sources import Example
-
-ANSWERS = "answers.safetensors"
 
 
 def taught(
     recipe: Recipe,
     settings: Distillation,
     data: Data,
-    directory: Path,
+    run: Path,
     *,
     teachers: Sequence[Path],
     compute: Compute,
     say: Say,
-) -> DistilledLoss:
-    """What a student of `teachers` (directories of finished models) minimises. They are asked where no answers lie in
-    `directory`, and what they say is kept there, since asking takes long."""
-    file = directory / ANSWERS
+) -> tuple[DistilledLoss, Data]:
+    """What the student of `run` minimises, and on which texts: unlabelled ones that no teacher answered are left out.
+
+    `teachers` (directories of finished models) are asked where the run has no answers yet; what they say is kept
+    there, since asking takes long.
+    """
+    file = answers_file(run)
     if not file.is_file():
         say(f"asking {len(teachers)} teacher{'s' if len(teachers) > 1 else ''}")
         said = ask(recipe, data, teachers, settings.temperature, compute)
-        write_answers(file, answers_to(data.texts, said, origin_of(recipe, settings, file.parent.parent)))
+        write_answers(file, answers_to(data.texts, said, _origin(recipe, settings, run)))
     said, known = read_answers(file).of(data.texts, settings.temperature)
+    labelled = len(data.texts) - len(data.unlabelled)
     if not known.all():
         say(
-            f"the teacher's answers are for {known.sum()} of {len(known)} texts; "
-            "of the others the student learns the label alone"
+            f"the teacher has answered {known[:labelled].sum()} of {labelled} texts, the others teach by their label "
+            f"alone; and {known[labelled:].sum()} of {len(data.unlabelled)} variants, the others are left out"
         )
+        kept = known | (np.arange(len(known)) < labelled)
+        data = data._replace(unlabelled=tuple(compress(data.unlabelled, kept[labelled:])))
+        said, known = {name: rows[kept] for name, rows in said.items()}, known[kept]
     sources = [example.source for task in recipe.tasks for example in data.splits[task.name].train]
     rest = [0.0] * len(data.unlabelled)
-    return DistilledLoss(
+    loss = DistilledLoss(
         LossFunction(recipe, data.splits),
         {name: torch.from_numpy(probabilities).to(compute.device) for name, probabilities in said.items()},
         settings,
@@ -59,36 +73,64 @@ def taught(
         asked=torch.tensor([float(not source.student_only) for source in sources] + rest, device=compute.device),
         spread=torch.tensor([source.label_smoothing or 0.0 for source in sources] + rest, device=compute.device),
     )
+    return loss, data
 
 
-def origin_of(recipe: Recipe, settings: Distillation, run: Path) -> Origin:
+def answers_file(run: Path) -> Path:
+    """Where a run keeps what its teacher said."""
+    return run / "student" / "answers.safetensors"
+
+
+def own_answers(run: Path, say: Say) -> Answers | None:
+    """The answers that a run has kept. Those that cannot be read are removed, so that the teacher is asked again."""
+    file = answers_file(run)
+    if not file.is_file():
+        return None
+    try:
+        return read_answers(file)
+    except RecipeError as error:
+        say(f"{error}; the teacher is asked again")
+        file.unlink()
+        return None
+
+
+def _origin(recipe: Recipe, settings: Distillation, run: Path) -> Origin:
     """Whose answers the teachers of `run` give."""
     models = read_teachers(run)
     if not settings.teachers:
-        begun = parent_of(settings.teacher or recipe)
-        models = (TeacherRun(recipe.name, (begun,), read_data(run)),)
+        models = (TeacherRun(recipe.name, (parent_of(settings.teacher or recipe),), read_data(run)),)
     return Origin(
-        labels=_wanted(recipe), temperature=settings.temperature, teacher=_public(settings.teacher), models=models
+        labels=_wanted(recipe),
+        temperature=settings.temperature,
+        teacher=_placeless(settings.teacher),
+        models=tuple(public_teacher(each) for each in models),
     )
 
 
 def check_answers(recipe: Recipe, settings: Distillation, data: Data, answers: Answers, file: Path) -> None:
-    """Raise RecipeError where a student of the recipe cannot learn from the answers in `file`."""
+    """Raise RecipeError where a student of the recipe cannot learn from the answers in `file`, or had better not."""
     origin = answers.origin
     if origin.labels != _wanted(recipe):
         raise RecipeError(f"{file} has answers for other tasks or labels than the recipe")
-    if settings.teacher is not None and origin.teacher != _public(settings.teacher):
+    if settings.teacher is not None and origin.teacher != _placeless(settings.teacher):
         raise RecipeError(
             f"{file} has the answers of another teacher than the recipe describes under `distillation.teacher`; "
             "leave the answers out to train that one, or describe the one that gave them"
         )
     if not answers.of(data.texts, settings.temperature)[1].any():
         raise RecipeError(f"{file} has no answer to any of the texts to train on; are the data the ones it is for?")
+    judges = {e.text for split in data.splits.values() for e in split.validation} - set(data.texts)
+    learned = int(answers.of(sorted(judges), settings.temperature)[1].sum())
+    if learned:
+        raise RecipeError(
+            f"{file}: the teacher has learned {learned} of the {len(judges)} texts that would judge this run; keep the "
+            "`seed`, `validation` and `split` of the run that asked it, and its data"
+        )
 
 
-def _public(teacher: Teacher | None) -> Teacher | None:
-    """The teacher under a name that is the same on every machine."""
-    return msgspec.structs.replace(teacher, base=public_name(teacher.base)) if teacher is not None else None
+def _placeless(teacher: Teacher | None) -> Teacher | None:
+    """The teacher with the last part of its base's name alone, which is the same wherever the base lies."""
+    return msgspec.structs.replace(teacher, base=Path(teacher.base).name) if teacher is not None else None
 
 
 def distil(

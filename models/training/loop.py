@@ -2,7 +2,7 @@
 
 run/recipe.json        what was asked
 run/cleaning.json      what cleaning found, per task
-run/teachers.json      what finished runs that teach a student were made of
+run/teachers.json      what models that teach a student, and that other runs trained, were made of
 run/member-0/          one trained member: epochs.jsonl, TensorBoard events, checkpoint/, its model
 run/model.safetensors  the result, with config.json, tokenizer.json, temperatures and report.json
 """

@@ -5,27 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import yaml
 from msgspec import Struct
 
-from models.training.recipe import (
-    Augmentation,
-    Distillation,
-    Freeze,
-    Lora,
-    Normalisation,
-    Optimiser,
-    Quantisation,
-    Recipe,
-    RecipeError,
-    Search,
-    SearchRange,
-    Source,
-    Task,
-    Teacher,
-)
+from models.training.recipe import Recipe, RecipeError
 
 _EXPONENT = re.compile(r"([-+]?\d+(?:\.\d*)?)[eE]([-+]?)(\d+)")
 
@@ -86,9 +72,16 @@ def _nearest(message: str) -> str:
     if "unknown field" not in message:
         return ""
     wrong = message.split("`")[1]
-    known = {field for struct in _STRUCTS for field in struct.__struct_fields__}
+    known = {field for section in _sections(Recipe) for field in section.__struct_fields__}
     close = difflib.get_close_matches(wrong, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _sections(kind: object) -> set[type[Struct]]:
+    """Every section that what is of this type may hold, itself included."""
+    if isinstance(kind, type) and issubclass(kind, Struct):
+        return {kind}.union(*(_sections(field.type) for field in msgspec.structs.fields(kind)))
+    return set[type[Struct]]().union(*map(_sections, get_args(kind)))
 
 
 def _as_number(message: str, content: object) -> str:
@@ -108,20 +101,3 @@ def _as_number(message: str, content: object) -> str:
     number, sign, power = found.groups()
     point = "" if "." in number else ".0"
     return f"; YAML reads {value} as text, write {number}{point}e{sign or '+'}{power}"
-
-
-_STRUCTS: tuple[type[Struct], ...] = (
-    Recipe,
-    Task,
-    Source,
-    Normalisation,
-    Augmentation,
-    Optimiser,
-    Lora,
-    Freeze,
-    Teacher,
-    Distillation,
-    Quantisation,
-    Search,
-    SearchRange,
-)

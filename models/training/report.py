@@ -98,7 +98,8 @@ def write_report(
             say(f"{task.name} on {key[2]} ({key[1]})\n{report_table(result)}")
             mistakes += _mistakes(task.labels, key[2], groups[key], probabilities)
             if key not in fitted:
-                picture = directory / f"{task.name}-{_file_name(key[2])}.png"
+                use = "" if key[1] == "measuring" else f"-{key[1]}"
+                picture = directory / f"{task.name}-{_file_name(key[2])}{use}.png"
                 draw_task(picture, f"{task.name} on {key[2]}", task.labels, probabilities, truth[key])
         if fitted:
             together = softmax(np.concatenate([logits[key] for key in fitted]), *calibration)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import msgspec
@@ -81,8 +81,18 @@ def same_texts(directory: Path, found: bytes) -> bool:
 
 
 def record_teachers(directory: Path, teachers: Iterable[TeacherRun]) -> None:
-    """Write what the models that teach were made of, for the NOTICE of a bundle."""
-    _write(directory / TEACHERS, list(teachers))
+    """Write what the models that teach were made of, for the NOTICE of a bundle; nothing where there are none."""
+    found = list(teachers)
+    if found:
+        _write(directory / TEACHERS, found)
+    else:
+        (directory / TEACHERS).unlink(missing_ok=True)
+
+
+def public_teacher(teacher: TeacherRun) -> TeacherRun:
+    """The same without places on this machine."""
+    data = tuple(msgspec.structs.replace(each, name=public_file(each.name)) for each in teacher.data)
+    return msgspec.structs.replace(teacher, data=data)
 
 
 def made_of(teachers: Iterable[Path]) -> list[TeacherRun]:
@@ -98,8 +108,7 @@ def _teacher_run(directory: Path) -> TeacherRun:
     if not (directory / RECIPE).is_file():
         return TeacherRun(directory.name, (), ())
     recipe = msgspec.json.decode((directory / RECIPE).read_bytes(), type=Recipe)
-    own = recipe.distillation.teacher if recipe.distillation is not None else None
-    parents = [parent_of(each) for each in (recipe, own) if each is not None]
+    parents = [parent_of(each) for each in (recipe, _own_teacher(recipe)) if each is not None]
     data = [*read_data(directory)]
     for earlier in read_teachers(directory):
         parents += earlier.parents
@@ -128,17 +137,32 @@ def parent_of(recipe: Recipe | Teacher) -> ParentModel:
     )
 
 
-def settled(recipe: Recipe) -> Recipe:
-    """The recipe with its base models in absolute directories, which name the same wherever its run is read later."""
+def settled(recipe: Recipe, begun: Recipe | None = None) -> Recipe:
+    """The recipe with its base models in absolute directories, which name the same wherever its run is read later.
+
+    `begun` is the recipe of the run where it goes on: a directory that it had counts as one though it has gone since.
+    """
+    earlier = {each.base for each in (begun, _own_teacher(begun)) if each is not None}
     teaching = recipe.distillation
     if teaching is not None and teaching.teacher is not None:
-        teacher = msgspec.structs.replace(teaching.teacher, base=_absolute(teaching.teacher.base))
+        teacher = msgspec.structs.replace(teaching.teacher, base=_absolute(teaching.teacher.base, earlier))
         teaching = msgspec.structs.replace(teaching, teacher=teacher)
-    return msgspec.structs.replace(recipe, base=_absolute(recipe.base), distillation=teaching)
+    return msgspec.structs.replace(recipe, base=_absolute(recipe.base, earlier), distillation=teaching)
 
 
-def _absolute(base: str) -> str:
-    return str(Path(base).resolve()) if is_path(base) else base
+def _own_teacher(recipe: Recipe | None) -> Teacher | None:
+    return recipe.distillation.teacher if recipe is not None and recipe.distillation is not None else None
+
+
+def _absolute(base: str, earlier: Collection[str]) -> str:
+    place = str(Path(base).resolve())
+    return place if is_path(base) or place in earlier else base
+
+
+def begun_recipe(directory: Path) -> Recipe | None:
+    """The recipe of the run in `directory`, None where there is none yet."""
+    file = directory / RECIPE
+    return msgspec.json.decode(file.read_bytes(), type=Recipe) if file.is_file() else None
 
 
 def is_path(base: str) -> bool:

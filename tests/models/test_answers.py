@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ from safetensors.numpy import save_file
 from models.export import export
 from models.probabilities import softmax
 from models.train import train
-from models.training.answers import STEP, Origin, answers_to, read_answers, write_answers
+from models.training.answers import KEY, STEP, Answers, Origin, answers_to, read_answers, same_answers, write_answers
 from models.training.batches import NO_TASK, Batch
-from models.training.distillation import ANSWERS
+from models.training.distillation import answers_file
 from models.training.loop import load_data
 from models.training.losses import DistilledLoss, LossFunction
 from models.training.network import load_classifier
-from models.training.recipe import Recipe, RecipeError
+from models.training.recipe import Recipe, RecipeError, Source
+from models.training.run import read_held_back
 from models.training.variants import make_variants
 from tests.models.test_train import CLINIC, DESK, recipe_for, run
 from tests.models.tiny_model import write_encoder
@@ -78,7 +80,7 @@ def test_answers_come_back_at_any_temperature(logits: list[list[float]], tempera
     said, known = kept.of([*order, "never asked"], temperature)
     assert known.tolist() == [True] * len(texts) + [False]
     wrong = np.abs(np.log(said["intent"][:-1] / softmax(rows[::-1], temperature)))
-    assert wrong.max() <= 1.001 * STEP * 2.0 / temperature
+    assert wrong.max() <= 1.001 * STEP * 2.0 / temperature  # at 2.0, as asked: e ** (1 / 16) - 1, 6.5 %
     assert said["intent"][-1].tolist() == pytest.approx([1 / 3] * 3)
 
 
@@ -86,7 +88,7 @@ def test_a_run_that_is_given_the_answers_ends_like_the_one_that_asked(
     whole: tuple[Recipe, Path, Path], base: Path, tmp_path: Path
 ) -> None:
     recipe, first, _ = whole
-    said = learn(recipe, base, tmp_path / "second", first / "student" / ANSWERS)
+    said = learn(recipe, base, tmp_path / "second", answers_file(first))
     assert not any("teacher" in line for line in said)
     assert not (tmp_path / "second" / "teacher").exists()
     for place in ("student", "."):
@@ -100,15 +102,17 @@ def test_texts_that_nobody_answered_teach_by_their_label_alone(
     whole: tuple[Recipe, Path, Path], base: Path, tmp_path: Path
 ) -> None:
     recipe, first, _ = whole
-    kept = read_answers(first / "student" / ANSWERS)
+    kept = read_answers(answers_file(first))
     some = kept._replace(keys=kept.keys[::2], said={name: each[::2] for name, each in kept.said.items()})
-    write_answers(tmp_path / "some" / ANSWERS, some)
-    said = learn(recipe, base, tmp_path / "run", tmp_path / "some" / ANSWERS)
+    write_answers(tmp_path / "some", some)
+    said = learn(recipe, base, tmp_path / "run", tmp_path / "some")
     data = load_data(recipe, {"data": base, "recipe": base}, lambda _: None)
     texts = [*data.texts, *make_variants(data.texts, 1, recipe.seed)]
     number = some.of(texts, 2.0)[1].sum()
     assert 0 < number < len(texts)
-    assert any(f"are for {number} of {len(texts)} texts" in line for line in said)
+    answered = some.of(data.texts, 2.0)[1].sum()
+    left = f"answered {answered} of {len(data.texts)} texts, the others teach by their label alone; and "
+    assert any(f"{left}{number - answered} of {len(data.texts)} variants" in line for line in said)
 
     answered = torch.tensor([1.0, 0.0, 0.0])
     assert recipe.distillation is not None
@@ -132,11 +136,88 @@ def test_texts_that_nobody_answered_teach_by_their_label_alone(
     assert variant == 0.0
 
 
+def test_a_text_that_comes_leaves_the_variants_of_others_alone() -> None:
+    texts = [f"the {n} of {n * 7} boxes that were sent to number {n % 13}" for n in range(500)]
+    before, after = make_variants(texts, 2, 7), make_variants(["one that is new to it", *texts], 2, 7)
+    assert len(set(before)) > 900
+    assert len(set(before) - set(after)) < 20
+    assert len(set(make_variants(texts, 2, 8)) & set(before)) < 100
+
+
+def test_a_run_s_own_answers_that_cannot_be_read_are_asked_for_again(
+    base: Path, tmp_path: Path, whole: tuple[Recipe, Path, Path]
+) -> None:
+    recipe = taught_by_a_larger(base, base)
+    run(recipe, base, tmp_path / "run")
+    file = answers_file(tmp_path / "run")
+    asked = read_answers(file)
+    save_file({"intent": np.zeros((3, 3), np.float32)}, file)  # as runs of earlier versions kept them
+    said = learn(recipe, base, tmp_path / "run", None)
+    assert any("the teacher is asked again" in line for line in said)
+    assert same_answers(read_answers(file), asked)
+    with pytest.raises(RecipeError, match="other answers than those that the run goes on with"):
+        learn(recipe, base, tmp_path / "run", changed(asked, tmp_path / "changed"))
+    assert (tmp_path / "run" / "report.json").is_file()
+    learn(recipe, base, tmp_path / "run", file)
+
+
+def changed(answers: Answers, file: Path) -> Path:
+    """A file with one answer changed."""
+    other = answers.said["intent"].copy()
+    other[0, 0] += 1
+    write_answers(file, answers._replace(said={"intent": other}))
+    return file
+
+
+def test_a_task_may_be_called_key(tmp_path: Path) -> None:
+    origin = msgspec.structs.replace(ORIGIN, labels={"key": ("a", "b")})
+    write_answers(tmp_path / "file", answers_to(["one", "two"], {"key": np.array([[0.9, 0.1], [0.2, 0.8]])}, origin))
+    said, known = read_answers(tmp_path / "file").of(["two"], 2.0)
+    assert known.all()
+    assert said["key"][0] == pytest.approx([0.2, 0.8], rel=0.07)
+
+
+def test_a_run_goes_on_where_a_relative_base_has_gone(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(base, tmp_path / "bases" / "larger")
+    recipe = taught_by_a_larger(base, Path("bases/larger"))
+    learn(recipe, base, tmp_path / "run", None)
+    shutil.rmtree(tmp_path / "bases")
+    (tmp_path / "run" / "report.json").unlink()
+    learn(recipe, base, tmp_path / "run", None)
+    learn(recipe, base, tmp_path / "other", answers_file(tmp_path / "run"))
+    assert str(tmp_path).encode() not in answers_file(tmp_path / "run").read_bytes()
+    with pytest.raises(RecipeError, match="they differ in epochs, batch; choose"):
+        learn(msgspec.structs.replace(recipe, epochs=9, batch=3), base, tmp_path / "run", None)
+
+
+def test_the_data_of_a_teacher_that_the_student_has_not_are_in_the_notice(base: Path, tmp_path: Path) -> None:
+    (base / "secret.jsonl").write_text('{"text": "pay me back", "label": "billing"}\n', encoding="utf-8")
+    recipe = taught_by_a_larger(base, base, seed=3)
+    sources = [*recipe.tasks[0].sources, Source(path=str(base / "secret.jsonl"), licence="CC BY-NC 4.0")]
+    more = msgspec.structs.replace(recipe.tasks[0], sources=tuple(sources))
+    learn(msgspec.structs.replace(recipe, tasks=(more,)), base, tmp_path / "more", None)
+    held_back = {row.text for row in read_held_back(tmp_path / "more")}
+    for name, judge in (("learned", False), ("judges", True)):
+        rows = [(text, label) for label, texts in DESK.items() for text in texts if (text in held_back) == judge]
+        lines = (json.dumps({"text": text, "label": label}) + "\n" for text, label in rows)
+        (base / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    sources = [Source(path="learned.jsonl", licence="Apache-2.0"), Source(path="judges.jsonl", use="validation")]
+    less = msgspec.structs.replace(recipe.tasks[0], sources=tuple(sources))
+    learn(msgspec.structs.replace(recipe, tasks=(less,)), base, tmp_path / "less", answers_file(tmp_path / "more"))
+    export(str(tmp_path / "less"), tmp_path / "bundle", precision="fp32", say=lambda _: None)
+    notice = (tmp_path / "bundle" / "NOTICE").read_text(encoding="utf-8")
+    assert "Taught by a model trained on secret.jsonl (CC BY-NC 4.0 licence)." in notice
+    assert str(base).encode() not in answers_file(tmp_path / "more").read_bytes()
+
+
 def test_answers_that_are_not_for_the_recipe_are_refused_before_anything_is_written(
     whole: tuple[Recipe, Path, Path], base: Path, tmp_path: Path
 ) -> None:
     recipe, first, _ = whole
-    file = first / "student" / ANSWERS
+    file = answers_file(first)
     assert recipe.distillation is not None
     assert recipe.distillation.teacher is not None
     longer = msgspec.structs.replace(recipe.distillation.teacher, epochs=9)
@@ -149,7 +230,7 @@ def test_answers_that_are_not_for_the_recipe_are_refused_before_anything_is_writ
     cut.write_bytes(file.read_bytes()[:-9])
     kept = read_answers(file)
     save_file(
-        {"key": kept.keys, "intent": kept.said["intent"][:, :2].copy()},
+        {KEY: kept.keys, "intent": kept.said["intent"][:, :2].copy()},
         shape,
         metadata={"origin": msgspec.json.encode(kept.origin).decode()},
     )
@@ -162,6 +243,7 @@ def test_answers_that_are_not_for_the_recipe_are_refused_before_anything_is_writ
             "another teacher than the recipe describes",
         ),
         (msgspec.structs.replace(recipe, tasks=(elsewhere,)), file, "no answer to any of the texts"),
+        (msgspec.structs.replace(recipe, seed=recipe.seed + 1), file, "has learned .* texts that would judge"),
         (recipe, garbage, "holds no answers"),
         (recipe, cut, "holds no answers"),
         (recipe, shape, "one byte for every"),
@@ -181,9 +263,9 @@ def test_a_notice_names_the_teacher_that_was_not_there(
     for name, teacher in (("described", recipe.distillation.teacher), ("not", None)):
         settings = msgspec.structs.replace(recipe.distillation, teacher=teacher)
         changed = msgspec.structs.replace(recipe, distillation=settings)
-        learn(changed, base, tmp_path / name, first / "student" / ANSWERS)
+        learn(changed, base, tmp_path / name, answers_file(first))
         assert not (tmp_path / name / "member-0").exists()
         export(str(tmp_path / name), tmp_path / f"{name}-bundle", precision="fp32", say=lambda _: None)
         notice = (tmp_path / f"{name}-bundle" / "NOTICE").read_text(encoding="utf-8")
         assert notice.count(taught) == 1
-        assert ("Taught by a model trained on intent.jsonl (Apache-2.0 licence)." in notice) == (teacher is None)
+        assert "Taught by a model trained on intent.jsonl" not in notice  # as the student is

@@ -23,7 +23,7 @@ from models.export import export
 from models.train import train
 from models.training.answers import STEP, read_answers
 from models.training.batches import NO_TASK, Batch, epoch_batches
-from models.training.distillation import ANSWERS, as_taught, ask, taught
+from models.training.distillation import answers_file, as_taught, ask, taught
 from models.training.loop import Data, load_data, train_member
 from models.training.losses import DistilledLoss, LossFunction
 from models.training.network import load_classifier
@@ -167,7 +167,7 @@ def test_variants_are_answered_by_the_teacher_alone_and_learned_from_in_every_ep
     data = load_data(recipe, {"data": base, "recipe": base}, lambda _: None)
     number = len(data.texts)
     data = data._replace(unlabelled=tuple(make_variants(data.texts, 2, recipe.seed)))
-    kept, known = read_answers(tmp_path / "student" / ANSWERS).of(data.texts, 2.0)
+    kept, known = read_answers(answers_file(tmp_path)).of(data.texts, 2.0)
     answers = torch.from_numpy(kept["intent"])
     assert known.all()
     assert answers.shape == (3 * number, 3)
@@ -191,7 +191,7 @@ def test_variants_are_answered_by_the_teacher_alone_and_learned_from_in_every_ep
     assert tasks == {text: 0 if text < number else NO_TASK for text in range(3 * number)}
 
     assert recipe.distillation is not None
-    loss = taught(recipe, recipe.distillation, data, tmp_path / "student", teachers=[], compute=CPU, say=str)
+    loss, _ = taught(recipe, recipe.distillation, data, tmp_path, teachers=[], compute=CPU, say=str)
     (unlabelled,) = [each for each in batches if bool((each.task == NO_TASK).any())][:1]
     logits = {"intent": torch.zeros(len(unlabelled.text), 3)}
     here = unlabelled.task == NO_TASK
