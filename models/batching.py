@@ -36,21 +36,33 @@ def length_buckets(max_tokens: int) -> NDArray[np.int64]:
     return np.array([step for step in steps if step < max_tokens] + [max_tokens], dtype=np.int64)
 
 
-def plan_batches(token_counts: NDArray[np.int64], buckets: NDArray[np.int64], max_batch_tokens: int) -> list[Batch]:
+def batch_rows(length: int, max_batch_tokens: int, most_rows: int | None = None) -> int:
+    """How many texts of a length go in a batch, at least one."""
+    rows = max(1, max_batch_tokens // length)
+    return rows if most_rows is None else min(rows, most_rows)
+
+
+def plan_batches(
+    token_counts: NDArray[np.int64], buckets: NDArray[np.int64], max_batch_tokens: int, most_rows: int | None = None
+) -> list[Batch]:
     """Batches that cover every text once, longest first.
 
     `token_counts` is int64[n], each at most the last of `buckets`. A single text above the budget still
-    gets a batch of its own. Within a bucket texts keep their order.
+    gets a batch of its own. `most_rows` bounds a batch whatever the length of its texts. Within a bucket texts keep
+    their order. Raises ValueError where a text is longer than the
+    last bucket, since no batch could hold it.
     """
     if len(token_counts) == 0:
         return []
+    if token_counts.max() > buckets[-1]:
+        raise ValueError(f"a text has {token_counts.max()} tokens, more than the longest bucket of {buckets[-1]}")
     bucket_of = np.searchsorted(buckets, token_counts)
     order = np.argsort(bucket_of, kind="stable")
     starts = np.searchsorted(bucket_of[order], np.arange(len(buckets) + 1))
     batches: list[Batch] = []
     for bucket in range(len(buckets) - 1, -1, -1):
         length = int(buckets[bucket])
-        capacity = max(1, max_batch_tokens // length)
+        capacity = batch_rows(length, max_batch_tokens, most_rows)
         first, last = int(starts[bucket]), int(starts[bucket + 1])
         cuts = range(first, last, capacity)
         batches.extend(Batch(order[at : min(at + capacity, last)], length) for at in cuts)

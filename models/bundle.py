@@ -13,6 +13,7 @@ Nothing in a bundle is unpickled and no code from it runs. A bundle that does no
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -30,6 +31,8 @@ TOKENIZER = "tokenizer.json"
 MANIFEST = "bundle.json"
 CARD = "MODEL_CARD.md"
 MAX_MANIFEST_BYTES = 1 << 20
+TEXT_FIELDS = ("description", "limitations")
+"""Of the manifest: those that may have lines."""
 
 SENTIMENT_LABELS = ("negative", "neutral", "positive")
 
@@ -148,10 +151,11 @@ class Bundle:
     """A verified bundle on disk.
 
     Attributes: `path`, `manifest`, and out of it `name`, `version`, `tasks`, `max_tokens`, `languages`,
-    `precision`; `version_id` goes into every score and alert.
+    `precision`; `external`, the names of the files in which the graph keeps tensors; `version_id` goes into every
+    score and alert.
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: Manifest, external: frozenset[str] = frozenset()) -> None:
         self.path = path
         self.manifest = manifest
         self.name = manifest.name
@@ -160,7 +164,8 @@ class Bundle:
         self.max_tokens = manifest.max_tokens
         self.languages = manifest.languages
         self.precision = manifest.precision
-        self.version_id = _version_id(manifest)
+        self.external = external
+        self.version_id = _version_id(manifest, external)
 
     def __repr__(self) -> str:
         return f"Bundle({self.version_id}, {str(self.path)!r})"
@@ -173,13 +178,11 @@ class Bundle:
         Raises BundleError, naming the file, where anything is missing, truncated, altered, unlisted or out of place.
         """
         manifest = _read_manifest(path)
-        bundle = cls(path, manifest)
         _check_unlisted(path, manifest)
         for name in manifest.files:
             if name != MODEL:
-                bundle.read(name)
-        _check_external_files(path, manifest, bundle.read(MODEL))
-        return bundle
+                _read_checked(path, manifest, name)
+        return cls(path, manifest, _external_files(path, manifest, _read_checked(path, manifest, MODEL)))
 
     def task(self, name: str) -> Task:
         """The task of that name; BundleError with the names there are if it has none."""
@@ -190,19 +193,11 @@ class Bundle:
 
     def read(self, name: str) -> bytes:
         """The bytes of a file of the bundle, checked against the manifest as they are read."""
-        entry = self.manifest.files.get(name)
-        if entry is None:
-            raise _error(self.path / name, f"is not listed in {MANIFEST}")
-        file = _inside(self.path, name)
-        size = file.stat().st_size
-        if size != entry.bytes:
-            state = "truncated" if size < entry.bytes else "too long"
-            raise _error(file, f"is {state}: {size} bytes where {MANIFEST} says {entry.bytes}")
-        content = file.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        if digest != entry.sha256:
-            raise _error(file, f"was changed: SHA-256 {digest[:12]}… where {MANIFEST} says {entry.sha256[:12]}…")
-        return content
+        return _read_checked(self.path, self.manifest, name)
+
+    def read_external(self) -> dict[str, bytes]:
+        """The files in which the graph keeps tensors, by name, each checked as `read` does."""
+        return {name: self.read(name) for name in sorted(self.external)}
 
 
 def unlisted(directory: Path) -> list[str]:
@@ -215,6 +210,17 @@ def unlisted(directory: Path) -> list[str]:
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _error(directory / MANIFEST, f"lists no files: {error}") from error
     return sorted({file.name for file in directory.iterdir()} - {MANIFEST, *listing.files})
+
+
+def plain_name(option: str, name: str) -> str:
+    """`name`, where a manifest may hold it as a name or version; else BundleError, which names the `option`."""
+    wrong = f"{option} {name!r} is no name for it; use letters, digits, dots, hyphens and underscores"
+    if name.endswith("\n"):
+        raise BundleError(wrong)
+    try:
+        return msgspec.convert(name, Name)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"{wrong} ({error})") from error
 
 
 def default_bundle_path() -> Path:
@@ -260,6 +266,7 @@ def _read_manifest(path: Path) -> Manifest:
     raw = file.read_bytes()
     try:
         head = msgspec.json.decode(raw, type=dict[str, object])
+        _check_characters(file, head)
         if head.get("format") != FORMAT:
             raise _error(
                 file,
@@ -282,6 +289,23 @@ def _read_manifest(path: Path) -> Manifest:
         if required not in manifest.files:
             raise _error(file, f"does not list {required}")
     return manifest
+
+
+def _check_characters(file: Path, value: object, field: str = "") -> None:
+    """No string of a manifest, key or value, has control characters, which a terminal would obey; texts for people may
+    have lines and tabs."""
+    if isinstance(value, str):
+        allowed = "\n\t" if field in TEXT_FIELDS else ""
+        odd = next((c for c in value if unicodedata.category(c) == "Cc" and c not in allowed), None)
+        if odd is not None:
+            raise _error(file, f"has the control character U+{ord(odd):04X} in {field}")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            _check_characters(file, key, f"a key of {field or 'its top level'}")
+            _check_characters(file, inner, f"{field}.{key}" if field else key)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            _check_characters(file, inner, f"{field}[{number}]")
 
 
 def _check_tasks(file: Path, tasks: tuple[Task, ...]) -> None:
@@ -314,14 +338,32 @@ def _check_unlisted(path: Path, manifest: Manifest) -> None:
             raise _error(file, f"is not listed in {MANIFEST}", hint="move it away, or export the bundle again")
 
 
-def _check_external_files(path: Path, manifest: Manifest, model: bytes) -> None:
-    """Tensors may lie in files beside the graph, but only in files that the manifest lists and hashes."""
+def _external_files(path: Path, manifest: Manifest, model: bytes) -> frozenset[str]:
+    """The files beside the graph in which it keeps tensors: only such as the manifest lists and hashes."""
     try:
-        outside = external_files(model) - manifest.files.keys()
+        found = frozenset(external_files(model))
     except OnnxError as error:
-        raise _error(path / MODEL, f"is not an ONNX model: {error}") from error
+        raise _error(path / MODEL, f"is not an ONNX model that can be used: {error}") from error
+    outside = found - manifest.files.keys()
     if outside:
         raise _error(path / MODEL, f"keeps tensors in {sorted(outside)[0]!r}, which {MANIFEST} does not list")
+    return found
+
+
+def _read_checked(path: Path, manifest: Manifest, name: str) -> bytes:
+    entry = manifest.files.get(name)
+    if entry is None:
+        raise _error(path / name, f"is not listed in {MANIFEST}")
+    file = _inside(path, name)
+    size = file.stat().st_size
+    if size != entry.bytes:
+        state = "truncated" if size < entry.bytes else "too long"
+        raise _error(file, f"is {state}: {size} bytes where {MANIFEST} says {entry.bytes}")
+    content = file.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != entry.sha256:
+        raise _error(file, f"was changed: SHA-256 {digest[:12]}… where {MANIFEST} says {entry.sha256[:12]}…")
+    return content
 
 
 def _inside(directory: Path, name: str) -> Path:
@@ -336,14 +378,15 @@ def _inside(directory: Path, name: str) -> Path:
     return file
 
 
-def _version_id(manifest: Manifest) -> str:
-    """Name, version and a fingerprint of all that a probability depends on."""
+def _version_id(manifest: Manifest, external: frozenset[str]) -> str:
+    """Name, version and a fingerprint of all that a probability depends on; `external` are files of tensors."""
     parts = (
         manifest.files[MODEL].sha256,
         manifest.files[TOKENIZER].sha256,
         manifest.max_tokens,
         manifest.tasks,
         *([manifest.word_scores] if manifest.word_scores else []),
+        *([[(name, manifest.files[name].sha256) for name in sorted(external)]] if external else []),
     )
     fingerprint = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:12]
     return f"{manifest.name}-{manifest.version}+{fingerprint}"

@@ -110,8 +110,10 @@ def report(fitted: Fitted) -> str:
 def _logits(bundle: Bundle, texts: list[str], task: str) -> NDArray[np.float64]:
     """Logarithms of what the task says without any calibration, float64[n, labels]."""
     tasks = tuple(msgspec.structs.replace(each, **Calibration()._asdict()) for each in bundle.tasks)
-    plain = Bundle(bundle.path, msgspec.structs.replace(bundle.manifest, tasks=tasks))
-    said = Predictor(plain, cache_entries=0).predict(texts).probabilities[task]
+    plain = Bundle(bundle.path, msgspec.structs.replace(bundle.manifest, tasks=tasks), bundle.external)
+    predictor = Predictor(plain, cache_entries=0)
+    predictor.warm_up()
+    said = predictor.predict(texts).of_all(task)
     return np.log(np.maximum(said.astype(np.float64), 1e-30))
 
 

@@ -59,14 +59,9 @@ def info(bundle: Path | None, as_json: bool) -> None:
 @PROVIDER
 def verify(bundle: Path | None, provider: str) -> None:
     """Check every file, the graph, and that scores do not depend on batch mates. Exit status 1 if not in order."""
-    from models.bundle import BundleError
     from models.verify import verify_predictor
 
     predictor = _predictor(_load(bundle), provider)
-    try:
-        predictor.warm_up()
-    except BundleError as error:
-        raise click.ClickException(str(error)) from error
     problems = verify_predictor(predictor)
     for problem in problems:
         click.echo(f"not in order: {problem}", err=True)
@@ -117,13 +112,13 @@ def evaluate(
         return
     rows = _labelled(predictor.labels, data, task, text_column, label_column, label_names)
     labels = predictor.labels[task]
-    result = measure(predictor.predict(rows.texts).probabilities[task], rows.truth, task=task, labels=labels)
+    result = measure(predictor.predict(rows.texts).of_all(task), rows.truth, task=task, labels=labels)
     noisy = {}
     if robustness:
         from models.robustness import robustness as under_noise
         from models.robustness import robustness_table
 
-        noisy = under_noise(lambda texts: predictor.predict(texts).probabilities[task], rows, result)
+        noisy = under_noise(lambda texts: predictor.predict(texts).of_all(task), rows, result)
     if as_json:
         import msgspec
 
@@ -262,16 +257,21 @@ def calibrate(
     model must not have learned from the texts. What is printed was measured on each half of them under a calibration
     fitted on the other half; what is written was fitted on all.
     """
-    from models.bundle import BundleError
+    from models.bundle import BundleError, plain_name
     from models.calibrate import CalibrationError, fit, report
     from models.calibrate import calibrate as apply
     from models.rewrite import check_free, rewrite
 
+    try:
+        check_free(output)
+        if version is not None:
+            plain_name("--version", version)
+    except (BundleError, FileExistsError) as error:
+        raise click.ClickException(f"no bundle was written: {error}") from error
     loaded = _load(bundle)
     labels = {each.name: each.labels for each in loaded.tasks}
     rows = _labelled(labels, data, task, text_column, label_column, label_names)
     try:
-        check_free(output)
         fitted = fit(loaded, rows, task)
         written = rewrite(loaded, output, lambda copy: apply(copy, fitted, data.name), version=version)
     except (CalibrationError, BundleError, FileExistsError) as error:
@@ -297,7 +297,9 @@ def _predictor(bundle: Bundle, provider: str) -> Predictor:
     from models.providers import ProviderError
 
     try:
-        return Predictor(bundle, provider=provider, cache_entries=0)
+        predictor = Predictor(bundle, provider=provider, cache_entries=0)
+        predictor.warm_up()
+        return predictor
     except (BundleError, ProviderError) as error:
         raise click.ClickException(str(error)) from error
 

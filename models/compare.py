@@ -38,7 +38,7 @@ def points_apart(comparison: Comparison) -> float:
 def compare(first: Predictor, second: Predictor, data: Labelled, task: str) -> Comparison:
     """Compare two predictors (made with `cache_entries=0`, else the speed is the cache's) on labelled texts.
 
-    Raises ValueError where the task's labels differ between the two.
+    Raises ValueError where the task's labels differ between the two, BundleError where one has no numbers for a text.
     """
     labels = first.labels[task]
     if second.labels.get(task) != labels:
@@ -47,7 +47,7 @@ def compare(first: Predictor, second: Predictor, data: Labelled, task: str) -> C
             f"{first.version_id} has {labels}; only models with the same labels can be compared"
         )
     answers, speeds = _take_turns([first.predict, second.predict], data.texts)
-    one, other = (answer.probabilities[task] for answer in answers)
+    one, other = (answer.of_all(task) for answer in answers)
     difference = np.abs(one - other)
     return Comparison(
         task=task,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Literal, NamedTuple
 
@@ -25,7 +26,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class EncoderError(ValueError):
-    """The bytes are not a tokenizer of the `tokenizers` library."""
+    """The bytes are not a tokenizer of the `tokenizers` library, or one that does not work. The message says of
+    "tokenizer.json" what is wrong with it."""
 
 
 class TokenRows(NamedTuple):
@@ -54,6 +56,8 @@ class Encoder:
 
     `long_texts` says what happens to a longer text: its end is cut off ("truncate"), or it becomes several
     rows that overlap by a quarter ("chunks").
+
+    Raises EncoderError, here and for a text, where the tokenizer fails; here where it leaves no room for a text.
     """
 
     def __init__(self, tokenizer: bytes, *, max_tokens: int, long_texts: LongTexts = "truncate") -> None:
@@ -61,17 +65,22 @@ class Encoder:
         self._chunks = long_texts == "chunks"
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        special = len(self._tokenizer.encode(""))
+        with _failures("fails on an empty text"):
+            special = len(self._tokenizer.encode(""))
+        if special >= max_tokens:
+            raise EncoderError(f"adds {special} tokens to every text, which leaves none for it out of {max_tokens}")
         stride = int((max_tokens - special) * CHUNK_OVERLAP) if self._chunks else 0
-        self._tokenizer.enable_truncation(max_tokens, stride=stride)
+        with _failures("cannot be given a limit"):
+            self._tokenizer.enable_truncation(max_tokens, stride=stride)
         self.pad_id = self._find_pad_id()
 
     def encode(self, texts: Sequence[str]) -> TokenRows:
         """Tokenise texts; any number, none included. A lone surrogate counts as U+FFFD."""
-        try:
-            encodings = self._tokenizer.encode_batch_fast(list(texts))
-        except TypeError:
-            encodings = self._tokenizer.encode_batch_fast([_without_surrogates(text) for text in texts])
+        with _failures("fails on a text"):
+            try:
+                encodings = self._tokenizer.encode_batch_fast(list(texts))
+            except TypeError:
+                encodings = self._tokenizer.encode_batch_fast([_without_surrogates(text) for text in texts])
         if self._chunks:
             parts = [[encoding, *encoding.overflowing] for encoding in encodings]
             text_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
@@ -93,7 +102,8 @@ class Encoder:
 
     def words(self, text: str, chunk: int = 0) -> list[tuple[int, int, list[int]]]:
         """`word_spans` of one of the text's rows, and with each word the places of its tokens there."""
-        encoding = self._tokenizer.encode(_without_surrogates(text))
+        with _failures("fails on a text"):
+            encoding = self._tokenizer.encode(_without_surrogates(text))
         encoding = encoding.overflowing[chunk - 1] if chunk else encoding
         found: list[tuple[int, int, list[int]]] = []
         covered, current = 0, None
@@ -146,7 +156,17 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _parse(tokenizer: bytes) -> Tokenizer:
-    try:
+    with _failures("is not a tokenizer"):
         return Tokenizer.from_str(tokenizer.decode("utf-8"))
-    except Exception as error:  # the library raises bare Exception
-        raise EncoderError(str(error)) from error
+
+
+@contextmanager
+def _failures(wrong: str) -> Iterator[None]:
+    """Turn what the library raises into EncoderError: bare Exception, or what a panic of its Rust code becomes, which
+    is a BaseException of a module that cannot be imported."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise EncoderError(f"{wrong}: {error}") from error

@@ -30,7 +30,8 @@ class Measured(Struct, frozen=True, kw_only=True):
 def evaluate_run(predictor: Predictor, run: Path, *, noise: bool = False) -> list[Measured]:
     """Measure `predictor` on every data set that the run in directory `run` held back, `noise` also with robustness.
 
-    Raises LabelledError where `run` is no training run, or its tasks and labels are not the predictor's.
+    Raises LabelledError where `run` is no training run, or its tasks and labels are not the predictor's; BundleError
+    where the predictor has no numbers for a text.
     """
     try:
         tasks = msgspec.json.decode((run / RECIPE).read_bytes(), type=Recipe).tasks
@@ -70,8 +71,8 @@ def _measure(predictor: Predictor, task: str, use: str, source: str, rows: Seque
     labels = predictor.labels[task]
     texts = [row.text for row in rows]
     truth = np.array([row.label for row in rows], dtype=np.int64)
-    result = evaluate(predictor.predict(texts).probabilities[task], truth, task=task, labels=labels)
+    result = evaluate(predictor.predict(texts).of_all(task), truth, task=task, labels=labels)
     lost: dict[str, Noisy] = {}
     if noise:
-        lost = robustness(lambda noisy: predictor.predict(noisy).probabilities[task], Labelled(texts, truth), result)
+        lost = robustness(lambda noisy: predictor.predict(noisy).of_all(task), Labelled(texts, truth), result)
     return Measured(data=source, use=use, result=result, robustness=lost)

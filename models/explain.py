@@ -35,7 +35,8 @@ def explain(predictor: Predictor, text: str, task: str, label: str | None = None
     """Weights of the words of `text`, in text order; without `label`, for the one the model chose.
 
     Words are the tokenizer's (single characters in Chinese); punctuation is left out, as is what lies beyond
-    the model's limit or the first 256 words. Raises ValueError for a task or label the model does not have.
+    the model's limit or the first 256 words. Raises ValueError for a task or label the model does not have, BundleError
+    where it has no numbers for the text or for what is left without a word.
     """
     (weights,) = explain_many(predictor, [text], task, label)
     return weights
@@ -56,7 +57,7 @@ def explain_many(
         variants.append(text)
         variants.extend(erased(text, [word]) for word in words)
         variants.extend(erased(text, pair) for pair in pairwise(words))
-    table = predictor.predict(variants, cached=False).probabilities[task]
+    table = predictor.predict(variants, cached=False).of_all(task)
     results = []
     at = 0
     for text, words in zip(texts, spans, strict=True):

@@ -97,8 +97,7 @@ def export(
         raise ExportError(
             f"there are no texts in {', '.join(read)} to compare the export on; give some with --texts FILE"
         )
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    draft = _new_draft(destination)
     try:
         try:
             _write_graph(model, draft / MODEL, precision)
@@ -123,9 +122,10 @@ def export(
         for metric in bundle.manifest.metrics:
             say(f"{metric.task} on {metric.data}: accuracy {metric.accuracy:.4f}, macro F1 {metric.macro_f1:.4f}")
         _check_destination(destination)
-        _replace(destination, draft)
-    finally:
+    except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
+        raise
+    _replace(destination, draft)
     return Exported(Bundle.load(destination), parity)
 
 
@@ -139,7 +139,9 @@ def parity_texts(model: Exportable) -> list[str]:
 
 
 def _check_destination(destination: Path) -> None:
-    """Raise ExportError where replacing `destination` would destroy anything but a bundle."""
+    """Raise ExportError where replacing `destination` would destroy anything but a bundle, or cannot be done."""
+    if destination.is_mount():
+        raise ExportError(f"{destination} is a mount point, which cannot be replaced; choose a directory inside it")
     if not destination.exists() or (destination.is_dir() and not any(destination.iterdir())):
         return
     if not (destination / MANIFEST).is_file():
@@ -153,6 +155,16 @@ def _check_destination(destination: Path) -> None:
             f"{destination} holds more than the bundle that would be replaced: {', '.join(others)}; move "
             f"{'it' if len(others) == 1 else 'them'} away or choose another directory"
         )
+
+
+def _new_draft(destination: Path) -> Path:
+    """An empty directory beside `destination`, so that it can be put there by its name alone."""
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    except OSError as error:
+        place = destination.parent
+        raise ExportError(f"{place} cannot be written to: {error.strerror}; choose another place") from error
 
 
 def _write_graph(model: Exportable, file: Path, precision: Precision) -> None:
@@ -249,7 +261,7 @@ def _calibrated(manifest: Manifest, draft: Path, model: Exportable) -> Manifest:
         return manifest
     predictor = Predictor(Bundle.load(draft), cache_entries=0)
     said = {
-        key: np.log(np.maximum(predictor.predict([r.text for r in rows]).probabilities[key[0]], 1e-30))
+        key: np.log(np.maximum(predictor.predict([r.text for r in rows]).of_all(key[0]), 1e-30))
         for key, rows in groups.items()
     }
     truth = {key: np.array([row.label for row in rows], dtype=np.int64) for key, rows in groups.items()}
@@ -281,16 +293,17 @@ def _notice(model: Exportable) -> str:
     if distillation is not None and distillation.teacher is not None:
         teacher = distillation.teacher
         lines.append(f"Taught by a model fine-tuned from {parent_of(teacher).name}{_under(teacher.base_licence)}.")
-    for name, licence, origin in sorted({(d.name, d.licence, d.source) for d in model.data if d.use != "measuring"}):
+    learned = {(d.name, d.licence, d.source) for d in model.data if d.use != "measuring"}
+    for name, licence, origin in sorted(learned):
         lines.append(f"Trained on {name}{f': {origin}' if origin else ''}{_under(licence)}.")
     for teacher_name, licence in sorted({(p.name, p.licence) for run in model.teachers for p in run.parents}):
         lines.append(f"Taught by a model fine-tuned from {teacher_name}{_under(licence)}.")
     taught = {
         (public_file(d.name), d.licence, d.source) for run in model.teachers for d in run.data if d.use != "measuring"
     }
-    for name, licence, origin in sorted(taught):
+    for name, licence, origin in sorted(taught - learned):
         lines.append(f"Taught by a model trained on {name}{f': {origin}' if origin else ''}{_under(licence)}.")
-    return "\n".join(lines) + "\n"
+    return "\n".join(dict.fromkeys(lines)) + "\n"
 
 
 def _under(licence: str) -> str:
@@ -298,10 +311,24 @@ def _under(licence: str) -> str:
 
 
 def _replace(destination: Path, draft: Path) -> None:
-    """Put the finished draft where the bundle belongs; the old bundle goes only once the new one is complete."""
+    """Put the finished draft where the bundle belongs; the old bundle goes only once the new one is in its place.
+
+    Where that fails, the old one is put back, the draft stays, and ExportError says where it is. A process that is
+    killed in between leaves both beside `destination`, with names that begin with a dot.
+    """
     old = draft.with_name(f"{draft.name}.old")
-    if destination.exists():
-        destination.rename(old)
-    draft.chmod(0o755)
-    draft.rename(destination)
+    try:
+        draft.chmod(0o755)
+        try:
+            if destination.exists():
+                destination.rename(old)
+            draft.rename(destination)
+        except BaseException:
+            if old.exists() and not destination.exists():
+                old.rename(destination)
+            raise
+    except OSError as error:
+        raise ExportError(
+            f"{destination} cannot be replaced: {error.strerror}; the finished bundle is in {draft}, move it from there"
+        ) from error
     shutil.rmtree(old, ignore_errors=True)

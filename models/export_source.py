@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.bundle import SENTIMENT_LABELS, DataSource, Name, ParentModel
+from models.bundle import SENTIMENT_LABELS, BundleError, DataSource, ParentModel
+from models.bundle import plain_name as checked_name
 from models.int8 import Layer
 from models.training.network import base_directory, load_classifier, positions
 from models.training.quantised import plain_layers, quantised_layers
@@ -263,11 +264,9 @@ def _classifier(directory: Path) -> Any:
 def plain_name(option: str, name: str) -> str:
     """`name`, where a manifest may hold it as a name or version; else ExportError."""
     try:
-        return msgspec.convert(name, Name)
-    except msgspec.ValidationError as error:
-        raise ExportError(
-            f"{option} {name!r} is no name for it; use letters, digits, dots, hyphens and underscores ({error})"
-        ) from error
+        return checked_name(option, name)
+    except BundleError as error:
+        raise ExportError(str(error)) from error
 
 
 def _ordered(written: list[str]) -> tuple[tuple[str, ...], list[int]]:

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from models.bundle import BundleError
 from models.predictor import Predictor, PredictorStats
+from models.probabilities import not_finite
 from models.word_scores import Words
 
 
 class Answer(NamedTuple):
-    """`probabilities`: task to float32[n_texts, n_labels]; `versions`: the id of the model of each route; `words`: per
-    text those that made it negative, heaviest first, where its model scores words."""
+    """`probabilities`: task to float32[n_texts, n_labels], rows that are not finite where a model overflows on a text,
+    see `unscored`; `versions`: the id of the model of each route; `words`: per text those that made it negative,
+    heaviest first, where its model scores words."""
 
     probabilities: dict[str, NDArray[np.float32]]
     versions: tuple[str, ...]
@@ -32,6 +34,16 @@ class Answer(NamedTuple):
         """The answer for the texts from `start` up to, not including, `end`."""
         rows = {task: table[start:end] for task, table in self.probabilities.items()}
         return Answer(rows, self.versions, self.words[start:end])
+
+    @property
+    def unscored(self) -> NDArray[np.bool_]:
+        """bool[n_texts]: the texts whose probabilities are no numbers. What they say must go nowhere."""
+        return not_finite(self.probabilities.values())
+
+    def only(self, rows: NDArray[np.int64]) -> Answer:
+        """The answer for some of the texts, by their number."""
+        tables = {task: table[rows] for task, table in self.probabilities.items()}
+        return Answer(tables, self.versions, [self.words[row] for row in rows.tolist()])
 
     @property
     def version_id(self) -> str:

@@ -1,9 +1,12 @@
-"""Looks into an ONNX file without the `onnx` package: which other files its tensors lie in.
+"""Looks into an ONNX file without the `onnx` package: which other files it makes a runtime read.
 
 An ONNX file is a protobuf message (onnx.proto3 in github.com/onnx/onnx; wire format:
 protobuf.dev/programming-guides/encoding). A tensor may say that its data is in another file, by any path; a
-runtime that follows it reads whatever the path names. Only the few fields that lead to such tensors are
-walked; tensor data is skipped over.
+runtime that follows it reads whatever the path names. A node EPContext names a file that is compiled already. Only
+the few fields that lead to either are walked; tensor data is skipped over.
+
+Protobuf cuts a tag to 32 bits, so that there are many ways to write one field. Tags and lengths must be written in the
+shortest, as every writer of ONNX does: what is walked here is then what a runtime sees.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ FIELDS: dict[str, dict[int, str]] = {
     "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
     "FunctionProto": {7: "NodeProto", 11: "AttributeProto"},
     "GraphProto": {1: "NodeProto", 5: "TensorProto", 15: "SparseTensorProto"},
-    "NodeProto": {5: "AttributeProto"},
+    "NodeProto": {4: "op_type", 5: "AttributeProto"},
     "AttributeProto": {
         5: "TensorProto",
         6: "GraphProto",
@@ -30,16 +33,18 @@ FIELDS: dict[str, dict[int, str]] = {
     "StringStringEntryProto": {},
 }
 KEY, VALUE = 1, 2
+EXTERNAL_OPERATOR = b"EPContext"
 
 
 class OnnxError(ValueError):
-    """The bytes are not an ONNX model."""
+    """The bytes are not an ONNX model, or not one that may be run."""
 
 
 def external_files(model: bytes) -> set[str]:
     """The file names (as written, relative to the model) in which tensors of the model keep their data.
 
-    Raises OnnxError where the bytes do not follow protobuf's wire format or hold no graph.
+    Raises OnnxError where the bytes do not follow protobuf's wire format, write a tag or length longer than it need be,
+    hold no graph, or hold a node EPContext.
     """
     found: set[str] = set()
     view = memoryview(model)
@@ -59,6 +64,9 @@ def _walk(view: memoryview, start: int, end: int, message: str, found: set[str],
             entry = {f: bytes(view[a:b]) for f, a, b in _fields(view, first, last)}
             if entry.get(KEY) == b"location":
                 found.add(entry.get(VALUE, b"").decode("utf-8", "replace"))
+        elif child == "op_type":
+            if view[first:last] == EXTERNAL_OPERATOR:
+                raise OnnxError("it has a node EPContext, which runs what another file holds")
         elif child is not None:
             _walk(view, first, last, child, found, depth + 1)
 
@@ -67,7 +75,9 @@ def _fields(view: memoryview, at: int, end: int) -> list[tuple[int, int, int]]:
     """(field number, start, end) of each length-delimited field of the message that lies in [at, end)."""
     fields = []
     while at < end:
-        tag, at = _varint(view, at, end)
+        tag, at = _shortest_varint(view, at, end)
+        if tag >= 1 << 32:
+            raise OnnxError(f"it has the tag {tag}, which is beyond 32 bits")
         wire = tag & 7
         if wire == VARINT:
             _, at = _varint(view, at, end)
@@ -76,7 +86,7 @@ def _fields(view: memoryview, at: int, end: int) -> list[tuple[int, int, int]]:
         elif wire == FIXED32:
             at += 4
         elif wire == LENGTH_DELIMITED:
-            length, at = _varint(view, at, end)
+            length, at = _shortest_varint(view, at, end)
             fields.append((tag >> 3, at, at + length))
             at += length
         else:
@@ -84,6 +94,13 @@ def _fields(view: memoryview, at: int, end: int) -> list[tuple[int, int, int]]:
     if at != end:
         raise OnnxError("it ends in the middle of a field")
     return fields
+
+
+def _shortest_varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
+    value, after = _varint(view, at, end)
+    if after - at > max(1, -(-value.bit_length() // 7)):
+        raise OnnxError(f"it writes the number {value} in {after - at} bytes, more than it takes")
+    return value, after
 
 
 def _varint(view: memoryview, at: int, end: int) -> tuple[int, int]:

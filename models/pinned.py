@@ -13,7 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LIBRARIES = ("libcudart.so.13", "libcudart.so.12")
+ONNXRUNTIME_GPU, CUDA_MAJOR, CUDNN_MAJOR = "1.31", 13, 9
+"""The onnxruntime-gpu of requirements/gpu.txt and what its wheel is built for: its extras ask for
+nvidia-cuda-runtime~=13.0 and nvidia-cudnn-cu13~=9.0. Look there again when another one is pinned."""
+
+LIBRARIES = (f"libcudart.so.{CUDA_MAJOR}", "libcudart.so.12")
 _PORTABLE = 1
 """cudaHostRegisterPortable: locked for every CUDA context of the process."""
 
@@ -55,6 +59,7 @@ class HostBuffers:
         address = ctypes.c_void_p(buffer.ctypes.data)
         if self._runtime.cudaHostRegister(address, ctypes.c_size_t(buffer.nbytes), ctypes.c_uint(_PORTABLE)):
             self.pinned = False  # a limit on locked memory, say: pageable memory gives the same numbers, only later
+            self._runtime.cudaGetLastError()  # or the next one who asks, ONNX Runtime in its next run, finds this error
             return buffer
         weakref.finalize(buffer, self._runtime.cudaHostUnregister, address)
         return buffer

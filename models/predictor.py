@@ -17,17 +17,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.batching import SHORTEST, Batch, length_buckets, plan_batches
+from models.batching import Batch, batch_rows, length_buckets, plan_batches
 from models.bundle import MODEL, TOKENIZER, Bundle, BundleError
 from models.cache import ScoreCache, text_key
 from models.encoding import Encoder, EncoderError, LongTexts, TokenRows
-from models.probabilities import softmax
+from models.probabilities import not_finite, softmax
+from models.probes import first_texts
 from models.providers import INPUTS, GraphError, ModelSession
 from models.threads import bound_tokenising, usable_cores
 from models.word_scores import Words, heaviest_words
@@ -35,11 +36,15 @@ from models.word_scores import Words, heaviest_words
 DEFAULT_BATCH_TOKENS = 1024
 DEFAULT_CACHE_ENTRIES = 65_536
 SLAB_TEXTS = 4096
+SLAB_CHARACTERS = 2_000_000
+"""A text takes some 50 to 90 bytes a character while it is tokenised, also what is cut off then."""
+
 GPU_STREAMS = 2
 
 
 class Predictions(NamedTuple):
-    """`probabilities`: task name to float32[n_texts, n_labels], calibrated, rows in input order.
+    """`probabilities`: task name to float32[n_texts, n_labels], calibrated, rows in input order; rows of NaN where the
+    model overflows on a text, see `unscored`.
 
     `words`: per text those that speak most for the label of the bundle's word scores, heaviest first; none where the
     text has another label, or the bundle no word scores.
@@ -47,6 +52,21 @@ class Predictions(NamedTuple):
 
     probabilities: dict[str, NDArray[np.float32]]
     words: list[Words]
+
+    @property
+    def unscored(self) -> NDArray[np.bool_]:
+        """bool[n_texts]: the texts whose probabilities are no numbers."""
+        return not_finite(self.probabilities.values())
+
+    def of_all(self, task: str) -> NDArray[np.float32]:
+        """The probabilities of one task, for a caller that can leave no text out. BundleError where some are NaN."""
+        unscored = np.flatnonzero(self.unscored)
+        if len(unscored):
+            raise BundleError(
+                f"the model gives {len(unscored)} of {len(self.unscored)} texts probabilities that are not numbers, "
+                f"first text {int(unscored[0]) + 1}; export it in a higher precision, or leave such texts out"
+            )
+        return self.probabilities[task]
 
 
 class _Scored(NamedTuple):
@@ -106,7 +126,10 @@ class Predictor:
             bound_tokenising(threads)
         self.threads = threads or (usable_cores() if provider == "cpu" else GPU_STREAMS)
         copies = self.threads if provider == "tensorrt" else 1
-        self._session = _load_session(bundle, provider, max_batch_tokens, copies)
+        largest = batch_rows(bundle.max_tokens, max_batch_tokens), bundle.max_tokens
+        # TensorRT takes any rows up to the most by any length up to the longest, so that all of it must be affordable.
+        self._most_rows = largest[0] if provider == "tensorrt" else None
+        self._session = _load_session(bundle, provider, largest, copies)
         self.provider_in_use = self._session.provider
         _check_graph(bundle, self._session)
         self._buckets = length_buckets(bundle.max_tokens)
@@ -122,7 +145,7 @@ class Predictor:
         self._lock = threading.Lock()
         self._tokenising = ThreadPoolExecutor(1, thread_name_prefix="bearwire-tokenise")
         self._inference = ThreadPoolExecutor(self.threads, thread_name_prefix="bearwire-model")
-        self._try_shortest()
+        self._try_extremes()
 
     def predict(self, texts: Sequence[str], *, cached: bool = True) -> Predictions:
         """Probabilities of every task for any number of texts (none too). Blocks; releases the GIL for most.
@@ -160,16 +183,45 @@ class Predictor:
 
     def warm_up(self) -> None:
         """Run the model before the first text comes: on a GPU the largest batch of every length, since each new
-        shape costs there; on the CPU one short row and one long one. Raises BundleError where that fails."""
+        shape costs there; on the CPU one short row and one long one; then some texts, which count nowhere. Raises
+        BundleError where that fails."""
         every = [int(length) for length in self._buckets]
         for _ in range(self._session.copies):
             self._session.take_turn()
             for length in every if self.provider_in_use != "cpu" else (every[0], every[-1]):
-                count = max(1, self.max_batch_tokens // length) if self.provider_in_use != "cpu" else 1
+                full = batch_rows(length, self.max_batch_tokens, self._most_rows)
+                count = full if self.provider_in_use != "cpu" else 1
                 self._try_out(count, length, self._encoder.pad_id)
+        self._try_texts()
 
-    def _try_shortest(self) -> None:
-        """Run a row of the least tokens: only a run tells an output's real shape, and tokens that the graph lacks."""
+    def _try_texts(self) -> None:
+        """Score some texts, with words that are in no vocabulary: a tokenizer may fail at those alone."""
+        texts, counted = first_texts(), replace(self.stats)
+        try:
+            self._encoder.encode(texts)
+            for text in texts:
+                self._encoder.word_spans(text)
+        except Exception as error:
+            file = self.bundle.path / TOKENIZER
+            raise BundleError(f"{file} {error}; export the model again with its own tokenizer") from error
+        file = self.bundle.path / MODEL
+        try:
+            rows = self._score(texts).rows
+        except Exception as error:
+            raise BundleError(f"{file} fails on texts: {error}; export the model again") from error
+        finally:
+            self.stats = counted
+        odd = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(odd):
+            raise BundleError(
+                f"{file} gives the text {texts[int(odd[0])][:40]!r} probabilities that are not numbers; export it in a "
+                "higher precision, or with the tokenizer that it was trained with"
+            )
+
+    def _try_extremes(self) -> None:
+        """Run a row of the most tokens and of the least: only a run tells an output's real shape, a limit beyond the
+        model's positions, and tokens that the graph lacks."""
+        self._try_out(1, int(self._buckets[-1]), self._encoder.pad_id)
         length = int(self._buckets[0])
         self._try_out(1, length, self._encoder.pad_id)
         highest = self._encoder.highest_id
@@ -242,12 +294,13 @@ class Predictor:
         for text in np.flatnonzero(of_task.argmax(axis=1) == label).tolist():
             chunk = int(sure[first[text] : first[text + 1]].argmax())
             begin, count = int(rows.starts[first[text] + chunk]), int(rows.counts[first[text] + chunk])
-            spans = self._encoder.words(texts[text], chunk)
-            words[text] = heaviest_words(texts[text], spans, tokens[begin : begin + count])
+            weights = tokens[begin : begin + count]
+            if np.isfinite(weights).all():
+                words[text] = heaviest_words(texts[text], self._encoder.words(texts[text], chunk), weights)
         return words
 
     def _tokenised(self, texts: Sequence[str]) -> Iterator[TokenRows]:
-        slabs = [texts[at : at + SLAB_TEXTS] for at in range(0, len(texts), SLAB_TEXTS)]
+        slabs = slabs_of(texts, SLAB_TEXTS, SLAB_CHARACTERS)
         if not slabs:
             return
         rows = self._encoder.encode(slabs[0])
@@ -263,7 +316,8 @@ class Predictor:
         result = np.empty((len(rows.counts), int(self._columns[-1])), dtype=np.float64)
         tokens = None if self._worded is None else np.empty(len(rows.ids), dtype=np.float32)
         fair_share = -(-int(rows.counts.sum()) // self.threads)
-        batches = plan_batches(rows.counts, self._buckets, min(self.max_batch_tokens, fair_share))
+        budget = min(self.max_batch_tokens, fair_share)
+        batches = plan_batches(rows.counts, self._buckets, budget, self._most_rows)
         running = [self._inference.submit(self._score_batch, rows, batch) for batch in batches]
         for batch, scored in zip(batches, running, strict=True):
             scores = scored.result()
@@ -288,6 +342,22 @@ class Predictor:
         return _RowScores(probabilities, None if self._worded is None else outputs[-1])
 
 
+def slabs_of(texts: Sequence[str], most_texts: int, most_characters: int) -> list[Sequence[str]]:
+    """The texts in order, in runs of at most so many texts and characters each; a longer text has one of its own.
+
+    >>> slabs_of(["a", "bb", "cccc", "d", "e", "f"], 3, 4)
+    [['a', 'bb'], ['cccc'], ['d', 'e', 'f']]
+    """
+    slabs = []
+    start = characters = 0
+    for at, text in enumerate(texts):
+        if at > start and (at - start == most_texts or characters + len(text) > most_characters):
+            slabs.append(texts[start:at])
+            start, characters = at, 0
+        characters += len(text)
+    return [*slabs, texts[start:]] if len(texts) else []
+
+
 def _combine_chunks(scores: NDArray[np.float64], rows: TokenRows) -> NDArray[np.float64]:
     """float64[texts, labels]: each text's chunks averaged, weighted by their number of tokens."""
     if len(rows.text_of) == int(rows.text_of[-1]) + 1:
@@ -302,13 +372,13 @@ def _load_encoder(bundle: Bundle, long_texts: LongTexts) -> Encoder:
     try:
         return Encoder(bundle.read(TOKENIZER), max_tokens=bundle.max_tokens, long_texts=long_texts)
     except EncoderError as error:
-        raise BundleError(f"{bundle.path / TOKENIZER} is not a tokenizer: {error}") from error
+        raise BundleError(f"{bundle.path / TOKENIZER} {error}; export the model again") from error
 
 
-def _load_session(bundle: Bundle, provider: str, max_batch_tokens: int, copies: int) -> ModelSession:
-    shape = (max(1, max_batch_tokens // SHORTEST), bundle.max_tokens)
+def _load_session(bundle: Bundle, provider: str, largest: tuple[int, int], copies: int) -> ModelSession:
     try:
-        return ModelSession(bundle.read(MODEL), provider=provider, folder=bundle.path, largest=shape, copies=copies)
+        model, external = bundle.read(MODEL), bundle.read_external()
+        return ModelSession(model, provider=provider, external=external, largest=largest, copies=copies)
     except GraphError as error:
         raise BundleError(f"{bundle.path / MODEL} cannot be loaded: {error}") from error
 

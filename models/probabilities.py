@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -23,13 +24,21 @@ def softmax(
 
     Every row is worked out apart, to the last bit. With an exponent of 1 it is temperature scaling: Guo et al. 2017,
     "On Calibration of Modern Neural Networks" (arXiv:1706.04599). No exponent changes the order of the labels: Rahimi
-    et al. 2020, "Intra Order-preserving Functions for Calibration" (arXiv:2003.06820).
+    et al. 2020, "Intra Order-preserving Functions for Calibration" (arXiv:2003.06820). A row with a logit that is NaN
+    or plus infinity is NaN.
     """
     scaled = np.ascontiguousarray(logits, dtype=np.float64) / temperature
-    gaps = scaled.max(axis=1, keepdims=True) - scaled
+    with np.errstate(invalid="ignore"):  # infinite logits have no gap: the row is NaN, and `not_finite` tells
+        gaps = scaled.max(axis=1, keepdims=True) - scaled
     powers = np.exp(-(gaps if exponent == 1.0 else gaps**exponent))
     probabilities: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
     return probabilities
+
+
+def not_finite(tables: Iterable[NDArray[np.float32]]) -> NDArray[np.bool_]:
+    """bool[n]: which of n rows are NaN or infinite anywhere in the tables float32[n, labels], at least one."""
+    found: NDArray[np.bool_] = np.logical_or.reduce([~np.isfinite(table).all(axis=1) for table in tables])
+    return found
 
 
 def expected_calibration_error(

@@ -6,9 +6,10 @@ A provider that is asked for and not there is an error that says what was found,
 from __future__ import annotations
 
 import itertools
+import logging
+import os
 import threading
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -29,6 +30,24 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """What a graph may take. TensorRT wants a shape for every one that it meets, and lets others be."""
 
 
+FUSED = (
+    "Attention",
+    "BiasGelu",
+    "EmbedLayerNormalization",
+    "FastGelu",
+    "MultiHeadAttention",
+    "SkipLayerNormalization",
+)
+"""Operators of ONNX Runtime's own that exports of encoders have."""
+
+_FUSED_ADVICE = (
+    "the graph has operators of ONNX Runtime's own ({}), which TensorRT does not know: it gets the graph in pieces and "
+    "may refuse them; set the provider to cuda"
+)
+
+log = logging.getLogger(__name__)
+
+
 class ProviderError(Exception):
     """The provider asked for cannot be used here. The message says what was found and what to install."""
 
@@ -40,7 +59,8 @@ class GraphError(ValueError):
 class ModelSession:
     """One loaded graph. `run` may be called from several threads at once.
 
-    A run uses the calling thread alone. `folder` holds the files in which tensors of the model lie, if any do.
+    A run uses the calling thread alone. `external` are the contents, by name, of files in which the model keeps
+    tensors; nothing is read from a disk.
     `largest` (batch, seq) bounds the shapes that TensorRT prepares one engine for. `io_binding` copies inputs to the
     device out of page-locked buffers of the calling thread, and binds outputs to it; it is the default on GPUs.
     Runs that go on at once have CUDA streams of their own and share the weights. TensorRT's provider computes one at
@@ -52,7 +72,7 @@ class ModelSession:
         model: bytes,
         *,
         provider: str = "cpu",
-        folder: Path | None = None,
+        external: Mapping[str, bytes] | None = None,
         largest: tuple[int, int] = (256, 512),
         io_binding: bool | None = None,
         copies: int = 1,
@@ -63,13 +83,16 @@ class ModelSession:
         options.inter_op_num_threads = 1
         options.enable_mem_pattern = False  # one would be kept for every (batch, length) ever seen
         options.log_severity_level = 3
-        if folder is not None:
-            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+        _give_external(options, external or {})
         wanted = _provider_options(provider, largest)
+        fused = fused_nodes(model) if provider == "tensorrt" else ()
+        self._advice = f"; {_FUSED_ADVICE.format(', '.join(fused))}" if fused else ""
         try:
             self._sessions = [ort.InferenceSession(model, options, providers=wanted) for _ in range(copies)]
         except Exception as error:  # each of onnxruntime's errors derives from Exception itself
-            raise GraphError(str(error)) from error
+            raise GraphError(f"{error}{self._advice}") from error
+        if fused:
+            log.warning(_FUSED_ADVICE.format(", ".join(fused)))
         self.provider = provider
         used = self._sessions[0].get_providers()
         if ONNX_NAMES[provider] not in used:
@@ -110,7 +133,7 @@ class ModelSession:
             found = self._run_bound(session, outputs, feed) if self._bind else session.run(list(outputs), feed)
             return [np.asarray(result, dtype=np.float32) for result in found]
         except Exception as error:  # each of onnxruntime's errors derives from Exception itself
-            raise GraphError(str(error)) from error
+            raise GraphError(f"{error}{self._advice}") from error
 
     @property
     def copies(self) -> int:
@@ -142,6 +165,40 @@ class ModelSession:
         session.run_with_iobinding(binding)
         binding.synchronize_outputs()
         return list(binding.copy_outputs_to_cpu())
+
+
+def _give_external(options: Any, files: Mapping[str, bytes]) -> None:
+    """Let a session take the tensors of other files from these bytes, and from nowhere else.
+
+    What it does not take from there, such as a tensor of a nested graph, it would look for on disk, unchecked; so the
+    folder for that is one in which nothing can lie.
+    """
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    if not files:
+        return
+    if not hasattr(options, "add_external_initializers_from_files_in_memory"):
+        raise GraphError(
+            f"it keeps tensors in {', '.join(files)}, which onnxruntime takes from memory since 1.24; this is "
+            f"{ort.__version__}. Install a newer one, or save the model as one file"
+        )
+    contents = list(files.values())
+    options.add_external_initializers_from_files_in_memory(list(files), contents, [len(each) for each in contents])
+
+
+def fused_nodes(model: bytes) -> tuple[str, ...]:
+    """The names of operators of ONNX Runtime's own (domain com.microsoft) that nodes of the graph have, sorted.
+
+    Field 7 of a NodeProto is its domain, 4 its operator (onnx.proto3).
+    """
+    if _field(7, b"com.microsoft") not in model:
+        return ()
+    known = tuple(name for name in FUSED if _field(4, name.encode()) in model)
+    return known or ("nodes of com.microsoft",)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A short length-delimited field as protobuf writes it."""
+    return bytes([number << 3 | 2, len(content)]) + content
 
 
 def check_provider(provider: str, available: Sequence[str] | None = None) -> None:

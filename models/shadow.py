@@ -13,6 +13,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from models.predictor import Predictor
+from models.probabilities import not_finite
 
 Probabilities = Mapping[str, NDArray[np.float32]]
 
@@ -51,25 +52,32 @@ class Shadow:
         with self._lock:
             return dict(self._agreement)
 
-    def observe(self, texts: Sequence[str], served: Probabilities) -> None:
-        """Score `texts` with the candidate and add the comparison with what was served for them."""
-        shadowed = self.candidate.predict(texts).probabilities
+    def observe(self, texts: Sequence[str], served: Probabilities) -> int:
+        """Score `texts` with the candidate and add the comparison with what was served for them.
+
+        Gives how many were compared: not those that one of the two has no numbers for.
+        """
+        shadowed = self.candidate.predict(texts)
+        both = ~(not_finite(served.values()) | shadowed.unscored)
+        compared = int(both.sum())
         for task in self.agreement:
-            one, other = served[task], shadowed[task]
+            one, other = served[task][both], shadowed.probabilities[task][both]
             agreed = int((one.argmax(axis=1) == other.argmax(axis=1)).sum())
             difference = float(np.abs(one - other).sum()) / 2
             with self._lock:
                 so_far = self._agreement[task]
                 self._agreement[task] = Agreement(
-                    so_far.texts + len(texts), so_far.agreed + agreed, so_far.difference_sum + difference
+                    so_far.texts + compared, so_far.agreed + agreed, so_far.difference_sum + difference
                 )
+        return compared
 
 
 class ShadowQueue:
     """Lets a shadow score in a thread of its own, behind the model in service.
 
     At most `waiting` batches wait for it; what comes beyond that is counted in `skipped` (texts) and not compared,
-    so that a slow candidate never holds back the stream. `failure` says why it has ended, if it has.
+    so that a slow candidate never holds back the stream; so are texts that one of the models has no numbers for.
+    `failure` says why it has ended, if it has.
     """
 
     def __init__(self, shadow: Shadow, *, waiting: int = 8) -> None:
@@ -110,8 +118,8 @@ class ShadowQueue:
                 self.skipped += len(item[0])
                 continue
             try:
-                self.shadow.observe(*item)
-            except Exception as error:  # whatever ails the candidate must not reach the stream
+                self.skipped += len(item[0]) - self.shadow.observe(*item)
+            except BaseException as error:  # whatever ails the candidate, a panic too, must not reach the stream
                 self.failure = f"{type(error).__name__}: {error}"
                 self.skipped += len(item[0])
                 version = self.shadow.candidate.version_id

@@ -6,24 +6,21 @@ from itertools import cycle, islice, permutations
 
 import numpy as np
 
-from models.predictor import Predictor
+from models.predictor import SLAB_TEXTS, Predictor
+from models.probes import WORDS, probe_texts
 
-WORDS = ("shares", "fell", "sharply", "after", "the", "quarter", "lawsuit", ",", "targets", "cut", "12%", "$ACME")
-LENGTHS = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 600)
 CROWD_WORDS = 6
 ALONE_OF_CROWD = 16
 GPU_TOLERANCE = 5e-3
 
 
-def probe_texts() -> list[str]:
-    """Texts of many lengths, from none to beyond any limit, that differ from each other."""
-    return [" ".join(islice(cycle(WORDS[shift:] + WORDS[:shift]), length)) for shift in range(3) for length in LENGTHS]
-
-
 def crowd_texts(predictor: Predictor) -> list[str]:
-    """Texts of one length, so many that all runs that go on at once are full."""
-    rows = predictor.threads * predictor.max_batch_tokens // (CROWD_WORDS + 2)  # two tokens begin and end a text
-    return [" ".join(words) for words in islice(cycle(permutations(WORDS[:CROWD_WORDS])), max(ALONE_OF_CROWD, rows))]
+    """Texts of one length, so many that all runs that go on at once are full, and so long that they are one slab."""
+    tokens = predictor.threads * predictor.max_batch_tokens
+    length = max(CROWD_WORDS + 2, -(-tokens // SLAB_TEXTS))  # two tokens begin and end a text
+    rest = " ".join(islice(cycle(WORDS), length - CROWD_WORDS - 2))
+    orders = islice(cycle(permutations(WORDS[:CROWD_WORDS])), max(ALONE_OF_CROWD, tokens // length))
+    return [" ".join([*words, rest]).rstrip() for words in orders]
 
 
 def verify_predictor(predictor: Predictor, *, apart: bool = True) -> list[str]:

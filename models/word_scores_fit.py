@@ -10,7 +10,7 @@ the words it names must cost the label far more than taking out as many others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from models.batching import SHORTEST
 from models.bundle import MODEL, TOKENIZER, Bundle, WordScores, write_manifest
 from models.encoding import Encoder
 from models.explain import WordWeight, erased, explain_many
@@ -60,26 +61,28 @@ def add_word_scores(
     hears why.
     """
     predictor = Predictor(bundle, cache_entries=0)
+    predictor.warm_up()
     column = bundle.task(task).labels.index(label)
     chosen = [
         text
-        for text, row in zip(texts, predictor.predict(texts).probabilities[task], strict=True)
+        for text, row in zip(texts, predictor.predict(texts).of_all(task), strict=True)
         if int(row.argmax()) == column
     ][:TEXTS]
     if len(chosen) < LEAST_TEXTS:
         say(f"words behind {label!r} are not scored: {len(chosen)} texts have it, {LEAST_TEXTS} are needed")
         return bundle
     graph = onnx.load_from_string(bundle.read(MODEL))
-    hidden = _last_hidden(graph)
+    outside = bundle.read_external()
+    hidden = _last_hidden(graph, outside)
     if hidden is None:
-        say(f"words behind {label!r} are not scored: the graph has no layer normalisation to read hidden states from")
+        say(f"words behind {label!r} are not scored: {_why_none(graph)}")
         return bundle
     encoder = Encoder(bundle.read(TOKENIZER), max_tokens=bundle.max_tokens)
     examples = [
         _Example(text, encoder.words(text)[: len(weights)], weights)
         for text, weights in zip(chosen, explain_many(predictor, chosen, task, label), strict=True)
     ]
-    features, targets, owner = _features(graph, hidden, encoder, examples)
+    features, targets, owner = _features(graph, outside, hidden, encoder, examples)
     learned = owner % CHECKED != 0
     direction = _ridge(features[learned], targets[learned])
     scores = features @ direction
@@ -106,26 +109,55 @@ def is_better(named: float, others: float) -> bool:
     return named > max(LEAST_DROP, LEAST_ADVANTAGE * others)
 
 
-def _last_hidden(graph: Any) -> str | None:
-    """The name of the encoder's last hidden states, float[batch, seq, width]."""
-    nodes = [node for node in graph.graph.node if node.op_type in NORMALISATIONS]
-    return nodes[-1].output[0] if nodes else None
+def _last_hidden(graph: Any, outside: Mapping[str, bytes]) -> str | None:
+    """The name of the encoder's last hidden states, float[batch, seq, width]: of the last normalisation that gives such
+    for two rows of four tokens. A head may normalise what is pooled, as ModernBERT's does.
+    """
+    names = _normalised(graph)
+    if not names:
+        return None
+    ids = np.zeros((2, SHORTEST), dtype=np.int64)
+    session = _probing(graph, outside, names)
+    shapes = [states.shape for states in session.run(_probed(names), ids, np.ones_like(ids))]
+    found = [name for name, shape in zip(names, shapes, strict=True) if len(shape) == 3 and shape[:2] == ids.shape]
+    return found[-1] if found else None
+
+
+def _normalised(graph: Any) -> list[str]:
+    """What the graph's normalisations give, in its order."""
+    return [node.output[0] for node in graph.graph.node if node.op_type in NORMALISATIONS]
+
+
+def _why_none(graph: Any) -> str:
+    if _normalised(graph):
+        return "no layer normalisation of the graph gives hidden states of every token, only of a whole text"
+    return "the graph has no layer normalisation to read hidden states from"
+
+
+def _probed(names: Sequence[str]) -> list[str]:
+    return [f"probed_{number}" for number in range(len(names))]
+
+
+def _probing(graph: Any, outside: Mapping[str, bytes], names: Sequence[str]) -> ModelSession:
+    """The graph with the values of these `names` as outputs too, in fp32, under the names of `_probed`."""
+    probe = onnx.ModelProto()
+    probe.CopyFrom(graph)
+    for name, probed in zip(names, _probed(names), strict=True):
+        probe.graph.node.append(helper.make_node("Cast", [name], [probed], to=TensorProto.FLOAT))
+        probe.graph.output.append(helper.make_tensor_value_info(probed, TensorProto.FLOAT, None))
+    return ModelSession(probe.SerializeToString(), external=outside)
 
 
 def _features(
-    graph: Any, hidden: str, encoder: Encoder, examples: Sequence[_Example]
+    graph: Any, outside: Mapping[str, bytes], hidden: str, encoder: Encoder, examples: Sequence[_Example]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Per word: the sum of its tokens' states and their number, float64[words, width + 1]; what erasure says it weighs,
     float64[words]; the number of its text, int64[words]."""
-    probe = onnx.ModelProto()
-    probe.CopyFrom(graph)
-    probe.graph.node.append(helper.make_node("Cast", [hidden], ["probed"], to=TensorProto.FLOAT))
-    probe.graph.output.append(helper.make_tensor_value_info("probed", TensorProto.FLOAT, None))
-    session = ModelSession(probe.SerializeToString())
+    session = _probing(graph, outside, [hidden])
     features, targets, owner = [], [], []
     for number, example in enumerate(examples):
         rows = encoder.encode([example.text])
-        (states,) = session.run(["probed"], *rows.matrix(np.array([0]), int(rows.counts[0]), encoder.pad_id))
+        (states,) = session.run(_probed([hidden]), *rows.matrix(np.array([0]), int(rows.counts[0]), encoder.pad_id))
         for (_, _, places), weight in zip(example.words, example.weights, strict=True):
             tokens = states[0, places].astype(np.float64)
             features.append(np.append(tokens.sum(axis=0), len(places)))
@@ -166,7 +198,7 @@ def _deletion(
             variants.append(erased(example.text, sorted(example.words[place][:2] for place in cut.tolist())))
     if not whole:
         return 0.0, 1.0
-    said = predictor.predict([*whole, *without_heaviest, *without_others]).probabilities[task][:, column]
+    said = predictor.predict([*whole, *without_heaviest, *without_others]).of_all(task)[:, column]
     before, named, others = np.split(said.astype(np.float64), 3)
     return float((before - named).mean()), float((before - others).mean())
 

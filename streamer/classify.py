@@ -21,6 +21,7 @@ from streamer.documents import DocumentLimits, Rejection, ScoringText, parse_sco
 from streamer.languages import NO_MODEL, UNSERVED, LanguageRules, Way, unserved
 from streamer.lines import Chunk, Line
 from streamer.model import TextScorer
+from streamer.score_records import not_scored
 
 CHUNK_LINES: Final = 1024
 CHUNK_BYTES: Final = 8 << 20
@@ -28,7 +29,7 @@ IN_FLIGHT: Final = 2
 
 
 class Rejected(NamedTuple):
-    """A line that holds no text to score."""
+    """A line that holds no text to score, or one that has no score."""
 
     line: Line
     rejection: Rejection
@@ -74,22 +75,31 @@ def classify_chunks(
 
     `write` takes the output of whole chunks, `reject` one bad line, `progress` is called after each chunk.
     A text in a language that no model reads is a bad line, or only counted where `skip_unserved`; what the default
-    model reads all the same is counted too.
+    model reads all the same is counted too. A text that a model overflows on is a bad line, told behind those that were
+    read since.
     """
     tally = Tally()
-    waiting: deque[tuple[list[ScoringText], NDArray[np.int32], Future[Answer]]] = deque()
+    waiting: deque[tuple[list[ScoringText], list[Line], NDArray[np.int32], Future[Answer]]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="bearwire-classify") as pool:
 
         def drain(leave: int) -> None:
             while len(waiting) > leave:
-                texts, routes, future = waiting.popleft()
-                write(b"".join(output_lines([text.id for text in texts], future.result(), scorer.labels, routes)))
-                tally.scored += len(texts)
+                texts, lines, routes, future = waiting.popleft()
+                answer = future.result()
+                unscored = answer.unscored
+                for row in np.flatnonzero(unscored).tolist():
+                    tally.rejected += 1
+                    reject(Rejected(lines[row], not_scored(answer, routes[row])))
+                rows = np.flatnonzero(~unscored)
+                ids = [texts[row].id for row in rows.tolist()]
+                write(b"".join(output_lines(ids, answer.only(rows), scorer.labels, routes[rows])))
+                tally.scored += len(ids)
                 progress(tally)
 
         try:
             for chunk in chunks:
                 texts: list[ScoringText] = []
+                lines: list[Line] = []
                 ways: list[int] = []
                 for line in chunk.lines:
                     parsed = parse_line(line, limits, languages)
@@ -100,12 +110,13 @@ def classify_chunks(
                         reject(Rejected(line, parsed))
                     else:
                         texts.append(parsed[0])
+                        lines.append(line)
                         ways.append(parsed[1].route)
                         tally.other_language += parsed[1].read_anyway
                 if texts:
                     routes = np.array(ways, np.int32)
                     future = pool.submit(scorer.predict, [text.scored_text for text in texts], routes)
-                    waiting.append((texts, routes, future))
+                    waiting.append((texts, lines, routes, future))
                 drain(0 if chunk.source_waits else IN_FLIGHT)
             drain(0)
         except BaseException:

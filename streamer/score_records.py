@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 from streamer.blocks import DigestBlock
-from streamer.documents import Document
+from streamer.documents import Document, Rejection
+from streamer.escaping import escaped, quoted
 from streamer.records import KeyedRecord
 from streamer.timestamps import format_rfc3339
 
+if TYPE_CHECKING:
+    from models.model_set import Answer
+
+NOT_SCORED = "not_scored"
 SENTIMENTS = ("negative", "neutral", "positive")
 
 
@@ -46,6 +52,12 @@ class Scored:
     def topic_labels(self) -> list[str | None]:
         """The most likely topic of each text, None without a topic task."""
         return [None if place < 0 else self.labels[place] for place in self.topic.tolist()]
+
+
+def not_scored(answer: Answer, route: int) -> Rejection:
+    """Why a text of this route whose probabilities are no numbers has no score."""
+    model = quoted(answer.versions[route])
+    return Rejection(NOT_SCORED, escaped(f"model {model} overflows on this text; export it in a higher precision"))
 
 
 def score_record(

@@ -9,7 +9,7 @@ with the model, as long as the batches are finished and produced in the same ord
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from streamer.novelty import FINGERPRINT_SIZE, Fingerprints, fingerprint
 from streamer.ragged import Ragged
 from streamer.records import Counts, DeadLetter, KeyedRecord, SourceRecord, content_hash, hash64
 from streamer.redaction import NOTHING_REDACTED, Redactor
-from streamer.score_records import Scored, score_record
+from streamer.score_records import Scored, not_scored, score_record
 from streamer.selection import BookSelection
 from streamer.watermark import UNSET, PartitionClock
 
@@ -34,7 +34,7 @@ MAX_BLOCK_BYTES = 700_000
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A batch on its way: m records, d of them documents. `clock` is the dump to commit once all is produced.
+    """A batch on its way: m `records`, d of them documents. `clock` is the dump to commit once all is produced.
 
     `texts` [d] are what to predict, `routes` int32[d] by which model; `document_rows` int64[d] their record numbers;
     `late` bool[d]; `watermark_ms` int64[m] the partition's watermark after each record. `lost` offsets before
@@ -44,6 +44,7 @@ class Prepared:
 
     from_offset: int
     to_offset: int
+    records: Sequence[SourceRecord]
     record_offsets: NDArray[np.int64]
     documents: list[Document]
     document_rows: NDArray[np.int64]
@@ -172,6 +173,7 @@ class PartitionScorer:
         return Prepared(
             from_offset,
             self.position,
+            records,
             np.fromiter((record.offset for record in records), dtype=np.int64, count=len(records)),
             documents,
             document_rows,
@@ -186,8 +188,14 @@ class PartitionScorer:
         )
 
     def finish(self, prepared: Prepared, answer: Answer) -> ScoredBatch:
-        """Everything to produce for a prepared batch, given what the models say of its texts."""
+        """Everything to produce for a prepared batch, given what the models say of its texts.
+
+        A document whose probabilities are no numbers is a dead letter, late or not; it has moved the clock by then.
+        """
         self.model = answer.version_id
+        unscored = answer.unscored
+        if unscored.any():
+            prepared, answer = self._without(unscored, prepared, answer)
         scored = Scored.of(answer.probabilities, self.topics, len(prepared.documents))
         models = [answer.versions[route] for route in prepared.routes.tolist()]
         scores: list[KeyedRecord] = []
@@ -207,12 +215,31 @@ class PartitionScorer:
             prepared.clock,
         )
 
+    def _without(self, unscored: NDArray[np.bool_], prepared: Prepared, answer: Answer) -> tuple[Prepared, Answer]:
+        """The batch and its answer without the documents that are `unscored` bool[d], which are dead letters."""
+        dead = list(prepared.dead)
+        for row in np.flatnonzero(unscored).tolist():
+            record, why = prepared.records[int(prepared.document_rows[row])], not_scored(answer, prepared.routes[row])
+            dead.append(DeadLetter(self.source, self.partition, record, why.reason, why.detail))
+        dead.sort(key=lambda letter: letter.record.offset)
+        rows = np.flatnonzero(~unscored)
+        left = replace(
+            prepared,
+            documents=[prepared.documents[row] for row in rows.tolist()],
+            document_rows=prepared.document_rows[rows],
+            late=prepared.late[rows],
+            routes=prepared.routes[rows],
+            dead=dead,
+        )
+        return left, answer.only(rows)
+
     def idle(self, next_offset: int) -> dict[str, bytes]:
         """Per book a block that says: this partition is at its end (`next_offset`), do not wait for it."""
         nothing = np.empty(0, dtype=np.int64)
         prepared = Prepared(
             next_offset,
             next_offset,
+            (),
             nothing,
             [],
             nothing,

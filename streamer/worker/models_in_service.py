@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -42,6 +43,7 @@ class ModelsInService:
         shadow = load_shadow(settings, models)
         self.service = ModelService(models, None if shadow is None else ShadowQueue(shadow))
         self._swapping = asyncio.Lock()
+        self._swap_began = 0.0
 
     @property
     def models(self) -> ModelSet:
@@ -71,23 +73,30 @@ class ModelsInService:
             check_sentiment(models)
             return models, load_shadow(settings, models)
 
+        if self._swapping.locked():
+            ongoing = time.monotonic() - self._swap_began
+            log.warning("a model is being swapped in already, for %.0f s; the next swap begins behind it", ongoing)
         async with self._swapping:
+            self._swap_began = time.monotonic()
             before = self.models.version_id
             try:
                 version = await asyncio.to_thread(self.service.swap, load)
             except _REFUSALS as error:
                 status.model_swaps["refused"] += 1
                 log.error("the new model is refused, %s stays in service: %s", before, error)
-            except Exception:  # nobody waits for this task: what is not told here would be told nowhere
+            except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # nobody waits for this task: what is not told here, a panic too, is told nowhere
                 status.model_swaps["refused"] += 1
                 log.exception("the new model is refused, %s stays in service", before)
             else:
                 status.model_swaps["done"] += 1
                 status.model = version
+                status.provider = self.models.provider_in_use
                 self.languages.default_reads(self.models.predictors[0].bundle.languages)
                 shadow = self.service.shadow
                 behind = "" if shadow is None else f", {shadow.shadow.candidate.version_id} is its shadow"
-                log.info("model %s has taken the place of %s%s", version, before, behind)
+                log.info("model %s has taken the place of %s on %s%s", version, before, status.provider, behind)
 
 
 def _fixed(settings: ModelSettings) -> dict[str, object]:

@@ -152,7 +152,9 @@ class PartitionPipeline:
         self, records: Sequence[SourceRecord], prepared: Prepared, batch: ScoredBatch, durable_at_ms: float
     ) -> None:
         self._tell_of_the_log(prepared)
-        stamps = [records[row].timestamp_ms for row in prepared.document_rows.tolist()]
+        dead = {letter.record.offset for letter in batch.dead}
+        documents = [records[row] for row in prepared.document_rows.tolist()]
+        stamps = [each.timestamp_ms for each in documents if each.offset not in dead]
         known = np.array([stamp for stamp in stamps if stamp is not None and stamp >= 0], dtype=np.float64)
         status = self.status
         status.latency.observe((durable_at_ms - known) / 1000)

@@ -223,7 +223,9 @@ class Worker:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._stop.wait(), wait)
                     pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
-        except Exception as error:
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic of a library in Rust is no Exception
             self._fail(error)
 
     async def _finish(self) -> None:

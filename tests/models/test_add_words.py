@@ -66,3 +66,9 @@ def test_what_lies_there_is_kept(plain: Path) -> None:
     result = add_words(plain, None)
     assert result.exit_code == 1 and "new exists; choose another directory" in result.output
     assert Bundle.load(plain.parent / "new").version_id == kept
+
+
+def test_a_version_that_is_none_is_found_before_anything_else(plain: Path) -> None:
+    result = bearwire("models", "add-words", str(plain), "-o", str(plain.parent / "new"), "--version", "1.0 beta")
+    assert result.exit_code == 1
+    assert "no bundle was written: --version '1.0 beta' is no name for it; use letters" in result.output

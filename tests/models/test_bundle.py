@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.bundle import SENTIMENT_LABELS, Bundle, BundleError, Task, manifest_sha256
+from models.bundle import SENTIMENT_LABELS, Bundle, BundleError, Task, manifest_sha256, write_manifest
 from models.onnx_graph import OnnxError, external_files
-from tests.models.tiny_bundle import TASKS, tiny_model, write_tiny_bundle
+from tests.models.tiny_bundle import TASKS, tiny_model, write_apart, write_tiny_bundle
 
 
 def edit(directory: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -180,7 +182,7 @@ def test_a_manifest_with_a_wrong_value_is_refused(
 def test_names_that_lead_out_of_the_bundle_are_refused(bundle_dir: Path, name: str) -> None:
     (bundle_dir.parent / "secret").write_text("not yours")
     edit(bundle_dir, lambda m: m["files"].update({name: {"sha256": "0" * 64, "bytes": 9}}))
-    with pytest.raises(BundleError, match="only plain file names"):
+    with pytest.raises(BundleError, match=r"only plain file names|U\+0000 in a key of files"):
         Bundle.load(bundle_dir)
 
 
@@ -225,6 +227,51 @@ def test_external_tensors_are_found_in_nested_graphs() -> None:
     assert external_files(model.SerializeToString()) == {"deep.bin"}
 
 
+def field(number: int, content: bytes) -> bytes:
+    """A length-delimited field of protobuf, short enough for a length of one byte."""
+    assert number < 16 and len(content) < 128
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+LOCATION = field(1, b"location") + field(2, b"/etc/passwd")
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (b"\xea\x80\x80\x80\x10" + bytes([len(LOCATION)]) + LOCATION, "beyond 32 bits"),
+        (b"\xea\x00" + bytes([len(LOCATION)]) + LOCATION, "in 2 bytes, more than it takes"),
+        (b"\x6a" + bytes([len(LOCATION) | 0x80, 0x80, 0]) + LOCATION, "in 3 bytes, more than it takes"),
+    ],
+)
+def test_a_field_cannot_be_hidden_by_how_its_number_is_written(tensor: bytes, message: str) -> None:
+    assert external_files(field(7, field(5, field(13, LOCATION)))) == {"/etc/passwd"}
+    with pytest.raises(OnnxError, match=message):
+        external_files(field(7, field(5, tensor)))
+
+
+def test_negative_numbers_and_large_lengths_are_read() -> None:
+    node = onnx.helper.make_node("Concat", ["x"], ["y"], axis=-1, note="long " * 5000)
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], []))
+    assert external_files(model.SerializeToString()) == set()
+
+
+@pytest.mark.parametrize("place", ["graph", "nested", "function"])
+def test_a_node_that_runs_what_another_file_holds_is_refused(place: str) -> None:
+    node = onnx.helper.make_node("EPContext", [], ["c"], domain="com.microsoft", ep_cache_context="../../evil.bin")
+    opset = onnx.helper.make_opsetid("com.microsoft", 1)
+    functions = []
+    if place == "nested":
+        body = onnx.helper.make_graph([node], "g", [], [])
+        node = onnx.helper.make_node("If", ["x"], ["y"], then_branch=body, else_branch=body)
+    if place == "function":
+        functions = [onnx.helper.make_function("own", "f", [], ["c"], [node], [opset])]
+        node = onnx.helper.make_node("f", [], ["c"], domain="own")
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "outer", [], []), functions=functions)
+    with pytest.raises(OnnxError, match="node EPContext"):
+        external_files(model.SerializeToString())
+
+
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_model_are_refused_without_a_crash(noise: bytes) -> None:
     try:
@@ -244,6 +291,45 @@ def test_the_version_names_everything_a_probability_depends_on(tmp_path: Path) -
     }
     assert len(versions) == 4
     assert write_tiny_bundle(tmp_path / "e").version_id in versions
+    apart = write_apart(tmp_path / "f")
+    versions.add(apart.version_id)
+    weights = bytearray((apart.path / "weights.bin").read_bytes())
+    weights[-1] ^= 1
+    (apart.path / "weights.bin").write_bytes(weights)
+    versions.add(write_manifest(apart.path, apart.manifest).version_id)
+    assert len(versions) == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda m: m.update(description="fine \x1b]0;owned\x07"), "U+001B in description"),
+        (lambda m: m.update(licence="MIT\nApache-2.0"), "U+000A in licence"),
+        (lambda m: m["tasks"][1]["labels"].__setitem__(0, "\x9b31mred"), r"U+009B in tasks[1].labels[0]"),
+        (lambda m: m["data"][0].update(source="x\x7f"), "U+007F in data[0].source"),
+        (lambda m: m.update({"a\x1bb": 1}), "U+001B in a key of its top level"),
+        (lambda m: m.update(version="1\n"), "U+000A in version"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_refused_by_the_name_of_its_field(
+    bundle_dir: Path, change: Callable[[dict[str, Any]], object], field: str
+) -> None:
+    edit(bundle_dir, change)
+    with pytest.raises(BundleError, match=re.escape(f"has the control character {field};")):
+        Bundle.load(bundle_dir)
+
+
+def test_texts_for_people_may_have_lines(bundle_dir: Path) -> None:
+    edit(bundle_dir, lambda m: m.update(description="One.\n\n\tTwo.", limitations="Some.\nOthers."))
+    assert Bundle.load(bundle_dir).manifest.description == "One.\n\n\tTwo."
+
+
+def test_the_shipped_bundle_keeps_its_version(shipped: Bundle) -> None:
+    """The fingerprint of a bundle without other files of tensors is what it was before those counted."""
+    files, manifest = shipped.manifest.files, shipped.manifest
+    parts = (files["model.onnx"].sha256, files["tokenizer.json"].sha256, manifest.max_tokens, manifest.tasks)
+    digest = hashlib.sha256(msgspec.json.encode((*parts, manifest.word_scores))).hexdigest()[:12]
+    assert shipped.version_id == f"{shipped.name}-{shipped.version}+{digest}"
 
 
 def test_the_model_card_says_what_the_manifest_says(tiny: Bundle) -> None:

@@ -126,6 +126,14 @@ def test_a_calibration_that_helps_nothing_is_not_written(bundle: Bundle, tmp_pat
     assert not (tmp_path / "newer").exists()
 
 
+@pytest.mark.parametrize("version", ["1.0 beta", "../2", "", "2\n"])
+def test_a_version_that_is_none_is_found_before_anything_else(bundle: Bundle, tmp_path: Path, version: str) -> None:
+    data = write(tmp_path / "desk.csv", labelled(bundle, 39, 5.0))
+    result = run(bundle.path, "--data", data, "-o", tmp_path / "new", *NAMES, "--version", version)
+    assert result.exit_code == 1
+    assert f"no bundle was written: --version {version!r} is no name for it; use letters" in result.output
+
+
 def test_what_lies_there_is_kept(bundle: Bundle, tmp_path: Path) -> None:
     data = write(tmp_path / "desk.csv", labelled(bundle, 60, 5.0))
     result = run(bundle.path, "--data", data, "-o", tmp_path, *NAMES)

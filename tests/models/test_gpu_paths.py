@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -18,28 +19,49 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper, numpy_helper
 
 from models.batching import length_buckets
 from models.bundle import Bundle
 from models.pinned import HostBuffers
 from models.predictor import Predictor
-from models.providers import ModelSession, _provider_options
-from tests.models.tiny_bundle import vocabulary
+from models.providers import ONNX_NAMES, GraphError, ModelSession, _provider_options, fused_nodes
+from tests.models.tiny_bundle import tiny_model, vocabulary
 
 
 class Runtime:
-    """Stands in for CUDA's runtime library: locks pages as long as there are fewer than `most` locked places."""
+    """Stands in for CUDA's runtime library: locks pages as long as there are fewer than `most` locked places.
+
+    An error is `pending` until it is asked for, as CUDA keeps it for each thread. `registered` counts what was locked.
+    """
 
     def __init__(self, most: int = 100) -> None:
         self.most = most
         self.locked: dict[int, int] = {}
+        self.registered = 0
+        self._of_thread = threading.local()
+
+    @property
+    def pending(self) -> int:
+        """The last error of the calling thread that nobody has asked for; 0 for none."""
+        return getattr(self._of_thread, "pending", 0)
 
     def cudaHostRegister(self, address: ctypes.c_void_p, size: ctypes.c_size_t, flags: ctypes.c_uint) -> int:
         if len(self.locked) >= self.most:
+            self._of_thread.pending = 2
             return 2
         assert flags.value == 1 and address.value is not None and address.value not in self.locked
         self.locked[address.value] = size.value
+        self.registered += 1
         return 0
+
+    def cudaGetLastError(self) -> int:
+        error, self._of_thread.pending = self.pending, 0
+        return error
+
+    def fail_if_pending(self) -> None:
+        """As the next kernel that ONNX Runtime launches does."""
+        assert self.cudaGetLastError() == 0
 
     def cudaHostUnregister(self, address: ctypes.c_void_p) -> int:
         assert address.value is not None
@@ -69,17 +91,23 @@ def test_a_buffer_holds_what_it_was_filled_with_and_lies_in_locked_memory(steps:
 
 
 def test_where_no_more_pages_can_be_locked_ordinary_memory_does() -> None:
-    buffers = HostBuffers(Runtime(most=1))
+    runtime = Runtime(most=1)
+    buffers = HostBuffers(runtime)
     one = buffers.filled("input_ids", np.ones((2, 3), dtype=np.int64))
     other = buffers.filled("attention_mask", np.zeros((2, 3), dtype=np.int64))
     assert one.sum() == 6 and other.sum() == 0
     assert not buffers.pinned
+    assert runtime.pending == 0, "the error would fail the next run"
 
 
 @pytest.fixture
-def bound(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Predictor]:
-    """Makes predictors whose sessions work as on a GPU: bound buffers, locked memory."""
-    runtime = Runtime()
+def runtime() -> Runtime:
+    return Runtime()
+
+
+@pytest.fixture
+def bound(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Predictor]:
+    """Makes predictors whose sessions work as on a GPU: bound buffers, memory that `runtime` locks."""
     monkeypatch.setattr("models.predictor.ModelSession", partial(ModelSession, io_binding=True))
 
     def make(bundle: Bundle, **settings: Any) -> Predictor:
@@ -91,16 +119,34 @@ def bound(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Predictor]:
     return make
 
 
-def test_bound_buffers_give_every_text_what_it_gets_without_them(bound: Callable[..., Predictor], tiny: Bundle) -> None:
+@pytest.mark.parametrize("most", [100, 3, 0])
+def test_bound_buffers_give_every_text_what_it_gets_without_them(
+    bound: Callable[..., Predictor], runtime: Runtime, tiny: Bundle, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime.most = most
     rng = random.Random(3)
     words = [word for word in vocabulary() if not word.startswith("[")]
     texts = [" ".join(rng.choices(words, k=rng.randint(0, 40))) for _ in range(300)]
     expected = Predictor(tiny, cache_entries=0).predict(texts)
     predictor = bound(tiny, threads=3, max_batch_tokens=128)
+    ran = predictor._session._run_bound
+
+    def run(session: Any, outputs: Any, feed: Any) -> Any:
+        result = ran(session, outputs, feed)
+        buffers = predictor._session._of_thread.buffers
+        places = [buffer.ctypes.data for buffer in buffers._buffers.values()]
+        locked = [place in runtime.locked for place in places]
+        assert len(locked) == 2 and all(locked) == buffers.pinned
+        assert buffers.pinned or most < 100
+        runtime.fail_if_pending()
+        return result
+
+    monkeypatch.setattr(predictor._session, "_run_bound", run)
     for _ in range(3):
         found = predictor.predict(texts)
         assert found.words == expected.words
         assert all(np.array_equal(found.probabilities[task], table) for task, table in expected.probabilities.items())
+    assert runtime.registered >= min(most, 2)
 
 
 def test_threads_share_copies_of_a_session_fairly_and_get_the_same(tiny: Bundle) -> None:
@@ -141,6 +187,79 @@ def test_tensorrt_gets_a_session_for_every_stream(tiny: Bundle, monkeypatch: pyt
     assert made == [("cuda", 1), ("tensorrt", 3)]
 
 
+@pytest.mark.parametrize("budget", [1, 24, 100, 1000])
+def test_tensorrt_is_given_no_shape_beyond_what_it_was_told_and_that_is_within_the_budget(
+    tiny: Bundle, monkeypatch: pytest.MonkeyPatch, budget: int
+) -> None:
+    told: list[tuple[int, int]] = []
+
+    def on_cpu(model: bytes, *, provider: str, largest: tuple[int, int], **settings: Any) -> ModelSession:
+        told.append(largest)
+        return ModelSession(model, largest=largest, **settings)
+
+    monkeypatch.setattr("models.predictor.ModelSession", on_cpu)
+    predictor = Predictor(tiny, provider="tensorrt", threads=1, max_batch_tokens=budget, cache_entries=0)
+    predictor.provider_in_use = "tensorrt"
+    ((rows, length),) = told
+    assert rows * length <= budget or rows == 1
+    ran: list[tuple[int, int]] = []
+    run = predictor._session.run
+
+    def recorded(outputs: Sequence[str], ids: np.ndarray, mask: np.ndarray) -> Any:
+        ran.append(ids.shape)
+        return run(outputs, ids, mask)
+
+    monkeypatch.setattr(predictor._session, "run", recorded)
+    predictor.warm_up()
+    texts = ["profit"] * 300 + ["market " * 40, "the market today"] * 30
+    found = predictor.predict(texts)
+    assert len(ran) > 1 and all(count <= rows and each <= length for count, each in ran)
+    expected = Predictor(tiny, cache_entries=0).predict(texts)
+    assert all(np.array_equal(found.probabilities[task], table) for task, table in expected.probabilities.items())
+
+
+def fused_model() -> bytes:
+    """A graph with an operator of ONNX Runtime's own."""
+    model = tiny_model()
+    bias = numpy_helper.from_array(np.zeros(32, dtype=np.float32), "no_bias")
+    model.graph.initializer.append(bias)
+    node = next(node for node in model.graph.node if node.output[0] == "mixed")
+    node.output[0] = "unfused"
+    place = list(model.graph.node).index(node) + 1
+    model.graph.node.insert(
+        place, helper.make_node("BiasGelu", ["unfused", "no_bias"], ["mixed"], domain="com.microsoft")
+    )
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return model.SerializeToString()
+
+
+def test_the_fused_operators_of_a_graph_are_found(tiny: Bundle, shipped: Bundle) -> None:
+    assert fused_nodes(tiny.read("model.onnx")) == ()
+    assert fused_nodes(fused_model()) == ("BiasGelu",)
+    assert fused_nodes(shipped.read("model.onnx")) == ("BiasGelu", "MultiHeadAttention")
+
+
+def test_tensorrt_with_a_fused_graph_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tiny: Bundle
+) -> None:
+    advice = r"BiasGelu.*TensorRT does not know.*set the provider to cuda"
+    monkeypatch.setattr("models.providers.check_provider", lambda provider: None)
+    monkeypatch.setattr("models.providers._provider_options", lambda provider, largest: ["CPUExecutionProvider"])
+    monkeypatch.setitem(ONNX_NAMES, "tensorrt", "CPUExecutionProvider")
+    session = ModelSession(fused_model(), provider="tensorrt", io_binding=False)
+    assert re.search(advice, caplog.text)
+    ids = np.full((1, 4), 999, dtype=np.int64)
+    with pytest.raises(GraphError, match=advice):
+        session.run(["topic"], ids, np.ones_like(ids))
+    damaged = fused_model().replace(b"embedded", b"embeddee", 1)
+    with pytest.raises(GraphError, match=advice):
+        ModelSession(damaged, provider="tensorrt")
+    caplog.clear()
+    ModelSession(tiny.read("model.onnx"), provider="tensorrt")
+    ModelSession(fused_model())
+    assert not caplog.text
+
+
 def shapes_of_warming_up(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     ran: list[tuple[int, int]] = []
     run = predictor._session.run
@@ -150,6 +269,7 @@ def shapes_of_warming_up(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) 
         return run(outputs, ids, mask)
 
     monkeypatch.setattr(predictor._session, "run", recorded)
+    monkeypatch.setattr(predictor, "_try_texts", lambda: None)
     predictor.warm_up()
     return ran
 

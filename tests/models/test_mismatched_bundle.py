@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from models.cli import models
 from models.model_set import ModelSet
 from models.predictor import Predictor
 from models.serving import ModelService
-from tests.models.tiny_bundle import TASKS, write_tiny_bundle
+from tests.models.tiny_bundle import TASKS, vocabulary, write_tiny_bundle
 
 Change = Callable[[onnx.ModelProto], object]
 
@@ -80,6 +81,23 @@ def spoil_with_infinities(model: onnx.ModelProto) -> None:
             tensor.CopyFrom(numpy_helper.from_array(broken, "topic_head"))
 
 
+def spoil_unknown_words(model: onnx.ModelProto) -> None:
+    for tensor in model.graph.initializer:
+        if tensor.name == "embedding":
+            table = numpy_helper.to_array(tensor).copy()
+            table[vocabulary()["[UNK]"]] = np.nan
+            tensor.CopyFrom(numpy_helper.from_array(table, "embedding"))
+
+
+def without_unknown_token(directory: Path) -> Bundle:
+    """A bundle whose tokenizer fails at the first word that it does not know."""
+    manifest = write_tiny_bundle(directory).manifest
+    tokenizer = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))
+    del tokenizer["model"]["vocab"]["[UNK]"]
+    (directory / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    return write_manifest(directory, manifest)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -93,11 +111,45 @@ def test_files_that_do_not_belong_together_are_named(tmp_path: Path, change: Cha
         Predictor(rewritten(tmp_path / "odd", change))
 
 
-def test_a_limit_beyond_the_positions_of_the_model_is_found_when_it_is_warmed(tmp_path: Path) -> None:
+def test_a_limit_beyond_the_positions_of_the_model_is_found_when_it_is_loaded(tmp_path: Path) -> None:
     fitting = rewritten(tmp_path / "fitting", bound_positions, max_tokens=16)
     Predictor(fitting).warm_up()
     with pytest.raises(BundleError, match=r"model\.onnx fails on 1 x 24 tokens"):
-        Predictor(rewritten(tmp_path / "odd", bound_positions)).warm_up()
+        Predictor(rewritten(tmp_path / "odd", bound_positions))
+
+
+def test_a_tokenizer_without_its_unknown_token_does_not_go_into_service(tmp_path: Path, tiny: Bundle) -> None:
+    odd = without_unknown_token(tmp_path / "odd")
+    service = ModelService(ModelSet([Predictor(tiny, threads=1)]))
+    with pytest.raises(BundleError, match=r"tokenizer\.json fails on a text: .*Missing \[UNK\] token"):
+        service.swap(lambda: (ModelSet([Predictor(odd, threads=1)]), None))
+    assert service.predict(["word that nobody knows"]).version_id == tiny.version_id
+
+
+def test_a_model_without_an_answer_to_unknown_words_does_not_go_into_service(tmp_path: Path) -> None:
+    odd = rewritten(tmp_path / "odd", spoil_unknown_words)
+    with pytest.raises(BundleError, match=r"model\.onnx gives the text '.*' probabilities that are not numbers"):
+        Predictor(odd).warm_up()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare", "explain", "calibrate"])
+@pytest.mark.parametrize("damage", ["positions", "tokenizer"])
+def test_a_command_says_in_one_line_what_does_not_fit(tmp_path: Path, tiny: Bundle, command: str, damage: str) -> None:
+    place = tmp_path / "odd"
+    odd = rewritten(place, bound_positions) if damage == "positions" else without_unknown_token(place)
+    rows = [f"fraud {'the ' * n},{label}" for n, label in enumerate(["negative", "positive"] * 30)]
+    (tmp_path / "data.csv").write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+    asked = {
+        "evaluate": [odd.path, "--data", tmp_path / "data.csv"],
+        "compare": [tiny.path, odd.path, "--data", tmp_path / "data.csv"],
+        "explain": ["fraud " * 30, "--bundle", odd.path],
+        "calibrate": [odd.path, "--data", tmp_path / "data.csv", "-o", tmp_path / "new"],
+    }[command]
+    result = CliRunner().invoke(models, [command, *map(str, asked)])
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit), result.exception
+    said = "fails on 1 x 24 tokens" if damage == "positions" else "tokenizer.json fails on a text"
+    assert str(odd.path) in result.output and said in result.output
 
 
 @pytest.mark.parametrize("change", [shorten_vocabulary, add_label_silently, spoil_with_infinities, bound_positions])

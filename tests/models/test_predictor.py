@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +16,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from models.bundle import Bundle, BundleError, Task, write_manifest
-from models.encoding import LongTexts
+from models.bundle import Bundle, BundleError, Task
+from models.encoding import LongTexts, TokenRows
 from models.predictor import Predictions, Predictor
 from models.probabilities import softmax
 from tests.models.tiny_bundle import TASKS, vocabulary, write_tiny_bundle
@@ -133,6 +136,27 @@ def test_many_texts_are_scored_slab_by_slab_in_order(tiny: Bundle, monkeypatch: 
     assert same(Predictor(tiny, threads=2, cache_entries=0).predict(texts), expected)
 
 
+@pytest.mark.parametrize("most_characters", [1, 60, 10_000])
+def test_slabs_are_cut_by_characters_too_and_change_no_bit(
+    tiny: Bundle, monkeypatch: pytest.MonkeyPatch, most_characters: int
+) -> None:
+    texts = [f"{'profit ' * (at % 7)} lawsuit {'market ' * 40 * (at % 11 == 0)}" for at in range(50)]
+    expected = plain(tiny, long_texts="chunks").predict(texts)
+    monkeypatch.setattr("models.predictor.SLAB_CHARACTERS", most_characters)
+    predictor = Predictor(tiny, threads=2, cache_entries=0, long_texts="chunks")
+    encode, slabs = predictor._encoder.encode, list[list[int]]()
+
+    def recorded(slab: Sequence[str]) -> TokenRows:
+        slabs.append([len(text) for text in slab])
+        return encode(slab)
+
+    monkeypatch.setattr(predictor._encoder, "encode", recorded)
+    assert same(predictor.predict(texts), expected)
+    assert [length for slab in slabs for length in slab] == [len(text) for text in texts]
+    assert all(sum(slab) <= most_characters or len(slab) == 1 for slab in slabs)
+    assert all(sum(one) + other[0] > most_characters for one, other in pairwise(slabs))
+
+
 def test_a_long_text_is_cut_at_the_limit(tiny: Bundle) -> None:
     predictor = Predictor(tiny, threads=1)
     limit = tiny.max_tokens - 2
@@ -194,7 +218,9 @@ def test_it_counts_tokens_and_padding(tiny: Bundle) -> None:
 def test_warming_up_leaves_scores_as_they_were(tiny: Bundle) -> None:
     predictor = Predictor(tiny, threads=2)
     before = predictor.predict(["record profit"])
+    counted = replace(predictor.stats)
     predictor.warm_up()
+    assert predictor.stats == counted
     assert same(predictor.predict(["record profit"]), before)
 
 
@@ -232,18 +258,6 @@ def test_a_model_that_onnxruntime_cannot_load_is_refused(bundle_dir: Path) -> No
     seal(bundle_dir, "model.onnx")
     with pytest.raises(BundleError, match=r"model\.onnx cannot be loaded"):
         Predictor(Bundle.load(bundle_dir))
-
-
-def test_tensors_in_a_file_of_the_bundle_are_found(tmp_path: Path, tiny: Bundle) -> None:
-    import onnx
-
-    directory = tmp_path / "apart"
-    write_tiny_bundle(directory)
-    model = onnx.load(directory / "model.onnx")
-    onnx.save(model, directory / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=1024)
-    bundle = write_manifest(directory, Bundle.load(tiny.path).manifest)
-    assert "weights.bin" in bundle.manifest.files
-    assert same(Predictor(bundle).predict(["record profit"]), Predictor(tiny).predict(["record profit"]))
 
 
 STREET = """shares fell rose after the quarter results beat missed guidance lawsuit $ACME Acme Corp. profit warning

@@ -7,6 +7,7 @@ Its words carry sentiment in two fixed embedding dimensions, so that predictions
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -48,10 +49,12 @@ def write_tiny_bundle(
     max_tokens: int = 24,
     seed: int = 0,
     languages: tuple[str, ...] = ("en",),
+    overflowing: str | None = None,
 ) -> Bundle:
+    """`overflowing` is a word on which the model overflows: no number comes out for a text that has it."""
     directory.mkdir(parents=True, exist_ok=True)
     _tokenizer().save(str(directory / "tokenizer.json"))
-    onnx.save(tiny_model(seed), directory / "model.onnx")
+    onnx.save(tiny_model(seed, overflowing), directory / "model.onnx")
     (directory / "NOTICE").write_text("Made by the tests.\n", encoding="utf-8")
     return write_manifest(
         directory,
@@ -70,8 +73,18 @@ def write_tiny_bundle(
     )
 
 
-def tiny_model(seed: int = 0) -> onnx.ModelProto:
+def write_apart(directory: Path, **options: Any) -> Bundle:
+    """The same with its larger tensors in a file of their own, weights.bin."""
+    manifest = write_tiny_bundle(directory, **options).manifest
+    model = onnx.load(directory / "model.onnx")
+    onnx.save(model, directory / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=1024)
+    return write_manifest(directory, manifest)
+
+
+def tiny_model(seed: int = 0, overflowing: str | None = None) -> onnx.ModelProto:
     weights = _weights(seed)
+    if overflowing is not None:
+        weights["embedding"][vocabulary()[overflowing]] = np.inf
     nodes = [
         helper.make_node("Gather", ["embedding", "input_ids"], ["embedded"]),
         helper.make_node("MatMul", ["embedded", "query"], ["q"]),

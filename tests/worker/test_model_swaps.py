@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from prometheus_client import generate_latest
 
 from models.bundle import Bundle
 from streamer.config import Config, ModelRoute, ModelSettings
 from streamer.config_load import ConfigError
+from streamer.metrics import worker_registry
 from streamer.worker.models_in_service import ModelsInService
 from streamer.worker.status import WorkerStatus
 from tests.models.tiny_bundle import write_tiny_bundle
@@ -30,12 +34,19 @@ def serving(bundle: Bundle) -> tuple[ModelsInService, WorkerStatus]:
     return ModelsInService(configured(bundle.path).model), WorkerStatus("score")
 
 
-async def test_a_new_bundle_takes_over_and_is_named(old: Bundle, tmp_path: Path) -> None:
+async def test_a_new_bundle_takes_over_and_is_named_with_what_it_runs_on(
+    old: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     new = write_tiny_bundle(tmp_path / "new", version="2", seed=1)
     models, status = serving(old)
-    await models.swap(lambda: configured(new.path), status)
+    status.provider = "cuda"  # as if the one before had run there
+    with caplog.at_level(logging.INFO):
+        await models.swap(lambda: configured(new.path), status)
     assert (status.model_swaps["done"], status.model_swaps["refused"]) == (1, 0)
-    assert status.model == new.version_id
+    assert (status.model, status.provider) == (new.version_id, "cpu")
+    assert f"{new.version_id} has taken the place of {old.version_id} on cpu" in caplog.text
+    told = generate_latest(worker_registry(status, version="0", models=lambda: models.service)).decode()
+    assert [line for line in told.splitlines() if line.startswith("bearwire_worker_info{") and 'provider="cpu"' in line]
     assert models.predict(["profit"], np.zeros(1, np.int32)).version_id == new.version_id
 
 
@@ -97,6 +108,14 @@ def no_memory(path: Path) -> Config:
     raise MemoryError("4 GiB wanted")
 
 
+class PanicException(BaseException):
+    """As `pyo3_runtime.PanicException`, by which a library in Rust says that it has panicked."""
+
+
+def a_panic(path: Path) -> Config:
+    raise PanicException("index out of bounds")
+
+
 def nowhere(path: Path) -> Config:
     return configured(path / "nowhere")
 
@@ -114,6 +133,7 @@ def unreadable(path: Path) -> Config:
         (no_shadow_there, "missing-shadow is not a directory"),
         (unreadable, "stays in service"),
         (no_memory, "MemoryError"),
+        (a_panic, "index out of bounds"),
     ],
 )
 async def test_what_goes_wrong_is_counted_and_told_and_the_old_model_stays(
@@ -125,3 +145,44 @@ async def test_what_goes_wrong_is_counted_and_told_and_the_old_model_stays(
     assert (status.model_swaps["done"], status.model_swaps["refused"]) == (0, 1)
     assert old.version_id in caplog.text and said in caplog.text
     assert models.predict(["profit"], np.zeros(1, np.int32)).version_id == old.version_id
+
+
+async def test_a_swap_that_is_asked_for_while_another_goes_on_waits_and_says_for_how_long(
+    old: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    new = write_tiny_bundle(tmp_path / "new", version="2", seed=1)
+    models, status = serving(old)
+    reading, read = threading.Event(), threading.Event()
+
+    def slow() -> Config:
+        reading.set()
+        assert read.wait(20)
+        return configured(new.path)
+
+    first = asyncio.create_task(models.swap(slow, status))
+    assert await asyncio.to_thread(reading.wait, 20)
+    models._swap_began -= 90
+    with caplog.at_level(logging.WARNING):
+        second = asyncio.create_task(models.swap(lambda: configured(old.path), status))
+        await asyncio.sleep(0)
+    assert "a model is being swapped in already, for 90 s" in caplog.text
+    read.set()
+    await asyncio.wait_for(asyncio.gather(first, second), 20)
+    assert (status.model, status.model_swaps["done"]) == (old.version_id, 2)
+
+
+async def test_a_swap_that_is_cancelled_is_neither_done_nor_refused(old: Bundle) -> None:
+    models, status = serving(old)
+    read = threading.Event()
+
+    def slow() -> Config:
+        assert read.wait(20)
+        return configured(old.path)
+
+    swap = asyncio.create_task(models.swap(slow, status))
+    await asyncio.sleep(0)
+    swap.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await swap
+    read.set()
+    assert status.model_swaps == {"done": 0, "refused": 0}

@@ -148,6 +148,75 @@ async def test_no_more_is_merged_than_a_slow_model_does_in_a_moment(monkeypatch:
     assert max(sizes) <= 10
 
 
+async def test_no_more_is_merged_than_so_many_characters_whatever_the_number_of_texts() -> None:
+    asked: list[list[int]] = []
+    gate = threading.Event()
+
+    def predict(texts: Sequence[str], routes: NDArray[np.int32]) -> Answer:
+        asked.append([len(text) for text in texts])
+        assert gate.wait(PATIENCE_SECONDS)
+        return answer(texts)
+
+    queue = InferenceQueue(predict, max_characters=100, calls=1)
+    lengths = [1, 40, 60, 1, 300, 50, 50, 2]
+    texts = ["x" * length for length in lengths]
+    asking = [asyncio.ensure_future(queue.predict([text], np.zeros(1, np.int32))) for text in texts]
+    await asyncio.sleep(0)
+    gate.set()
+    answers = await asyncio.wait_for(asyncio.gather(*asking), PATIENCE_SECONDS)
+    queue.close()
+    assert asked == [[1], [40, 60], [1], [300], [50, 50], [2]]
+    for text, found in zip(texts, answers, strict=True):
+        assert np.array_equal(found.probabilities["topic"], answer([text]).probabilities["topic"])
+
+
+class PanicException(BaseException):
+    """As `pyo3_runtime.PanicException`, by which a library in Rust says that it has panicked."""
+
+
+async def test_a_panic_in_the_model_reaches_all_that_wait_for_it_and_the_next_call_goes_on() -> None:
+    gate = threading.Event()
+
+    def predict(texts: Sequence[str], routes: NDArray[np.int32]) -> Answer:
+        assert gate.wait(PATIENCE_SECONDS)
+        if "panics" in texts:
+            raise PanicException("index out of bounds")
+        return answer(texts)
+
+    status = WorkerStatus("score")
+    queue = InferenceQueue(predict, max_texts=2, calls=1, status=status)
+    asked = [
+        asyncio.ensure_future(queue.predict([text], np.zeros(1, np.int32))) for text in ("a", "panics", "b", "c", "d")
+    ]
+    await asyncio.sleep(0)
+    gate.set()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        found = await asyncio.gather(*asked, return_exceptions=True)
+    queue.close()
+    assert [isinstance(each, PanicException) for each in found] == [False, True, True, False, False]
+    assert not status.parts
+
+
+async def test_a_panic_in_the_model_ends_the_pipeline_and_is_told() -> None:
+    def predict(texts: Sequence[str], routes: NDArray[np.int32]) -> Answer:
+        raise PanicException("index out of bounds")
+
+    async def produce(batch: ScoredBatch) -> None:
+        raise AssertionError("nothing was scored")
+
+    async def commit(offset: int, clock: str) -> None:
+        raise AssertionError("nothing was scored")
+
+    failures: list[BaseException] = []
+    queue = InferenceQueue(predict)
+    pipeline = PartitionPipeline(scorer(), queue, produce, commit, failures.append, WorkerStatus("score"), 3)
+    records: list[SourceRecord] = [record(0)]
+    pipeline.take(records)
+    await asyncio.wait_for(pipeline.drain(), PATIENCE_SECONDS)
+    queue.close()
+    assert [type(failure) for failure in failures] == [PanicException]
+
+
 async def test_a_call_that_hangs_is_a_part_that_gets_nothing_done_though_the_other_goes_on() -> None:
     gate = threading.Event()
 

@@ -19,7 +19,7 @@ from streamer.worker.inference import InferenceQueue
 from streamer.worker.pipeline import PartitionLost, PartitionPipeline
 from streamer.worker.publishing import PublishError
 from streamer.worker.status import WorkerStatus
-from tests.core.worlds import answer, record, scorer
+from tests.core.worlds import START_MS, answer, record, scorer
 
 
 class Shell:
@@ -107,6 +107,23 @@ async def test_a_language_that_the_only_model_does_not_read_is_scored_and_counte
     assert (shell.status.scored, shell.status.other_language) == (4, 2)
     told = generate_latest(worker_registry(shell.status, version="0", models=lambda: None)).decode()
     assert "bearwire_documents_other_language_total 2.0" in told
+
+
+async def test_a_document_without_numbers_is_counted_as_a_dead_letter_with_its_reason(shell: Shell) -> None:
+    def overflowing(texts: Sequence[str], routes: NDArray[np.int32]) -> Answer:
+        said = answer(texts)
+        said.probabilities["topic"][["overflows" in text for text in texts]] = np.nan
+        return said
+
+    shell.inference._predict = overflowing
+    records = [record(0), record(1, text="overflows"), record(2)]
+    shell.pipeline.take([each._replace(timestamp_ms=START_MS) for each in records])
+    await shell.pipeline.drain()
+    assert shell.committed == [3]
+    assert (shell.status.received, shell.status.scored, shell.status.dead_letters) == (3, 2, 1)
+    assert shell.status.latency.count == 2
+    told = generate_latest(worker_registry(shell.status, version="0", models=lambda: None)).decode()
+    assert 'bearwire_dead_letters_total{reason="not_scored"} 1.0' in told
 
 
 async def test_a_partition_taken_away_commits_what_was_on_its_way_out_and_drops_the_rest(shell: Shell) -> None:

@@ -53,6 +53,19 @@ async def test_a_worker_that_is_told_to_stop_before_it_scores_does_not_wait_for_
     assert worker._failure is None
 
 
+async def test_a_part_that_ends_in_a_panic_ends_the_worker_which_says_so() -> None:
+    class PanicException(BaseException):
+        """As `pyo3_runtime.PanicException`, by which a library in Rust says that it has panicked."""
+
+    async def panics() -> None:
+        raise PanicException("index out of bounds")
+
+    worker = Worker(Config())
+    await worker._keep_running("scorer", panics)
+    assert str(worker._failure) == "index out of bounds"
+    assert "index out of bounds" in worker.status.not_ready()
+
+
 LEFT_OPEN = """
 import gc
 
