@@ -20,6 +20,7 @@ from streamer.cli_options import MOMENT, config_options
 from streamer.config import Config
 from streamer.escaping import escaped
 from streamer.kafka_client import KafkaSetupError, client_arguments, plain_error, quiet_clients
+from streamer.terminal import json_for_stdout
 
 _PIPE_SECONDS: Final = 0.5
 _COLOURS: Final = {"warning": "yellow", "high": "dark_orange", "critical": "bold red"}
@@ -128,7 +129,7 @@ async def _reader_leaves() -> None:
 
 
 def _as_line(alert: AlertRecord) -> None:
-    sys.stdout.buffer.write(alert.encode() + b"\n")
+    sys.stdout.buffer.write(json_for_stdout(alert.encode()) + b"\n")
     sys.stdout.buffer.flush()
 
 

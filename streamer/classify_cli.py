@@ -20,6 +20,7 @@ from streamer.escaping import escaped
 from streamer.model import language_rules, load_models
 from streamer.progress import progress_line
 from streamer.sources import open_source
+from streamer.terminal import json_for_stdout
 
 _SHOWN_REJECTIONS = 5
 
@@ -51,14 +52,14 @@ def classify(source: str, output: str, rejects: str | None, bundle: str | None, 
         def reject(rejected: Rejected) -> None:
             nonlocal shown
             if bad is not None:
-                bad.write(rejected.encode())
+                bad.write(json_for_stdout(rejected.encode()) if rejects == "-" else rejected.encode())
             elif shown < _SHOWN_REJECTIONS:
                 shown += 1
                 where = f"{escaped(source)}:{rejected.line.number}" if source != "-" else f"line {rejected.line.number}"
                 click.echo(f"{where}: {rejected.rejection.reason}: {rejected.rejection.detail}", err=True)
 
         def write(data: bytes) -> None:
-            out.write(data)
+            out.write(json_for_stdout(data) if output == "-" else data)
             out.flush()
 
         started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from typing import Final, NamedTuple
 import click
 
 from streamer import __version__
+from streamer.escaping import escaped_lines
 
 FAILURE: Final = 1
 USAGE: Final = 2
@@ -136,7 +138,7 @@ def run(arguments: list[str] | None = None) -> int:
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.ClickException as error:
-        error.show()
+        _show(error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
@@ -149,21 +151,31 @@ def run(arguments: list[str] | None = None) -> int:
         return _explain(error)
 
 
+def _show(error: click.ClickException) -> None:
+    shown = io.StringIO()
+    error.show(shown)
+    click.echo(escaped_lines(shown.getvalue()), err=True, nl=False)
+
+
+def _say(message: str) -> None:
+    click.echo(f"bearwire: {escaped_lines(message)}", err=True)
+
+
 def _explain(error: Exception) -> int:
     home = type(error).__module__.partition(".")[0]
     if home in _OUR_PACKAGES:
         is_usage = type(error).__name__ in ("ConfigError", "RulesError")
-        for line in str(error).splitlines() or [type(error).__name__]:
-            click.echo(f"bearwire: {line}", err=True)
+        for line in (str(error).rstrip("\n") or type(error).__name__).split("\n"):
+            _say(line)
         return USAGE if is_usage else FAILURE
     if home == "aiokafka":
         from streamer.kafka_client import last_words
 
-        click.echo(f"bearwire: {last_words(error)}; `bearwire doctor` looks closer", err=True)
+        _say(f"{last_words(error)}; `bearwire doctor` looks closer")
         return FAILURE
     if isinstance(error, OSError) and error.strerror:
         named = f"{error.filename}: " if error.filename else ""
-        click.echo(f"bearwire: {named}{error.strerror}", err=True)
+        _say(f"{named}{error.strerror}")
         return FAILURE
     raise error
 

@@ -12,8 +12,17 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
+from streamer.escaping import looks_like_a_name
+
 Path = tuple[str | int, ...]
 _MOST_VALUES: Final = 200_000
+_PLAINER: Final = {
+    "could not determine a constructor for the tag": "a tag that is not known; quote a value that begins with !",
+    "found undefined tag handle": "a tag that is not known; quote a value that begins with !",
+    "duplicate tag handle": "a tag handle is given twice",
+    "found undefined alias": "an alias to what was not named before; quote a value that begins with *",
+}
+"""How PyYAML begins its messages that repeat what is written, which may be a secret, and what is said instead."""
 
 
 class Located(NamedTuple):
@@ -91,9 +100,10 @@ def read_yaml(text: str) -> Located:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         message = str(error.problem or error.context)
+        message = next((ours for theirs, ours in _PLAINER.items() if message.startswith(theirs)), message)
         raise YamlProblem(mark.line + 1 if mark else 1, message) from None
-    except (ValueError, RecursionError) as error:
-        raise YamlProblem(1, str(error)) from None
+    except RecursionError:
+        raise YamlProblem(1, "is nested too deeply") from None
     finally:
         loader.dispose()
 
@@ -110,17 +120,25 @@ def _value(loader: _Loader, node: yaml.Node, path: Path, lines: dict[Path, int])
     if isinstance(node, yaml.SequenceNode):
         return [_value(loader, item, (*path, index), lines) for index, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
-        return loader.construct_object(node, deep=True)
+        return _scalar(loader, node)
     _refuse_repeats(loader, node)
     loader.flatten_mapping(node)
     mapping: dict[Any, Any] = {}
     for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
+        key = _scalar(loader, key_node)
         if not isinstance(key, str):
             key = str(key)
         lines[(*path, key)] = key_node.start_mark.line + 1
         mapping[key] = _value(loader, value_node, (*path, key), lines)
     return mapping
+
+
+def _scalar(loader: _Loader, node: yaml.Node) -> Any:
+    try:
+        return loader.construct_object(node, deep=True)
+    except (ValueError, LookupError, AttributeError):
+        # Their words, or a tag that PyYAML does not guard (`!!bool x`), would show the value.
+        raise YamlProblem(node.start_mark.line + 1, "a value that is not what its tag says, or too long") from None
 
 
 def _refuse_repeats(loader: _Loader, node: yaml.MappingNode) -> None:
@@ -129,7 +147,8 @@ def _refuse_repeats(loader: _Loader, node: yaml.MappingNode) -> None:
         if not isinstance(key_node, yaml.ScalarNode):
             raise YamlProblem(key_node.start_mark.line + 1, "a key must be plain text")
         if key_node.value in seen:
+            name = repr(key_node.value) if looks_like_a_name(key_node.value) else "a key"
             raise YamlProblem(
-                key_node.start_mark.line + 1, f"{key_node.value!r} is given twice, first on line {seen[key_node.value]}"
+                key_node.start_mark.line + 1, f"{name} is given twice, first on line {seen[key_node.value]}"
             )
         seen[key_node.value] = key_node.start_mark.line + 1

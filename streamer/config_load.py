@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 from streamer.config import Config
 from streamer.config_checks import contradictions
 from streamer.config_file import YamlProblem, read_yaml
-from streamer.config_tree import Builder, Keys, Problem, assign, config_keys, dotted, overlay
-from streamer.escaping import quoted
+from streamer.config_tree import Builder, Keys, Problem, assign, config_keys, dotted, overlay, shown_path
 
 ENVIRONMENT_PREFIX = "BEARWIRE_"
 CONFIG_VARIABLE = "BEARWIRE_CONFIG"
@@ -134,7 +133,7 @@ def _take_overrides(tree: dict[str, Any], places: dict[str, str], overrides: Ite
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
-            yield Problem("", f"--set {quoted(override)}", "expected section.key=value")
+            yield Problem("", f'--set "{shown_path(key.split("."))}"', "expected section.key=value")
             continue
         yield from assign(Config, tree, places, key.strip().split("."), text, "--set")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
@@ -13,7 +13,7 @@ import msgspec
 from msgspec import NODEFAULT, Meta, Struct, structs
 
 from streamer.config_file import WrittenFloat, WrittenInt, YamlProblem, read_scalar
-from streamer.escaping import quoted
+from streamer.escaping import kind_of, looks_like_a_name, quoted
 from streamer.secret import Secret
 from streamer.timestamps import TimestampError, parse_duration
 
@@ -108,6 +108,11 @@ def dotted(path: tuple[str | int, ...]) -> str:
     return ".".join(map(str, path))
 
 
+def shown_path(path: Iterable[str | int]) -> str:
+    """As `dotted`, for a path whose names are not known to be keys: `?` for what may be a secret in a key's place."""
+    return dotted(tuple(name if str(name).isdecimal() or looks_like_a_name(str(name)) else "?" for name in path))
+
+
 def overlay(tree: dict[str, Any], values: dict[str, Any], directory: Path, section: type[Struct] | None) -> None:
     """Lays `values` of a file in `directory` over `tree`; relative paths in them become relative to that directory."""
     known = fields_of(section) if section is not None else {}
@@ -141,18 +146,18 @@ def assign(
     branch: Any = tree
     section: type[Struct] | None = root
     for depth, name in enumerate(path):
-        here = ".".join(path[: depth + 1])
+        here, there = ".".join(path[: depth + 1]), shown_path(path[: depth + 1])
         last = depth == len(path) - 1
         if isinstance(branch, list):
             if not name.isdecimal() or int(name) >= len(branch):
-                yield Problem(here, place, f"{name!r} is no index of a list of {len(branch)}")
+                yield Problem(there, place, f"{shown_path([name])!r} is no index of a list of {len(branch)}")
                 return
             if last:
-                yield Problem(here, place, f"a list item is set by its keys, for example {here}.name=desk")
+                yield Problem(there, place, f"a list item is set by its keys, for example {there}.name=desk")
                 return
             branch = branch[int(name)]
         elif not isinstance(branch, dict):
-            yield Problem(here, place, f"{'.'.join(path[:depth])} is a single value, it has no keys")
+            yield Problem(there, place, f"{shown_path(path[:depth])} is a single value, it has no keys")
             return
         else:
             field = fields_of(section).get(name) if section is not None else None
@@ -163,7 +168,7 @@ def assign(
                 try:
                     branch[name] = read_scalar(text) if inner or items else _Text(text)
                 except YamlProblem as problem:
-                    yield Problem(here, place, f"cannot be read: {problem.message}")
+                    yield Problem(there, place, f"cannot be read: {problem.message}")
                 return
             if items is not None and field is not None:
                 branch.setdefault(name, [_explicit(item) for item in field.default])
@@ -206,7 +211,7 @@ class Builder:
             if field is None:
                 self._unknown(at, fields)
             else:
-                values[name] = self._field(field, value, at)
+                values[name] = self._field(field, value, at, may_be_told=not _is_about_a_secret(field))
         for name, field in fields.items():
             if field.default is NODEFAULT and name not in tree:
                 self._say((*path, name), f"is required, expected {expectation(field)}")
@@ -214,24 +219,26 @@ class Builder:
             return None
         return section(**values)
 
-    def _field(self, field: Field, value: Any, at: tuple[str | int, ...]) -> Any:
+    def _field(self, field: Field, value: Any, at: tuple[str | int, ...], *, may_be_told: bool) -> Any:
+        """The value as its key asks. An error repeats what was written only where `may_be_told`, and never in sinks."""
+        told = quoted if may_be_told and at[0] != "sinks" else kind_of
         inner, items = section_type(field.type), item_section(field.type)
         if inner is not None:
             if value is None:
                 return field.default
             if not isinstance(value, dict):
-                return self._say(at, f"expected keys ({', '.join(fields_of(inner))}), got {quoted(value)}")
+                return self._say(at, f"expected keys ({', '.join(fields_of(inner))}), got {kind_of(value)}")
             return self.build(inner, _with_defaults(field.default, value), at)
         if items is not None:
             if not isinstance(value, list):
-                return self._say(at, f"expected a list, got {quoted(value)}")
+                return self._say(at, f"expected a list, got {kind_of(value)}")
             built = []
             for index, item in enumerate(value):
                 if isinstance(item, dict):
                     built.append(self.build(items, item, (*at, index)))
                 else:
-                    self._say((*at, index), f"expected keys ({', '.join(fields_of(items))}), got {quoted(item)}")
-            return None if None in built else self._convert(field, tuple(built), at)
+                    self._say((*at, index), f"expected keys ({', '.join(fields_of(items))}), got {kind_of(item)}")
+            return None if None in built else self._convert(field, tuple(built), at, kind_of)
         if isinstance(value, _Text):
             value = str(value) if _wants_text(field.type) else self._read(value, at)
         if value is None and field.default is not NODEFAULT and not _allows_none(field.type):
@@ -239,8 +246,8 @@ class Builder:
         try:
             value = _durations(field.annotated, _as_wanted(field.annotated, value))
         except TimestampError as error:
-            return self._say(at, f"{quoted(value)} is {error}")
-        return self._convert(field, value, at)
+            return self._say(at, f"{told(value)} is {error}")
+        return self._convert(field, value, at, kind_of if _takes_mapping(field.type) else told)
 
     def _read(self, text: str, at: tuple[str | int, ...]) -> Any:
         try:
@@ -248,13 +255,12 @@ class Builder:
         except YamlProblem as problem:
             return self._say(at, f"cannot be read: {problem.message}")
 
-    def _convert(self, field: Field, value: Any, at: tuple[str | int, ...]) -> Any:
+    def _convert(self, field: Field, value: Any, at: tuple[str | int, ...], told: Callable[[Any], str]) -> Any:
         try:
             return msgspec.convert(value, field.annotated, dec_hook=_decode_secret)
         except msgspec.ValidationError as error:
-            got = "" if _is_secret(field.type) else f", got {quoted(value)}"
             where = str(error).partition(" - at `$")[2].rstrip("`")
-            return self._say(at, f"expected {expectation(field)}{got}{' at ' + where if where else ''}")
+            return self._say(at, f"expected {expectation(field)}, got {told(value)}{' at ' + where if where else ''}")
 
     def _unknown(self, at: tuple[str | int, ...], fields: dict[str, Field]) -> None:
         name = str(at[-1])
@@ -265,7 +271,8 @@ class Builder:
             elsewhere = [key for key in self._keys.dotted if key.rpartition(".")[2] == name.lower()]
             elsewhere = elsewhere or difflib.get_close_matches(dotted(at), self._keys.dotted, n=1, cutoff=0.7)
             hint = f"did you mean {elsewhere[0]}?" if elsewhere else f"known here: {', '.join(fields)}"
-        self._say(at, f"unknown key; {hint}")
+        key = dotted((*at[:-1], "?")) if at[0] == "sinks" and not near else shown_path(at)
+        self.problems.append(Problem(key, self.place_of(dotted(at)), f"unknown key; {hint}"))
 
     def _say(self, at: tuple[str | int, ...], message: str) -> None:
         key = dotted(at)
@@ -345,6 +352,15 @@ def is_path(field: Field) -> bool:
 
 def _is_secret(kind: Any) -> bool:
     return any(part is Secret for part, _ in _alternatives(kind))
+
+
+def _is_about_a_secret(field: Field) -> bool:
+    """Whether the key is a secret or, as `password_file`, names its file, and is where the secret itself may land."""
+    return _is_secret(field.type) or field.name.endswith("_file")
+
+
+def _takes_mapping(kind: Any) -> bool:
+    return any(get_origin(part) is dict for part, _ in _alternatives(kind))
 
 
 def _allows_none(kind: Any) -> bool:

@@ -22,6 +22,7 @@ from streamer.config import Config
 from streamer.dead_letters import LETTER_REASONS, ForeignRecord, Origin, read_origin, replay_headers
 from streamer.escaping import escaped
 from streamer.kafka_client import KafkaSetupError, client_arguments, plain_error, quiet_clients
+from streamer.terminal import is_on_terminal, json_for_stdout
 from streamer.timestamps import format_rfc3339
 from streamer.topic_reader import TopicRecord, open_consumer, partitions_of, read_to_end
 
@@ -96,25 +97,32 @@ def list_letters(reasons: tuple[str, ...], since: int | None, limit: int, as_jso
 
     asyncio.run(read())
     for letter in newest:
-        click.echo(orjson.dumps(as_record(letter)) if as_json else _line(letter))
+        click.echo(json_for_stdout(orjson.dumps(as_record(letter))) if as_json else _line(letter))
     total = ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
     click.echo(f"{counts.total():,} dead letters{': ' + total if total else ''}{_foreign(selection)}", err=True)
 
 
 @dead_letters.command()
 @_selection_options
-@click.option("-o", "--output", default="-", metavar="FILE", help="Where to write; standard output by default.")
+@click.option("-o", "--output", metavar="FILE", help="Where to write; standard output (`-`) by default.")
 @click.option("--values", is_flag=True, help="Only the original bytes, one message per line, to mend and replay.")
 @config_options
-def export(reasons: tuple[str, ...], since: int | None, output: str, values: bool, config: Config) -> None:
+def export(reasons: tuple[str, ...], since: int | None, output: str | None, values: bool, config: Config) -> None:
     """Write dead letters to a file, as JSON Lines with everything that is known of each."""
+    if values and output is None and is_on_terminal():
+        raise click.UsageError(
+            "--values writes bytes of strangers as they are, which can take over a terminal: name a file with "
+            "-o FILE, or say -o - if you mean it"
+        )
+    target = "-" if output is None else output
     selection = _select(reasons, since)
     counts: Counter[str] = Counter()
 
     async def read(out: BinaryIO) -> None:
         async for letter in _letters(config, selection):
             if not values:
-                out.write(orjson.dumps(as_record(letter), option=orjson.OPT_APPEND_NEWLINE))
+                line = orjson.dumps(as_record(letter), option=orjson.OPT_APPEND_NEWLINE)
+                out.write(json_for_stdout(line) if target == "-" else line)
             elif letter.record.value is None or b"\n" in letter.record.value:
                 counts["left out, they are no single line"] += 1
                 continue
@@ -123,7 +131,7 @@ def export(reasons: tuple[str, ...], since: int | None, output: str, values: boo
             counts["exported"] += 1
 
     with ExitStack() as stack:
-        out = cast(BinaryIO, sys.stdout.buffer if output == "-" else stack.enter_context(Path(output).open("wb")))
+        out = cast(BinaryIO, sys.stdout.buffer if target == "-" else stack.enter_context(Path(target).open("wb")))
         asyncio.run(read(out))
         out.flush()
     parts = ", ".join(f"{count:,} {what}" for what, count in counts.items()) or "none"

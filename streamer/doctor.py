@@ -13,8 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from streamer.config import Config, ModelSettings, WebSettings
+from streamer.config import Config, KafkaSettings, ModelSettings, WebSettings
 from streamer.model import check_sentiment, load_bundle, load_models
+from streamer.web.admission import host_name, is_loopback
 
 State = Literal["ok", "warning", "broken", "skipped"]
 
@@ -40,6 +41,7 @@ _INSTRUCTIONS: Final = (
     "asimddp",
     "i8mm",
 )
+_OPEN_LOGINS: Final = ("PLAIN", "OAUTHBEARER")
 _ONNXRUNTIMES: Final = ("onnxruntime", "onnxruntime-gpu")
 _MIN_FREE_BYTES: Final = 500 << 20
 
@@ -60,6 +62,7 @@ def local_findings(config: Config) -> Iterator[Finding]:
     yield from model_findings(config.model)
     yield cpu_finding(cpu_flags(Path("/proc/cpuinfo")))
     yield disk_finding(Path(config.worker.data_dir))
+    yield from login_findings(config.kafka)
     if config.web.enabled:
         yield web_finding(config.web)
 
@@ -124,12 +127,20 @@ def model_findings(settings: ModelSettings) -> Iterator[Finding]:
     yield Finding("model", "ok", f"{bundle.version_id} verifies: {tasks}; {bundle.precision}")
     try:
         predictor = load_models(settings)
+        predictor.warm_up()
         started = time.perf_counter()
-        predictor.predict(["Norvale Shipping warns that its profit will be far lower than expected."])
+        said = predictor.predict(["Norvale Shipping warns that its profit will be far lower than expected."])
         spent_ms = (time.perf_counter() - started) * 1000
-    except (BundleError, ProviderError) as error:
+    except BundleError as error:
+        yield Finding("model", "broken", str(error))
+        return
+    except ProviderError as error:
         yield Finding("provider", "broken", str(error), "set model.provider to what this machine has")
         return
+    if said.unscored.any():
+        yield Finding(
+            "model", "broken", "a text got probabilities that are not numbers", "export it in a higher precision"
+        )
     try:
         check_sentiment(predictor)
     except BundleError as error:
@@ -175,6 +186,23 @@ def cpu_finding(flags: frozenset[str]) -> Finding:
             "int8 models run, but slower than on a newer processor",
         )
     return Finding("processor", "ok", f"{cores}; {shown}")
+
+
+def login_findings(kafka: KafkaSettings) -> Iterator[Finding]:
+    """Whether the login to Kafka can be read on the way to a broker on another machine."""
+    if kafka.security_protocol != "SASL_PLAINTEXT" or kafka.sasl_mechanism not in _OPEN_LOGINS:
+        return
+    away = [
+        server for server in map(str.strip, kafka.bootstrap_servers.split(",")) if not is_loopback(host_name(server))
+    ]
+    if away:
+        what = "token" if kafka.sasl_mechanism == "OAUTHBEARER" else "password"
+        yield Finding(
+            "login",
+            "warning",
+            f"kafka.sasl_mechanism {kafka.sasl_mechanism} sends the {what} in the clear to {', '.join(away)}",
+            "set kafka.security_protocol to SASL_SSL, or use SCRAM-SHA-512",
+        )
 
 
 def disk_finding(directory: Path) -> Finding:

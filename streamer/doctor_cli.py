@@ -17,6 +17,7 @@ from streamer.config_rules import rule_problems
 from streamer.config_tree import Problem
 from streamer.doctor import Finding, local_findings
 from streamer.escaping import escaped
+from streamer.terminal import json_for_stdout
 
 _MARKS = {"ok": ("ok", "green"), "warning": ("look", "yellow"), "broken": ("BROKEN", "red"), "skipped": ("-", None)}
 
@@ -43,7 +44,7 @@ def doctor(file: Path | None, overrides: tuple[str, ...], no_kafka: bool, as_jso
     counts = Counter(finding.state for finding in findings)
     if as_json:
         result = {"ok": not counts["broken"], "findings": [finding._asdict() for finding in findings]}
-        click.echo(orjson.dumps(result, option=orjson.OPT_INDENT_2))
+        click.echo(json_for_stdout(orjson.dumps(result, option=orjson.OPT_INDENT_2)))
     elif counts["broken"]:
         click.echo(f"\n{counts['broken']} broken, {counts['warning']} to look at.")
     else:

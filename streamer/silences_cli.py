@@ -15,6 +15,7 @@ from streamer.cli_options import config_options
 from streamer.config import Config
 from streamer.escaping import escaped
 from streamer.silence_topic import SilenceError, SilenceTopic, expired, new_silence, parse_length_ms
+from streamer.terminal import json_for_stdout
 from streamer.timestamps import TimestampError, format_rfc3339, parse_rfc3339
 
 
@@ -80,7 +81,7 @@ def list_silences(everything: bool, as_json: bool, config: Config) -> None:
     }
     for silence in known:
         if everything or silence.id not in ended:
-            click.echo(silence.encode() if as_json else _line(silence, now_ms))
+            click.echo(json_for_stdout(silence.encode()) if as_json else _line(silence, now_ms))
 
 
 @silences.command()
@@ -127,7 +128,8 @@ def _length_ms(text: str) -> int:
 
 def _line(silence: Silence, now_ms: int) -> str:
     if silence.book is not None:
-        return f"  in book {silence.book} from {format_rfc3339(silence.starts_ms)} to {format_rfc3339(silence.ends_ms)}"
+        times = f"from {format_rfc3339(silence.starts_ms)} to {format_rfc3339(silence.ends_ms)}"
+        return f"  in book {escaped(silence.book)} {times}"
     state = (
         "ended" if silence.is_expired or silence.ends_ms <= now_ms else "waits" if silence.starts_ms > now_ms else "on"
     )
@@ -141,4 +143,4 @@ def _line(silence: Silence, now_ms: int) -> str:
 
 
 def _topic(config: Config) -> SilenceTopic:
-    return SilenceTopic(config, lambda what: click.echo(f"bearwire: {what}", err=True))
+    return SilenceTopic(config, lambda what: click.echo(f"bearwire: {escaped(what)}", err=True))

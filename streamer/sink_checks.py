@@ -7,7 +7,15 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from alerts.sinks.template import Template, TemplateError
-from streamer.sink_settings import AnySink, EmailSettings, HttpSinkSettings, SinksSettings
+from streamer.sink_settings import (
+    AnySink,
+    EmailSettings,
+    FeishuSettings,
+    HttpSinkSettings,
+    SinksSettings,
+    SlackSettings,
+)
+from streamer.web.admission import is_loopback
 
 _SECRETS: Final = ("url", "secret", "bearer_token", "password")
 
@@ -53,6 +61,8 @@ def _http(key: str, sink: HttpSinkSettings) -> Iterator[tuple[str, str]]:
         yield f"{key}.url", "or url_file is required"
     if sink.url is not None and not _is_url(sink.url.reveal()):
         yield f"{key}.url", "is no address that begins with https:// or http://"
+    elif sink.url is not None and (what := sent_in_the_clear(sink, sink.url.reveal())) is not None:
+        yield f"{key}.url", f"http:// would send {what} in the clear; use https:// (http:// only to this very machine)"
     if sink.proxy is not None and not _is_url(sink.proxy.reveal()):
         yield f"{key}.proxy", "is no address such as http://proxy:3128"
     template = getattr(sink, "template", None)
@@ -70,6 +80,27 @@ def _email(key: str, sink: EmailSettings) -> Iterator[tuple[str, str]]:
                 yield f"{key}.{name}", f"{address!r} is no address such as desk@example.com"
     if sink.encryption == "none" and sink.username is not None:
         yield f"{key}.encryption", "none would send the password in the clear; use starttls or tls"
+
+
+def sent_in_the_clear(sink: HttpSinkSettings, url: str) -> str | None:
+    """What a post to `url` would show to everybody on the way, None where nothing: over TLS, or within this machine."""
+    try:
+        parts = urlsplit(url.strip())
+        if parts.scheme != "http" or (_is_here(url) and (sink.proxy is None or _is_here(sink.proxy.reveal()))):
+            return None
+    except ValueError:
+        return None
+    if isinstance(sink, SlackSettings | FeishuSettings):
+        return "the address, which is a secret,"
+    if getattr(sink, "bearer_token", None) is not None or getattr(sink, "bearer_token_file", None) is not None:
+        return "the bearer token"
+    if getattr(sink, "username", None) is not None or parts.username is not None:
+        return "the password"
+    return None
+
+
+def _is_here(url: str) -> bool:
+    return is_loopback(urlsplit(url.strip()).hostname or "")
 
 
 def _is_url(text: str) -> bool:

@@ -18,6 +18,7 @@ from alerts.sinks.template import Template
 from alerts.sinks.webhook import WebhookSink
 from streamer import __version__
 from streamer.secret import Secret
+from streamer.sink_checks import sent_in_the_clear
 from streamer.sink_settings import (
     AlertmanagerSettings,
     AnySink,
@@ -110,8 +111,17 @@ def _endpoint(settings: HttpSinkSettings) -> Endpoint:
     def no_url() -> str:
         raise TryLater("no URL is configured")
 
+    read_url = secret_source(settings.url, settings.url_file) or no_url
+
+    def url() -> str:
+        found = read_url()
+        what = sent_in_the_clear(settings, found)
+        if what is not None:
+            raise TryLater(f"http:// would send {what} in the clear; give a URL of https://")
+        return found
+
     return Endpoint(
-        url=secret_source(settings.url, settings.url_file) or no_url,
+        url=url,
         timeout_seconds=settings.timeout_seconds,
         bearer=secret_source(getattr(settings, "bearer_token", None), getattr(settings, "bearer_token_file", None)),
         username=getattr(settings, "username", None),

@@ -16,10 +16,13 @@ from typing import Any, BinaryIO, Final, Protocol, cast
 
 import orjson
 
+from streamer.escaping import escaped
 from streamer.lines import MAX_LINE_BYTES, Chunk, Line, SourceError, open_lines
 from streamer.timestamps import format_rfc3339
 
 _ROWS_AT_ONCE: Final = 2048
+_BYTES_AT_ONCE: Final = 64 << 20
+_PARQUET_BUFFER_BYTES: Final = 1 << 20
 
 __all__ = ["Source", "SourceError", "TableSource", "open_source", "row_as_json"]
 
@@ -119,17 +122,47 @@ _MILLISECOND: Final = datetime(1970, 1, 1, 0, 0, 0, 1000) - datetime(1970, 1, 1)
 def _csv_rows(stream: BinaryIO, raw: BinaryIO, path: str) -> Iterator[tuple[int, dict[str, Any]]]:
     csv.field_size_limit(MAX_LINE_BYTES)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    reader = csv.DictReader(text, restkey="more_cells")
+    lines = _BoundedLines(text)
+    reader = csv.DictReader(lines, restkey="more_cells")
     try:
         columns = reader.fieldnames or ()
         if "text" not in columns:
-            raise SourceError(f"{path}: the first line names no column `text`, found {', '.join(columns)[:200]}")
+            raise SourceError(
+                f"{path}: the first line names no column `text`, found {escaped(', '.join(columns), 200)}"
+            )
+        lines.next_row()
         for row in reader:
             yield raw.tell(), row
+            lines.next_row()
     except csv.Error as error:
-        raise SourceError(f"{path}: line {reader.line_num}: {error}") from None
+        raise SourceError(f"{path}: line {reader.line_num}: {escaped(str(error))}") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise SourceError(f"{path}: not intact gzip: {error}") from None
+
+
+class _BoundedLines:
+    """Lines for the csv module, which reads on until a row is whole. A row above `MAX_LINE_BYTES` is a csv.Error."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text = text
+        self._held = 0
+
+    def next_row(self) -> None:
+        """What comes belongs to another row."""
+        self._held = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(MAX_LINE_BYTES - self._held + 1)
+        if not line:
+            raise StopIteration
+        if self._held or line.strip("\r\n"):  # blank lines between rows, which the csv module skips, are of no row
+            self._held += len(line)
+        if self._held > MAX_LINE_BYTES:
+            raise csv.Error(f"a row is longer than {MAX_LINE_BYTES} characters")
+        return line
 
 
 def _parquet_rows(raw: BinaryIO, path: str) -> tuple[Iterator[tuple[int, dict[str, Any]]], int]:
@@ -139,38 +172,46 @@ def _parquet_rows(raw: BinaryIO, path: str) -> tuple[Iterator[tuple[int, dict[st
     damage = (pa.ArrowException, OSError, ValueError, OverflowError)
 
     def unreadable(error: Exception) -> SourceError:
-        return SourceError(f"{path}: {str(error).partition(chr(10))[0]}")
+        return SourceError(f"{path}: {escaped(str(error).partition(chr(10))[0])}")
 
     try:
-        file = parquet.ParquetFile(raw)
+        file = parquet.ParquetFile(raw, buffer_size=_PARQUET_BUFFER_BYTES)  # page by page, not whole columns
     except damage as error:
         raise unreadable(error) from None
     names = file.schema_arrow.names
     if "text" not in names:
-        raise SourceError(f"{path}: there is no column `text`, found {', '.join(names)[:200]}")
+        raise SourceError(f"{path}: there is no column `text`, found {escaped(', '.join(names), 200)}")
 
     def rows() -> Iterator[tuple[int, dict[str, Any]]]:
         done = 0
-        batches = file.iter_batches(_ROWS_AT_ONCE)
-        while True:
-            try:
-                batch = next(batches, None)
-                columns = [] if batch is None else [_values(column) for column in batch.columns]
-            except damage as error:
-                raise unreadable(error) from None
-            if batch is None:
-                return
-            for cells in zip(*columns, strict=True):
-                done += 1
-                yield done, dict(zip(names, cells, strict=True))
+        try:
+            for batch in _batches(file):
+                for cells in zip(*map(_values, batch.columns), strict=True):
+                    done += 1
+                    yield done, dict(zip(names, cells, strict=True))
+        except damage as error:
+            raise unreadable(error) from None
 
     return rows(), file.metadata.num_rows
 
 
-def _values(column: Any) -> list[Any]:
+def _batches(file: Any) -> Iterator[Any]:
+    """A Parquet file's record batches, the fewer rows in each the larger the file says they are.
+
+    It counts a text that many rows repeat once: a file made to be large from a few bytes is no longer bounded.
+    """
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        rows = _BYTES_AT_ONCE * group.num_rows // max(1, group.total_byte_size)
+        yield from file.iter_batches(min(_ROWS_AT_ONCE, max(1, rows)), row_groups=[number])
+
+
+def _values(column: Any) -> Iterable[Any]:
     """A column as Python values; times, which may be finer or further away than Python's, as RFC 3339 if possible."""
     import pyarrow as pa
 
+    if pa.types.is_nested(column.type):
+        return (cell.as_py() for cell in column)
     if not pa.types.is_timestamp(column.type):
         values: list[Any] = column.to_pylist()
         return values

@@ -5,6 +5,7 @@ import gzip
 import os
 import subprocess
 import threading
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from click.testing import Result
 from pyarrow import parquet
 
 import streamer.classify_cli
+import streamer.sources
+import streamer.terminal
 from models.model_set import Answer
 from streamer.classify import CHUNK_LINES, Tally, classify_chunks
 from streamer.config import Config
 from streamer.config_load import environment_name
 from streamer.lines import Chunk, Line
-from streamer.sources import open_source
+from streamer.sources import SourceError, open_source
 from tests.shell.commands import bearwire, process_arguments
 from tests.shell.words import WordScorer
 
@@ -148,6 +151,84 @@ def test_a_parquet_file_that_is_damaged_inside_is_one_sentence() -> None:
     result = bearwire("classify", "in.parquet")
     assert result.exit_code == 1
     assert result.stderr.startswith("bearwire: in.parquet: ")
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.parquet"])
+def test_names_of_columns_are_shown_escaped(name: str) -> None:
+    if name.endswith(".csv"):
+        Path(name).write_bytes("\x1b[31m\x9b,b\n1,2\n".encode())
+    else:
+        parquet.write_table(pa.table({"\x1b[31m\x9b": [1]}), name)
+    with pytest.raises(SourceError) as caught, open_source(name) as source:
+        next(source.chunks(1, 1))
+    assert "\\x1b[31m\\x9b" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"text\n" + b"a," * 500_000,
+        b"text," + b"a," * 500_000,
+        b'text\ngood\n"' + b'","\n' * 500_000,
+    ],
+    ids=["line", "header", "row of many lines"],
+)
+def test_a_csv_row_without_end_is_refused_before_it_is_read_whole(
+    content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streamer.sources, "MAX_LINE_BYTES", 1000)
+    Path("in.csv").write_bytes(content)
+    tracemalloc.start()
+    try:
+        said = pytest.raises(SourceError, match=r"in\.csv: line \d+: a row is longer than 1000")
+        with said, open_source("in.csv") as source:
+            list(source.chunks(10, 1000))
+        assert tracemalloc.get_traced_memory()[1] < 300_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_many_csv_rows_are_no_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamer.sources, "MAX_LINE_BYTES", 1000)
+    Path("in.csv").write_bytes(b"text,b\n" + b'"good\r\nday",\r\n' * 500 + b"\n" * 3000 + b"x" * 999 + b"\n")
+    with open_source("in.csv") as source:
+        rows = [line for chunk in source.chunks(10, 1000) for line in chunk.lines]
+    assert len(rows) == 501
+    assert orjson.loads(rows[0].value) == {"text": "good\r\nday"}
+
+
+def test_parquet_is_read_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamer.sources, "_BYTES_AT_ONCE", 1 << 20)
+    texts = [f"{n:06}" + "x" * 100_000 for n in range(300)]
+    table = pa.table({"text": texts, "id": range(300), "a.b": [1.5, None] * 150, "symbols": [["A", "B"]] * 300})
+    parquet.write_table(table, "in.parquet", use_dictionary=False, write_batch_size=1)
+    usual = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(usual)
+    pa.set_memory_pool(pool)
+    try:
+        with open_source("in.parquet") as source:
+            for chunk in source.chunks(10, 1000):
+                for line in chunk.lines:
+                    row = orjson.loads(line.value)
+                    n = line.number - 1
+                    assert row.pop("text") == texts[n]
+                    assert row == {"id": str(n), "symbols": ["A", "B"]} | ({} if n % 2 else {"a.b": 1.5})
+        assert line.number == 300
+    finally:
+        pa.set_memory_pool(usual)
+    assert pool.max_memory() < 10 << 20
+
+
+@pytest.mark.parametrize("on_terminal", [True, False])
+def test_on_a_terminal_controls_in_json_are_escaped(on_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamer.terminal, "is_on_terminal", lambda: on_terminal)
+    source = "no json \u202e\x9b"
+    result = bearwire("classify", "--rejects", "-", input=source)
+    assert lines(result)[0]["original"] == source
+    assert (source.encode() not in result.stdout_bytes) == on_terminal
+    assert bearwire("classify", "--rejects", "rejects.jsonl", input=source).exit_code == 0
+    assert source.encode() in Path("rejects.jsonl").read_bytes()
 
 
 def test_output_named_gz_is_compressed() -> None:

@@ -77,6 +77,10 @@ PlainError.__module__ = "streamer.somewhere"
         ),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (click.UsageError("no"), 2, "Error: no\n"),
+        (click.ClickException("\x1b]0;x\x9b1m\u202eno"), 1, "Error: \\x1b]0;x\\x9b1m\\u202eno\n"),
+        (click.BadParameter("\x1b]0;x\x07", param_hint="--x"), 2, "Invalid value for --x: \\x1b]0;x\\x07\n"),
+        (PlainError("\x1b[31m\u2028\r\nb"), 1, "bearwire: \\x1b[31m\\u2028\\r\nbearwire: b\n"),
+        (FileNotFoundError(2, "No such file", "\x1b[31m"), 1, "bearwire: \\x1b[31m: No such file\n"),
     ],
 )
 def test_errors_that_explain_themselves_have_no_traceback(

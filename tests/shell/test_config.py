@@ -126,14 +126,14 @@ def test_paths_in_a_file_are_relative_to_it() -> None:
         ("books:\n- {nam: a}", "b.yaml:2: books.0.nam: unknown key; did you mean books.0.name?"),
         ("web: {port: '80'}", 'b.yaml:1: web.port: expected a whole number, at least 0 and at most 65535, got "80"'),
         ("web: {port: 99999}", "b.yaml:1: web.port: expected a whole number, at least 0 and at most 65535, got 99999"),
-        ("web: 80", "b.yaml:1: web: expected keys (enabled, host, port, names, silences, token, token_file), got 80"),
+        ("web: 80", "b.yaml:1: web: expected keys (enabled, host, port, names, silences, token, token_file), got a number"),
         ("web: {port: }", "b.yaml:1: web.port: has no value, expected a whole number, at least 0 and at most 65535"),
-        ("books: {}", "b.yaml:1: books: expected a list, got {}"),
-        ("books: []", "b.yaml:1: books: expected a list of keys, 1 to 10000 of them, got ()"),
+        ("books: {}", "b.yaml:1: books: expected a list, got no keys"),
+        ("books: []", "b.yaml:1: books: expected a list of keys, 1 to 10000 of them, got an empty list"),
         ("time: {pane_seconds: soon}", 'b.yaml:1: time.pane_seconds: "soon" is not a duration, expected seconds or for example 30s, 15m, 1h30m, 7d'),
         ("log: {level: loud}", 'b.yaml:1: log.level: expected one of debug, info, warning, error, got "loud"'),
         ("web: {enabled: yes}", 'b.yaml:1: web.enabled: expected true or false, got "yes"'),
-        ("kafka: {sasl_password: [hunter2]}", "b.yaml:1: kafka.sasl_password: expected text"),
+        ("kafka: {sasl_password: [hunter2]}", "b.yaml:1: kafka.sasl_password: expected text, got a list"),
         ("web: {port: 1}\nlog: {}\nweb: {}", "b.yaml:3: 'web' is given twice, first on line 1"),
         ("web: [", "b.yaml:1: expected the node content, but found '<stream end>'"),
         ("- a", "b.yaml:1: expected sections such as `kafka:`, each with its keys"),
@@ -227,6 +227,64 @@ def test_secrets_are_never_shown() -> None:
     bad = bearwire("config", "check", "--set", "kafka.sasl_password=hunter2", "--set", "kafka.sasl_passwort=hunter2")
     assert bad.exit_code == 2
     assert "hunter2" not in bad.output
+
+
+SLACK = "https://hooks.slack.com/services/T0/B0/hunter2"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"sinks: {{slack: ['{SLACK}']}}", "sinks.slack.0: expected keys (name, receivers, "),
+        (f"sinks: {{slack: '{SLACK}'}}", "sinks.slack: expected a list, got text"),
+        ("sinks: hunter2", "sinks: expected keys (webhooks, slack, feishu, alertmanager, email, files), got text"),
+        ("kafka: hunter2", "got text"),
+        ("books: [hunter2]", "got text"),
+        ("books: [{sectors: hunter2}]", "books.0.sectors: expected a mapping, got text"),
+        ("sinks: {slack: [{name: a, url: [hunter2]}]}", "sinks.slack.0.url: expected text, got a list"),
+        ("sinks: {slack: [{name: 'hunter2 !', url: 'https://x'}]}", "sinks.slack.0.name: expected text matching "),
+        ("sinks: {slack: [{name: a, timeout_seconds: hunter2}]}", "sinks.slack.0.timeout_seconds: text is not a duration"),
+        ("kafka: {sasl_password_file: [hunter2]}", "kafka.sasl_password_file: expected a path, got a list"),
+        (f"sinks: {{slack: [{{'{SLACK}': }}]}}", "sinks.slack.0.?: unknown key; known here: name"),
+        ("sinks: {hunter2: }", "b.yaml:1: sinks.?: unknown key; known here: webhooks"),
+        ("kafka: {hunter2: }", "b.yaml:1: kafka.?: unknown key; "),
+        (f"sinks: {{'{SLACK}': 1, '{SLACK}': 2}}", "b.yaml:1: a key is given twice, first on line 1"),
+        (f"sinks: {{slack: [{{url: !{SLACK} }}]}}", "b.yaml:1: a tag that is not known; quote a value"),
+        (f"\nsinks: {{slack: [{{url: !<{SLACK}> x}}]}}", "b.yaml:2: a tag that is not known; quote a value"),
+        ("sinks: {slack: [{url: !hunter2!x }]}", "b.yaml:1: a tag that is not known; quote a value"),
+        ("kafka: {sasl_password: *hunter2 }", "b.yaml:1: an alias to what was not named before; quote a value"),
+        ("\nkafka: {sasl_password: !!int hunter2 }", "b.yaml:2: a value that is not what its tag says"),
+        ("kafka: {sasl_password: !!float hunter2 }", "b.yaml:1: a value that is not what its tag says"),
+        ("kafka: {sasl_password: !!bool hunter2 }", "b.yaml:1: a value that is not what its tag says"),
+        ("kafka: {sasl_password: !!timestamp hunter2 }", "b.yaml:1: a value that is not what its tag says"),
+    ],
+)  # fmt: skip
+def test_what_may_be_a_secret_is_not_repeated(text: str, message: str) -> None:
+    said = "\n".join(problems(text))
+    assert message in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BEARWIRE_SINKS", "hunter2"),
+        ("BEARWIRE_SINKS", "{hunter2}"),
+        ("BEARWIRE_SINKS", "!hunter2"),
+        ("BEARWIRE_SINKS__SLACK", SLACK),
+        ("BEARWIRE_SINKS__SLACK", f"['{SLACK}']"),
+        ("BEARWIRE_SINKS__SLACK", f"[{{name: a, '{SLACK}': 1}}]"),
+        ("BEARWIRE_KAFKA", "hunter2"),
+    ],
+)
+def test_a_secret_in_the_environment_is_not_repeated_by_the_error(name: str, value: str) -> None:
+    for said in ("\n".join(problems("", **{name: value})), "\n".join(problems("", f"{name[9:].lower()}={value}"))):
+        assert "hunter2" not in said
+
+
+@pytest.mark.parametrize("override", ["=hunter2", SLACK, f"sinks.slack.{SLACK}=1", "books.hunter2=1", f"{SLACK}?a=b"])
+def test_a_secret_in_a_flag_s_key_is_not_repeated_by_the_error(override: str) -> None:
+    assert "hunter2" not in "\n".join(problems("", override))
 
 
 def test_a_token_of_the_page_that_can_be_guessed_or_not_be_sent_is_refused() -> None:

@@ -8,12 +8,13 @@ import orjson
 import pytest
 
 import streamer.doctor
-from streamer.config import WebSettings
+from streamer.config import KafkaSettings, WebSettings
 from streamer.doctor import (
     PACKAGES,
     cpu_finding,
     cpu_flags,
     disk_finding,
+    login_findings,
     package_findings,
     python_finding,
     web_finding,
@@ -58,6 +59,30 @@ def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert disk_finding(tmp_path / "file" / "below").state == "broken"
     monkeypatch.setattr(streamer.doctor, "_MIN_FREE_BYTES", 1 << 60)
     assert disk_finding(tmp_path).state == "warning"
+
+
+@pytest.mark.parametrize(
+    ("servers", "protocol", "mechanism", "state"),
+    [
+        ("kafka-1:9092", "SASL_PLAINTEXT", "PLAIN", "warning"),
+        ("localhost:9092, 10.0.0.1:9092", "SASL_PLAINTEXT", "OAUTHBEARER", "warning"),
+        ("localhost:9092,127.0.0.2:9092,[::1]:9092", "SASL_PLAINTEXT", "PLAIN", None),
+        ("kafka-1:9092", "SASL_PLAINTEXT", "SCRAM-SHA-512", None),
+        ("kafka-1:9092", "SASL_SSL", "PLAIN", None),
+        ("kafka-1:9092", "PLAINTEXT", "PLAIN", None),
+    ],
+)
+def test_a_login_that_others_can_read(servers: str, protocol: Any, mechanism: Any, state: str | None) -> None:
+    kafka = KafkaSettings(bootstrap_servers=servers, security_protocol=protocol, sasl_mechanism=mechanism)
+    assert [finding.state for finding in login_findings(kafka)] == ([state] if state else [])
+
+
+def test_doctor_looks_at_the_login() -> None:
+    login = ("security_protocol=SASL_PLAINTEXT", "sasl_username=u", "sasl_password=hunter2")
+    keys = [part for each in ("bootstrap_servers=kafka-1:9092", *login) for part in ("--set", f"kafka.{each}")]
+    result = bearwire("doctor", "--no-kafka", *keys)
+    assert "sends the password in the clear to kafka-1:9092" in result.stdout
+    assert "hunter2" not in result.output
 
 
 def test_a_port_that_is_taken() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.escaping import escaped, quoted
+from streamer.escaping import escaped, escaped_json, quoted
 from streamer.logs import TextLines, configure_logging
 from streamer.secret import Secret
 
@@ -94,6 +94,19 @@ def test_escaped_text_is_one_printable_line_of_bounded_length(text: str, limit: 
     assert escaped(text, limit).isprintable()
     assert len(escaped(text, limit)) <= limit
     assert quoted(text, limit).isprintable()
+
+
+@given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_escaped_json_is_the_same_json_and_printable(value: object) -> None:
+    shown = escaped_json(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE))
+    assert orjson.loads(shown) == value
+    assert shown.decode().removesuffix("\n").isprintable()
+
+
+def test_controls_that_encoders_of_json_leave_are_escaped() -> None:
+    assert escaped_json(orjson.dumps("\x7f\x9b\u202e\u2066\u200f\U000e0041 市")) == (
+        '"\\u007f\\u009b\\u202e\\u2066\\u200f\\udb40\\udc41 市"'.encode()
+    )
 
 
 def test_ordinary_text_is_left_alone() -> None:

@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from alerts.sinks.delivery import TryLater
+from alerts.sinks.sample import sample_notification
 from alerts.sinks.signature import is_signed
 from streamer.config_load import ConfigError, load_config
 from streamer.secret import Secret
-from streamer.sinks import routed_sinks, secret_source
+from streamer.sinks import make_sink, routed_sinks, secret_source
 from tests.shell.commands import bearwire
 from tests.sinks.http_server import serving, status
 from tests.sinks.notifications import now_ms
@@ -46,10 +47,47 @@ def problem(text: str, tmp_path: Path) -> str:
             "email: [{name: a, host: h, sender: a@b.c, to: [x@y.z], encryption: none, username: u, password: p}]",
             "would send the password in the clear",
         ),
+        ("slack: [{name: a, url: 'http://hooks.example/T'}]", "sinks.slack.0.url: http:// would send the address"),
+        ("feishu: [{name: a, url: 'HTTP://open.example/T'}]", "sinks.feishu.0.url: http:// would send the address"),
+        (
+            "webhooks: [{name: a, url: 'http://x', bearer_token_file: f}]",
+            "sinks.webhooks.0.url: http:// would send the bearer token in the clear; use https://",
+        ),
+        ("webhooks: [{name: a, url: 'http://u:p@10.0.0.1'}]", "sinks.webhooks.0.url: http:// would send the password"),
+        (
+            "alertmanager: [{name: a, url: 'http://localhost.example', username: u, password: p}]",
+            "sinks.alertmanager.0.url: http:// would send the password in the clear",
+        ),
+        (
+            "slack: [{name: a, url: 'http://localhost', proxy: 'http://proxy.example:3128'}]",
+            "sinks.slack.0.url: http:// would send the address",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_key(sinks: str, said: str, tmp_path: Path) -> None:
     assert said in problem(f"sinks:\n  {sinks}\n", tmp_path)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8080", "127.9.9.9", "[::1]:80"])
+def test_within_this_machine_credentials_may_go_over_http(host: str) -> None:
+    sinks = f"[{{name: a, url: 'http://{host}/x', bearer_token: t}}]"
+    assert len(load_config(None, {"BEARWIRE_SINKS__WEBHOOKS": sinks}).sinks.all()) == 1
+
+
+def test_without_credentials_http_may_go_anywhere() -> None:
+    sinks = "[{name: a, url: 'http://alertmanager-1:9093'}]"
+    assert len(load_config(None, {"BEARWIRE_SINKS__ALERTMANAGER": sinks}).sinks.all()) == 1
+
+
+async def test_an_address_in_a_file_is_not_sent_in_the_clear_either(tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text("http://hooks.invalid/T0K3N\n")
+    sinks = f"[{{name: a, url_file: {file}}}]"
+    (settings,) = load_config(None, {"BEARWIRE_SINKS__SLACK": sinks}).sinks.all()
+    sink = make_sink(settings)
+    with pytest.raises(TryLater, match="would send the address, which is a secret, in the clear"):
+        await sink.deliver(sample_notification("a", now_ms()))
+    await sink.close()
 
 
 def test_a_secret_is_never_shown(tmp_path: Path) -> None:
