@@ -22,15 +22,8 @@ from models.probabilities import Calibration, expected_calibration_error, softma
 from models.training.augmentation import augment, misspell
 from models.training.cleaning import clean_and_split, near_key
 from models.training.entities import Entities, find_entities, swap_entities
-from models.training.recipe import (
-    Augmentation,
-    Normalisation,
-    RecipeError,
-    Source,
-    Task,
-    load_recipe,
-    parse_recipe,
-)
+from models.training.recipe import Augmentation, Normalisation, RecipeError, Source, Task
+from models.training.recipe_file import load_recipe, parse_recipe
 from models.training.run import HeldBack, calibrating
 from models.training.sources import Example, read_source
 from models.training.tokenisation import build_tokenizer
