@@ -9,8 +9,7 @@ A text is named by a hash, so the file holds none. An answer is the logarithm of
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from safetensors.numpy import save_file
 
 from models.training.recipe import RecipeError, Teacher
 from models.training.run import TeacherRun
+from models.training.text_keys import keys_of
 
 KEY = ".key"
 STEP = 1 / 16
@@ -61,12 +61,6 @@ class Answers(NamedTuple):
             chances = np.exp(logits)
             found[task] = (chances / chances.sum(axis=1, keepdims=True)).astype(np.float32)
         return found, known
-
-
-def keys_of(texts: Iterable[str]) -> NDArray[np.uint64]:
-    """The hash that names each text in a file of answers."""
-    hashes = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts]
-    return np.frombuffer(b"".join(hashes), dtype="<u8").astype(np.uint64)
 
 
 def answers_to(texts: Sequence[str], probabilities: Mapping[str, NDArray[np.floating]], origin: Origin) -> Answers:

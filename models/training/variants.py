@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.training.answers import keys_of
+from models.training.text_keys import keys_of
 
 SPLICED = 0.5
 LEFT_OUT = 0.2
