@@ -30,6 +30,7 @@ from models.training.loop import load_data
 from models.training.losses import DistilledLoss, LossFunction
 from models.training.network import load_classifier
 from models.training.recipe import Recipe, RecipeError, Source
+from models.training.recipe_file import load_recipe
 from models.training.run import read_held_back
 from models.training.variants import make_variants
 from tests.models.test_train import CLINIC, DESK, recipe_for, run
@@ -269,3 +270,14 @@ def test_a_notice_names_the_teacher_that_was_not_there(
         notice = (tmp_path / f"{name}-bundle" / "NOTICE").read_text(encoding="utf-8")
         assert notice.count(taught) == 1
         assert "Taught by a model trained on intent.jsonl" not in notice  # as the student is
+
+
+def test_the_answers_that_are_committed_are_those_of_the_shipped_recipe_s_teacher() -> None:
+    place = Path(__file__).parents[2] / "models" / "recipes"
+    recipe, kept = load_recipe(place / "finance-en.yaml"), read_answers(place / "finance-en.answers.safetensors")
+    assert recipe.distillation is not None
+    teacher = recipe.distillation.teacher
+    assert teacher is not None
+    assert kept.origin.teacher == msgspec.structs.replace(teacher, base="all-mpnet-base-v2")
+    assert kept.origin.labels == {task.name: task.labels for task in recipe.tasks}
+    assert len(kept.keys) > 50_000
