@@ -114,7 +114,7 @@ def test_at_the_end_stand_reports_pictures_and_mistakes(finished: tuple[Path, st
         ("desk / kept back", "measuring"),
     }
     assert "intent on desk / kept back (measuring)" in said
-    for picture in ("intent.png", "intent-unsure.jsonl.png", "intent-desk-kept-back.png"):
+    for picture in ("intent.png", "intent-unsure.jsonl-validation.png", "intent-desk-kept-back.png"):
         assert (run / picture).read_bytes().startswith(b"\x89PNG"), picture
     wrong = sum(
         count
