@@ -202,14 +202,7 @@ def test_tensorrt_is_given_no_shape_beyond_what_it_was_told_and_that_is_within_t
     predictor.provider_in_use = "tensorrt"
     ((rows, length),) = told
     assert rows * length <= budget or rows == 1
-    ran: list[tuple[int, int]] = []
-    run = predictor._session.run
-
-    def recorded(outputs: Sequence[str], ids: np.ndarray, mask: np.ndarray) -> Any:
-        ran.append(ids.shape)
-        return run(outputs, ids, mask)
-
-    monkeypatch.setattr(predictor._session, "run", recorded)
+    ran = shapes_run(predictor, monkeypatch)
     predictor.warm_up()
     texts = ["profit"] * 300 + ["market " * 40, "the market today"] * 30
     found = predictor.predict(texts)
@@ -260,7 +253,8 @@ def test_tensorrt_with_a_fused_graph_says_what_to_do(
     assert not caplog.text
 
 
-def shapes_of_warming_up(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+def shapes_run(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The rows and tokens of every run that the session does from now on."""
     ran: list[tuple[int, int]] = []
     run = predictor._session.run
 
@@ -269,6 +263,11 @@ def shapes_of_warming_up(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) 
         return run(outputs, ids, mask)
 
     monkeypatch.setattr(predictor._session, "run", recorded)
+    return ran
+
+
+def shapes_of_warming_up(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    ran = shapes_run(predictor, monkeypatch)
     monkeypatch.setattr(predictor, "_try_texts", lambda: None)
     predictor.warm_up()
     return ran
