@@ -5,15 +5,14 @@ its own (DNS rebinding) and pages of other sites. All it can change are silences
 could carry leaves as JSON; the page sets it as text, never as markup.
 
 Readers that are slow, silent or many cost bounded memory and bounded file descriptors: answers have a time limit and
-leave in small pieces, pages that fall behind begin anew, connections are counted.
+leave in small pieces, connections are counted; `streamer.web.watchers` bounds what waits for an open page.
 """
 
 import asyncio
 import contextlib
 import socket
 import threading
-import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.resources import files
 from typing import Any, Protocol
 
@@ -23,19 +22,15 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from streamer.web.admission import Admission, cross_site_refusal, host_name, is_loopback
-from streamer.web.feed import MAX_ALERTS, MAX_SERIES, Key, PageFeed, Point
+from streamer.web.feed import PageFeed
 from streamer.web.silencing import MAX_BODY_BYTES, Silencing
+from streamer.web.watchers import Watcher, Watchers
 
 FLUSH_SECONDS = 0.5
 KEEPALIVE_SECONDS = 15.0
 SEND_SECONDS = 60.0  # for one answer, or one event of a stream
 IDLE_SECONDS = 75.0  # for a connection on which nothing is asked
-SHARE_SECONDS = 1.0
-MAX_WATCHERS = 100
 MAX_CONNECTIONS = 256
-MOST_POINTS_BEHIND = 5 * MAX_SERIES
-MOST_ALERTS_BEHIND = MAX_ALERTS
-MOST_OVERVIEWS = 4
 
 _ACCEPT_QUEUE = 128
 _PIECE_BYTES = 65_536
@@ -69,62 +64,6 @@ class Health(Protocol):
         """Why the worker is not doing its job right now."""
 
 
-class _Backlog:
-    """What changed since an overview; points fold by bucket. Beyond a fixed number it is lost: an overview is due."""
-
-    def __init__(self, *, lost: bool = False) -> None:
-        self.points: dict[tuple[Key, int], Point] = {}
-        self.alerts: dict[str, dict[str, Any]] = {}
-        self.lost = lost
-
-    def add_point(self, key: Key, point: Point) -> None:
-        if not self.lost:
-            self.points[key, point[0]] = point
-            self._bound()
-
-    def add_alert(self, alert: dict[str, Any]) -> None:
-        if not self.lost:
-            self.alerts[alert["id"]] = alert
-            self._bound()
-
-    def copy(self) -> "_Backlog":
-        other = _Backlog(lost=self.lost)
-        other.points, other.alerts = self.points.copy(), self.alerts.copy()
-        return other
-
-    def _bound(self) -> None:
-        if len(self.points) > MOST_POINTS_BEHIND or len(self.alerts) > MOST_ALERTS_BEHIND:
-            self.points, self.alerts, self.lost = {}, {}, True
-
-
-class _Overview:
-    """A serialised overview, shared by whoever asks soon after it was made, and what changed since."""
-
-    def __init__(self, number: int, body: bytes) -> None:
-        self.number = number
-        self.body = body
-        self.since = _Backlog()
-
-
-class _Watcher:
-    """One open page: what it has not been sent yet, and the number of the overview it was sent last."""
-
-    def __init__(self) -> None:
-        self.backlog = _Backlog(lost=True)
-        self.sent = 0
-        self.changed = asyncio.Event()
-        self.changed.set()
-
-    def take(self) -> _Backlog:
-        backlog, self.backlog = self.backlog, _Backlog()
-        self.changed.clear()
-        return backlog
-
-    def go_on_from(self, backlog: _Backlog) -> None:
-        self.backlog = backlog
-        self.changed.set()
-
-
 class _TurnedAway(asyncio.Protocol):
     """A connection beyond the most that may be open: closed at once."""
 
@@ -152,7 +91,7 @@ class PageServer:
         admission: Admission | None = None,
         silencing: Silencing | None = None,
     ) -> None:
-        self._feed = feed
+        self._watchers = Watchers(feed)
         self._sinks = sinks
         self._silences = silences
         self._health = health
@@ -162,35 +101,17 @@ class PageServer:
         self._host = host
         self._port = port
         self._machine = {host_name(socket.gethostname())}
-        self._watchers: set[_Watcher] = set()
-        self._overview: _Overview | None = None
-        self._overviews: weakref.WeakSet[_Overview] = weakref.WeakSet()
-        self._overviews_made = 0
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
         self.address = ""
 
     def take_window(self, value: bytes) -> None:
         """Take in one record of the windows topic and tell the open pages."""
-        changed = self._feed.take_window(value)
-        if changed is not None:
-            for backlog in self._backlogs():
-                backlog.add_point(*changed)
+        self._watchers.take_window(value)
 
     def take_alert(self, value: bytes) -> None:
         """Take in one record of the alerts topic and tell the open pages."""
-        alert = self._feed.take_alert(value)
-        if alert is not None:
-            for backlog in self._backlogs():
-                backlog.add_alert(alert)
-
-    def _backlogs(self) -> Iterator[_Backlog]:
-        """Those that a change belongs to; whose pages are told of it."""
-        if self._overview is not None:
-            yield self._overview.since
-        for watcher in self._watchers:
-            yield watcher.backlog
-            watcher.changed.set()
+        self._watchers.take_alert(value)
 
     async def start(self) -> None:
         """Bind and serve; sets `address`. Raises OSError when the port is taken."""
@@ -277,7 +198,7 @@ class PageServer:
         return web.Response(body=body, content_type=_STATIC[name], charset="utf-8")
 
     async def _overview_now(self, request: web.Request) -> web.StreamResponse:
-        overview = self._shared_overview()
+        overview = self._watchers.overview()
         response = web.StreamResponse(headers={**_HEADERS, "Content-Type": "application/json"})
         response.content_length = len(overview.body)
         with contextlib.suppress(ConnectionError):
@@ -285,21 +206,6 @@ class PageServer:
             if request.method != "HEAD":
                 await _send(request, response, overview.body)
         return response
-
-    def _shared_overview(self) -> _Overview:
-        """The overview of a second ago, or a new one. Where slow readers hold on to many, it may be older."""
-        if self._overview is None:
-            self._overviews_made += 1
-            self._overview = _Overview(self._overviews_made, orjson.dumps(self._feed.overview()))
-            self._overviews.add(self._overview)
-            asyncio.get_running_loop().call_later(SHARE_SECONDS, self._let_go_of_overview)
-        return self._overview
-
-    def _let_go_of_overview(self) -> None:
-        if len(self._overviews) < MOST_OVERVIEWS:
-            self._overview = None
-        else:
-            asyncio.get_running_loop().call_later(SHARE_SECONDS, self._let_go_of_overview)
 
     async def _sinks_now(self, _request: web.Request) -> web.Response:
         return web.Response(body=orjson.dumps(self._sinks()), content_type="application/json")
@@ -319,11 +225,11 @@ class PageServer:
         return response
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        if len(self._watchers) >= MAX_WATCHERS:
+        if self._watchers.are_full:
             raise web.HTTPServiceUnavailable(text="too many open pages\n", headers={"Retry-After": "30"})
         response = web.StreamResponse(headers={**_HEADERS, "Content-Type": "text/event-stream"})
         await response.prepare(request)
-        with self._watching() as watcher, contextlib.suppress(ConnectionError):
+        with self._watchers.watching() as watcher, contextlib.suppress(ConnectionError):
             while True:
                 try:
                     await asyncio.wait_for(watcher.changed.wait(), KEEPALIVE_SECONDS)
@@ -334,36 +240,10 @@ class PageServer:
                 await asyncio.sleep(FLUSH_SECONDS)
         return response
 
-    async def _send_news(self, request: web.Request, response: web.StreamResponse, watcher: _Watcher) -> None:
-        news = watcher.take()
-        if news.lost:
-            overview = self._shared_overview()
-            if overview.number == watcher.sent:
-                watcher.go_on_from(news)  # it would be told the same again: it waits for the next one
-                return
-            watcher.sent = overview.number
-            if overview.since.lost or overview.since.points or overview.since.alerts:
-                watcher.go_on_from(overview.since.copy())
-            await _send(request, response, b"event: overview\ndata: ", overview.body, b"\n\n")
-            return
-        if news.points:
-            points = {
-                "watermark_ms": self._feed.watermark_ms,
-                "model": self._feed.model,
-                "points": [(*key, point) for (key, _), point in news.points.items()],
-            }
-            await _send(request, response, _event("points", points))
-        for alert in news.alerts.values():
-            await _send(request, response, _event("alert", alert))
-
-    @contextlib.contextmanager
-    def _watching(self) -> Iterator[_Watcher]:
-        watcher = _Watcher()
-        self._watchers.add(watcher)
-        try:
-            yield watcher
-        finally:
-            self._watchers.discard(watcher)
+    async def _send_news(self, request: web.Request, response: web.StreamResponse, watcher: Watcher) -> None:
+        """A method of its own, so that a page that waits for news holds on to no overview."""
+        for event in self._watchers.news(watcher):
+            await _send(request, response, *event)
 
 
 def _protocol(runner: web.AppRunner) -> asyncio.Protocol:
@@ -408,11 +288,6 @@ async def _time_limit(request: web.Request) -> AsyncIterator[None]:
         if request.transport is not None:
             request.transport.abort()
         raise ConnectionAbortedError("the reader took too long") from None
-
-
-def _event(name: str, data: Any) -> bytes:
-    """A server-sent event; JSON holds no raw line break, so the data is one line."""
-    return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(data) + b"\n\n"
 
 
 def _verdict(problems: list[str]) -> web.Response:

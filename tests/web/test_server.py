@@ -4,15 +4,12 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import orjson
 import pytest
-import pytest_asyncio
-from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 
 from alerts.silences import Silence
 from alerts.sinks.queue import SinkStatus
@@ -22,41 +19,16 @@ from streamer.web.feed import PageFeed
 from streamer.web.server import PageServer
 from streamer.worker.silence_feed import SilenceFeed
 from streamer.worker.status import WorkerStatus
-from tests.integration.deployment import until
-from tests.web.test_feed import START_MS, alert, window
-
-
-class SettableHealth:
-    def __init__(self) -> None:
-        self.fatal: list[str] = []
-        self.waiting: list[str] = []
-
-    def dead(self) -> list[str]:
-        return self.fatal
-
-    def not_ready(self) -> list[str]:
-        return self.waiting
-
-
-@pytest.fixture
-def health() -> SettableHealth:
-    return SettableHealth()
-
-
-@pytest_asyncio.fixture
-async def server(health: SettableHealth) -> AsyncIterator[PageServer]:
-    registry = CollectorRegistry()
-    Counter("bearwire_test", "A counter.", registry=registry).inc(3)
-    server = PageServer(PageFeed(), health, registry, host="127.0.0.1", port=0)
-    await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest_asyncio.fixture
-async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
+from tests.web.serving import (
+    SettableHealth,
+    connections,
+    large_feed,
+    port_of,
+    read_event,
+    serving,
+    stalled,
+    until_dropped,
+)
 
 
 async def test_silences_are_shown_until_they_end(health: SettableHealth, client: aiohttp.ClientSession) -> None:
@@ -149,30 +121,6 @@ async def test_metrics_are_in_the_prometheus_format(server: PageServer, client: 
         assert "bearwire_test_total 3.0" in await response.text()
 
 
-async def read_event(stream: aiohttp.StreamReader) -> tuple[str, object]:
-    name = (await stream.readline()).decode().removeprefix("event: ").strip()
-    data = orjson.loads((await stream.readline()).removeprefix(b"data: "))
-    assert await stream.readline() == b"\n"
-    return name, data
-
-
-async def test_an_open_page_is_sent_the_overview_and_then_what_changes(
-    server: PageServer, client: aiohttp.ClientSession
-) -> None:
-    server.take_window(window("all", START_MS + 60_000, documents=2))
-    async with client.get(server.address + "api/events") as response:
-        name, overview = await read_event(response.content)
-        assert name == "overview" and isinstance(overview, dict)
-        assert overview["series"] == [["main", "all", [[START_MS, 2, 0, 0.0]]]]
-        server.take_window(window("all", START_MS + 120_000, documents=5))
-        server.take_alert(alert("a", 1))
-        name, news = await read_event(response.content)
-        assert name == "points" and isinstance(news, dict)
-        assert news["points"] == [["main", "all", [START_MS, 7, 0, 0.0]]]
-        name, fired = await read_event(response.content)
-        assert name == "alert" and isinstance(fired, dict) and fired["id"] == "a"
-
-
 async def test_a_text_cannot_break_out_of_its_event(server: PageServer, client: aiohttp.ClientSession) -> None:
     hostile = "</script>\n\nevent: overview\ndata: {}\n\n"
     server.take_alert(orjson.dumps({"id": "a", "sequence": 1, "texts": [{"text": hostile}]}))
@@ -187,69 +135,6 @@ async def test_a_taken_port_is_named(server: PageServer, health: SettableHealth)
     second = PageServer(PageFeed(), health, CollectorRegistry(), host="127.0.0.1", port=port)
     with pytest.raises(OSError, match=rf"127\.0\.0\.1:{port}.*set web\.port"):
         await second.start()
-
-
-class CountingFeed(PageFeed):
-    """Counts how often the overview was made."""
-
-    made = 0
-
-    def overview(self) -> dict[str, Any]:
-        self.made += 1
-        return super().overview()
-
-
-@contextlib.asynccontextmanager
-async def serving(
-    monkeypatch: pytest.MonkeyPatch, feed: PageFeed | None = None, *, host: str = "127.0.0.1", **limits: float
-) -> AsyncIterator[PageServer]:
-    """A server with other limits, by the names of the module's constants; its address is on loopback."""
-    for name, value in limits.items():
-        monkeypatch.setattr(module, name, value)
-    server = PageServer(feed or PageFeed(), SettableHealth(), CollectorRegistry(), host=host, port=0)
-    await server.start()
-    server.address = server.address.replace("0.0.0.0", "127.0.0.1")
-    try:
-        yield server
-    finally:
-        await server.stop()
-
-
-def port_of(server: PageServer) -> int:
-    return int(server.address.rsplit(":", 1)[1].rstrip("/"))
-
-
-@contextlib.asynccontextmanager
-async def stalled(server: PageServer, path: str) -> AsyncIterator[None]:
-    """A reader that asks and never takes in the answer."""
-    with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.setblocking(False)
-        loop = asyncio.get_running_loop()
-        await loop.sock_connect(connection, ("127.0.0.1", port_of(server)))
-        await loop.sock_sendall(connection, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        yield
-
-
-def connections(server: PageServer) -> list[web.RequestHandler]:
-    assert server._runner is not None and server._runner.server is not None
-    return server._runner.server.connections
-
-
-async def until_dropped(server: PageServer) -> None:
-    """Until the server has no connection left."""
-    assert len(connections(server)) == 1, "it was there"
-
-    async def is_gone() -> bool:
-        return not connections(server)
-
-    await until(is_gone, "the connection is dropped", seconds=10)
-
-
-def large_feed() -> CountingFeed:
-    feed = CountingFeed()
-    feed.take_alert(orjson.dumps({"id": "large", "sequence": 1, "texts": [{"text": "x" * 20_000_000}]}))
-    return feed
 
 
 @pytest.mark.parametrize("path", ["/api/events", "/api/overview"])
@@ -283,82 +168,6 @@ async def test_other_answers_have_a_time_limit_too(monkeypatch: pytest.MonkeyPat
             await until_dropped(server)
     finally:
         await server.stop()
-
-
-@pytest.mark.parametrize("kind", ["points", "alerts"])
-async def test_a_page_that_falls_behind_is_sent_a_new_overview(
-    monkeypatch: pytest.MonkeyPatch, client: aiohttp.ClientSession, kind: str
-) -> None:
-    limits: dict[str, Any] = {
-        "MOST_POINTS_BEHIND": 3,
-        "MOST_ALERTS_BEHIND": 3,
-        "SHARE_SECONDS": 0.2,
-        "FLUSH_SECONDS": 0.05,
-    }
-    async with (
-        serving(monkeypatch, **limits) as server,
-        client.get(server.address + "api/events") as response,
-    ):
-        name, _ = await read_event(response.content)
-        for number in range(50):
-            if kind == "points":
-                server.take_window(window(f"topic:{number}", START_MS + 60_000))
-            else:
-                server.take_alert(alert(str(number), 1))
-        held = [backlog for watcher in server._watchers for backlog in (watcher.backlog.points, watcher.backlog.alerts)]
-        assert not any(held)
-        name, overview = await asyncio.wait_for(read_event(response.content), 10)
-        assert name == "overview" and isinstance(overview, dict)
-        assert len(overview["series" if kind == "points" else "alerts"]) == 50
-        server.take_window(window("all", START_MS + 60_000))
-        name, _ = await asyncio.wait_for(read_event(response.content), 10)
-        assert name == "points", "it goes on as before"
-
-
-async def test_pages_opened_within_a_second_share_an_overview_and_miss_nothing(
-    monkeypatch: pytest.MonkeyPatch, client: aiohttp.ClientSession
-) -> None:
-    feed = CountingFeed()
-    async with serving(monkeypatch, feed, SHARE_SECONDS=30, FLUSH_SECONDS=0.05) as server:
-        server.take_window(window("all", START_MS + 60_000))
-        async with client.get(server.address + "api/events") as first:
-            await read_event(first.content)
-            server.take_window(window("topic:Macro", START_MS + 60_000))
-            server.take_alert(alert("a", 1))
-            async with client.get(server.address + "api/events") as second:
-                name, overview = await read_event(second.content)
-                assert name == "overview" and isinstance(overview, dict)
-                assert [key for _, key, _ in overview["series"]] == ["all"]
-                name, news = await asyncio.wait_for(read_event(second.content), 10)
-                assert name == "points" and isinstance(news, dict)
-                assert [key for _, key, _ in news["points"]] == ["topic:Macro"]
-                name, _ = await asyncio.wait_for(read_event(second.content), 10)
-                assert name == "alert"
-        async with client.get(server.address + "api/overview") as response:
-            assert await response.json() == overview
-    assert feed.made == 1
-
-
-async def test_an_overview_is_made_anew_after_a_while(
-    monkeypatch: pytest.MonkeyPatch, client: aiohttp.ClientSession
-) -> None:
-    feed = CountingFeed()
-    async with serving(monkeypatch, feed, SHARE_SECONDS=0.05) as server:
-        for _ in range(2):
-            async with client.get(server.address + "api/overview") as response:
-                assert response.status == 200
-            await asyncio.sleep(0.3)
-    assert feed.made == 2
-
-
-async def test_slow_readers_hold_on_to_few_overviews(monkeypatch: pytest.MonkeyPatch) -> None:
-    feed = large_feed()
-    async with serving(monkeypatch, feed, SHARE_SECONDS=0.05, MOST_OVERVIEWS=2) as server:
-        async with contextlib.AsyncExitStack() as readers:
-            for _ in range(4):
-                await readers.enter_async_context(stalled(server, "/api/events"))
-                await asyncio.sleep(0.4)
-        assert feed.made == 2
 
 
 async def test_a_head_request_has_no_body(server: PageServer, client: aiohttp.ClientSession) -> None:
