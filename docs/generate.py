@@ -17,7 +17,7 @@ from recipe_page import recipe_page
 from topics_page import topics_page
 
 from streamer.cli import COMMANDS, cli, load_command
-from streamer.config_reference import config_page
+from streamer.config.reference import config_page
 
 REFERENCE = Path(__file__).parent / "reference"
 WIDTH = 100

@@ -1,15 +1,15 @@
-"""docs/reference/metrics.md, from `streamer.metrics.METRICS`."""
+"""docs/reference/metrics.md, from `streamer.worker.metrics.METRICS`."""
 
 from __future__ import annotations
 
 from itertools import starmap
 
-from streamer.metrics import METRICS, Described, Since
+from streamer.worker.metrics import METRICS, Described, Since
 
 _INTRODUCTION = """\
 # Metrics
 
-Made from `streamer/metrics.py` by `make docs`.
+Made from `streamer/worker/metrics.py` by `make docs`.
 
 A worker serves them at `/metrics` on its page's port (`web.port`, 8080) in the Prometheus text format. Names are as
 they are scraped: counters end in `_total`, a histogram has the series `_bucket`, `_sum` and `_count`. Metrics of a

@@ -10,7 +10,7 @@ import yaml
 from msgspec import NODEFAULT, Struct, to_builtins
 
 from models.training.recipe import Recipe
-from streamer.config_tree import Field, expectation, fields_of
+from streamer.config.tree import Field, expectation, fields_of
 
 _INTRODUCTION = """\
 # Training recipe

@@ -15,10 +15,10 @@ from alerts.notifications import group_id
 from alerts.records import AlertRecord, AlertText, HistoryPoint, LinkedCount, Reading, alert_id
 from alerts.silences import Silence
 from alerts.wording import line, paragraph, resolves_when
-from streamer.dead_letters import dead_letter_headers
-from streamer.documents import Document, DocumentLimits, Rejection, parse_document
-from streamer.records import DeadLetter, SourceRecord
-from streamer.score_records import Scored, score_record
+from streamer.core.dead_letters import dead_letter_headers
+from streamer.core.documents import Document, DocumentLimits, Rejection, parse_document
+from streamer.core.records import DeadLetter, SourceRecord
+from streamer.core.score_records import Scored, score_record
 from streamer.timestamps import format_rfc3339
 
 MODEL = "finance-en-1+0123456789ab"

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import orjson
 from topic_examples import Example, examples
 
-from streamer.config import Config
-from streamer.dead_letters import LETTER_REASONS
+from streamer.config.settings import Config
+from streamer.core.dead_letters import LETTER_REASONS
 from streamer.schemas import SCHEMAS, load_schema
 from streamer.worker.topics import TopicPlan, changelog_name, planned_topics
 
@@ -37,7 +37,7 @@ ROOMS = (
 _INTRODUCTION = """\
 # Topics and records
 
-Made from `streamer/schemas`, `streamer/config.py` and `streamer/worker/topics.py` by `make docs`.
+Made from `streamer/schemas`, `streamer/config/settings.py` and `streamer/worker/topics.py` by `make docs`.
 
 A worker creates the topics that are missing with these settings. On topics that exist it changes nothing but the
 number of partitions of its two internal ones, and logs a warning where a setting differs. Names, partitions and

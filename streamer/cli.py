@@ -28,20 +28,20 @@ class Entry(NamedTuple):
 
 
 COMMANDS: Final[dict[str, Entry]] = {
-    "demo": Entry("streamer.demo.cli", "demo", "Show it all: a broker, a worker, a news stream, alerts."),
-    "worker": Entry("streamer.worker.cli", "worker", "Score documents from Kafka and raise alerts."),
-    "classify": Entry("streamer.classify_cli", "classify", "Score texts from a file, without Kafka."),
-    "replay": Entry("streamer.replay_cli", "replay", "Publish documents from a file to Kafka."),
-    "backtest": Entry("streamer.backtest_cli", "backtest", "Run the worker's core over a file, in one process."),
+    "demo": Entry("streamer.commands.demo", "demo", "Show it all: a broker, a worker, a news stream, alerts."),
+    "worker": Entry("streamer.commands.worker", "worker", "Score documents from Kafka and raise alerts."),
+    "classify": Entry("streamer.commands.classify", "classify", "Score texts from a file, without Kafka."),
+    "replay": Entry("streamer.commands.replay", "replay", "Publish documents from a file to Kafka."),
+    "backtest": Entry("streamer.commands.backtest", "backtest", "Run the worker's core over a file, in one process."),
     "detect": Entry("alerts.cli", "detect", "Find surges in any series of counts."),
     "rules": Entry("alerts.cli", "rules", "Check and test alert rules."),
-    "silences": Entry("streamer.silences_cli", "silences", "Keep alerts from being told about, for a while."),
-    "alerts": Entry("streamer.alerts_cli", "alerts", "See alerts as they come."),
-    "sinks": Entry("streamer.sinks_cli", "sinks", "Sinks, which deliver notifications: list them, send a test."),
-    "dead-letters": Entry("streamer.dead_letters_cli", "dead_letters", "List, export and replay rejected messages."),
+    "silences": Entry("streamer.commands.silences", "silences", "Keep alerts from being told about, for a while."),
+    "alerts": Entry("streamer.commands.alerts", "alerts", "See alerts as they come."),
+    "sinks": Entry("streamer.commands.sinks", "sinks", "Sinks, which deliver notifications: list them, send a test."),
+    "dead-letters": Entry("streamer.commands.dead_letters", "dead_letters", "List, export and replay dead letters."),
     "models": Entry("models.cli", "models", "Inspect, train, export and compare models."),
-    "config": Entry("streamer.config_cli", "config", "Check and show the configuration."),
-    "doctor": Entry("streamer.doctor_cli", "doctor", "Say what is and is not in order."),
+    "config": Entry("streamer.commands.config", "config", "Check and show the configuration."),
+    "doctor": Entry("streamer.commands.doctor", "doctor", "Say what is and is not in order."),
 }
 
 
@@ -169,7 +169,7 @@ def _explain(error: Exception) -> int:
             _say(line)
         return USAGE if is_usage else FAILURE
     if home == "aiokafka":
-        from streamer.kafka_client import last_words
+        from streamer.kafka.client import last_words
 
         _say(f"{last_words(error)}; `bearwire doctor` looks closer")
         return FAILURE

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from streamer.config import Config, KafkaSettings, ModelSettings, WebSettings
+from streamer.config.settings import Config, KafkaSettings, ModelSettings, WebSettings
 from streamer.model import check_sentiment, load_bundle, load_models
 from streamer.web.admission import host_name, is_loopback
 

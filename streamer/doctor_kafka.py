@@ -13,10 +13,10 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.admin import ApiVersionRequest
 
-from streamer.config import Config
+from streamer.config.settings import Config
 from streamer.doctor import Finding
-from streamer.kafka_client import KafkaSetupError, client_arguments, plain_error, quiet_clients, servers
-from streamer.topic_reader import open_consumer, partitions_of, read_to_end
+from streamer.kafka.client import KafkaSetupError, client_arguments, plain_error, quiet_clients, servers
+from streamer.kafka.topic_reader import open_consumer, partitions_of, read_to_end
 from streamer.worker.topics import TopicPlan, planned_topics
 
 _CONNECT_SECONDS: Final = 5.0

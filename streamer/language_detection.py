@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from streamer.languages import Detect, primary_language
+from streamer.core.languages import Detect, primary_language
 
 SURE: Final = 0.8
 """The probability from which a detected language is believed; headlines are short."""

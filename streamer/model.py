@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.config import ModelSettings
+from streamer.config.settings import ModelSettings
+from streamer.core.languages import LanguageRules, primary_language
 from streamer.language_detection import language_detector
-from streamer.languages import LanguageRules, primary_language
 
 if TYPE_CHECKING:
     from models.bundle import Bundle

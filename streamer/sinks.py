@@ -17,9 +17,9 @@ from alerts.sinks.smtp import EmailSink, MailServer
 from alerts.sinks.template import Template
 from alerts.sinks.webhook import WebhookSink
 from streamer import __version__
-from streamer.secret import Secret
-from streamer.sink_checks import sent_in_the_clear
-from streamer.sink_settings import (
+from streamer.config.secret import Secret
+from streamer.config.sink_checks import sent_in_the_clear
+from streamer.config.sink_settings import (
     AlertmanagerSettings,
     AnySink,
     EmailSettings,

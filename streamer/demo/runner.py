@@ -17,7 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from msgspec.structs import replace
 
 from alerts.records import AlertRecord, decode_alert
-from streamer.config import (
+from streamer.config.settings import (
     Config,
     KafkaSettings,
     ModelSettings,
@@ -26,7 +26,7 @@ from streamer.config import (
     WebSettings,
     WorkerSettings,
 )
-from streamer.dead_letters import read_origin
+from streamer.core.dead_letters import read_origin
 from streamer.demo.judging import Judgement, judge
 from streamer.demo.outputs import origin_of
 from streamer.demo.publish import publish
@@ -35,7 +35,7 @@ from streamer.demo.stream import Message
 from streamer.demo.surges import Surge
 from streamer.demo.tally import Fate, Place, Tally
 from streamer.demo.worker_process import WorkerProcess
-from streamer.kafka_client import client_arguments, quiet_clients
+from streamer.kafka.client import client_arguments, quiet_clients
 from streamer.worker.embedded import EmbeddedBroker, free_port
 from streamer.worker.topics import ensure_topics
 

@@ -6,7 +6,7 @@ import gzip
 from pathlib import Path
 from typing import NamedTuple
 
-from streamer.documents import Document, DocumentLimits, parse_document
+from streamer.core.documents import Document, DocumentLimits, parse_document
 
 STREAM = Path(__file__).with_name("stream.jsonl.gz")
 

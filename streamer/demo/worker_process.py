@@ -13,7 +13,7 @@ from typing import Final
 import aiohttp
 import msgspec
 
-from streamer.config import Config
+from streamer.config.settings import Config
 
 _LAST_LINES: Final = 15
 _STOP_SECONDS: Final = 8.0

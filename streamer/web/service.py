@@ -16,9 +16,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
-from streamer.config import Config
-from streamer.kafka_client import client_arguments, plain_error
-from streamer.silence_topic import SilenceTopic
+from streamer.config.settings import Config
+from streamer.kafka.client import client_arguments, plain_error
+from streamer.kafka.silence_topic import SilenceTopic
 from streamer.sinks import secret_source
 from streamer.web.admission import Admission
 from streamer.web.feed import KEEP_MS, PageFeed

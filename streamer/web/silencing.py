@@ -16,8 +16,8 @@ from msgspec import Meta, Struct, field
 from alerts.silences import Silence
 from alerts.sinks.delivery import SecretSource, Undelivered
 from streamer.escaping import escaped, quoted
-from streamer.kafka_client import KafkaSetupError
-from streamer.silence_topic import SilenceError, SilenceTopic, expired, new_silence, parse_length_ms
+from streamer.kafka.client import KafkaSetupError
+from streamer.kafka.silence_topic import SilenceError, SilenceTopic, expired, new_silence, parse_length_ms
 from streamer.web.admission import SHORTEST_TOKEN, Admission, is_token
 
 MAX_BODY_BYTES: Final = 16_384

@@ -12,10 +12,10 @@ import faust
 import msgspec
 
 from alerts.desk import Desk
-from streamer.config import Config
-from streamer.kafka_client import COMPRESSION, LONGEST_POLL_INTERVAL_MS, client_arguments, faust_arguments
-from streamer.watch import Watch
-from streamer.watch_settings import WatchSettings
+from streamer.config.settings import Config
+from streamer.core.watch import Watch
+from streamer.core.watch_settings import WatchSettings
+from streamer.kafka.client import COMPRESSION, LONGEST_POLL_INTERVAL_MS, client_arguments, faust_arguments
 from streamer.worker import faust_consumer
 from streamer.worker.book_watcher import BookWatcher
 from streamer.worker.missed_digests import acknowledged

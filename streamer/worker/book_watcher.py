@@ -22,14 +22,14 @@ from aiokafka.errors import KafkaError
 
 from alerts.rules import RulesError, RuleSet
 from alerts.silences import Silence, is_news
-from streamer.blocks import DigestBlock, DigestError, DigestVersionError
-from streamer.config import TopicsSettings
-from streamer.controls import Control, decode_control, is_control
+from streamer.config.settings import TopicsSettings
+from streamer.core.blocks import DigestBlock, DigestError, DigestVersionError
+from streamer.core.controls import Control, decode_control, is_control
+from streamer.core.records import KeyedRecord
+from streamer.core.state_chunks import StateError
+from streamer.core.watch import Watch, WatchOutput
 from streamer.escaping import escaped
-from streamer.kafka_client import KafkaSetupError
-from streamer.records import KeyedRecord
-from streamer.state_chunks import StateError
-from streamer.watch import Watch, WatchOutput
+from streamer.kafka.client import KafkaSetupError
 from streamer.worker.memory import give_back
 from streamer.worker.publishing import FencedError, FencedPublisher, Publisher, settle
 from streamer.worker.snapshots import EMPTY, SnapshotWriter, highest_epoch, newest_state, next_epoch

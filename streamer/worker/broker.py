@@ -11,8 +11,8 @@ from typing import Final
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from streamer.config import Config
-from streamer.kafka_client import client_arguments, plain_error
+from streamer.config.settings import Config
+from streamer.kafka.client import client_arguments, plain_error
 from streamer.worker.status import WorkerStatus
 from streamer.worker.topics import ensure_topics
 

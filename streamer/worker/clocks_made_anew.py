@@ -11,10 +11,10 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from numpy.typing import NDArray
 
-from streamer.config import Config
-from streamer.documents import Document, DocumentLimits, parse_document
-from streamer.languages import NO_MODEL, LanguageRules
-from streamer.watermark import PartitionClock
+from streamer.config.settings import Config
+from streamer.core.documents import Document, DocumentLimits, parse_document
+from streamer.core.languages import NO_MODEL, LanguageRules
+from streamer.core.watermark import PartitionClock
 from streamer.worker.offsets import Position
 from streamer.worker.status import WorkerStatus
 

@@ -22,13 +22,13 @@ from aiokafka.structs import OffsetAndMetadata
 
 from alerts.notifications import Notification, decode_notification
 from alerts.sinks.queue import Fate, Ticket
-from streamer.config import Config
-from streamer.dead_letters import BAD_NOTIFICATION, REPLAYS, SINK, SINK_FAILED, dead_letter_headers
+from streamer.config.settings import Config
+from streamer.core.dead_letters import BAD_NOTIFICATION, REPLAYS, SINK, SINK_FAILED, dead_letter_headers
+from streamer.core.records import DeadLetter, SourceRecord
 from streamer.escaping import escaped
-from streamer.kafka_client import LONGEST_POLL_INTERVAL_MS, client_arguments
-from streamer.records import DeadLetter, SourceRecord
+from streamer.kafka.client import LONGEST_POLL_INTERVAL_MS, client_arguments
+from streamer.kafka.topic_reader import open_consumer, read_to_end
 from streamer.sinks import Routed, routed_sinks
-from streamer.topic_reader import open_consumer, read_to_end
 from streamer.worker.offsets import committed_metadata
 from streamer.worker.publishing import Publisher, settle
 from streamer.worker.sink_progress import SinkProgress, ahead_of

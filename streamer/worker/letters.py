@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from aiokafka.errors import MessageSizeTooLargeError
 
-from streamer.dead_letters import TRUNCATED_FROM, dead_letter_headers
-from streamer.records import DeadLetter
+from streamer.core.dead_letters import TRUNCATED_FROM, dead_letter_headers
+from streamer.core.records import DeadLetter
 from streamer.worker.publishing import Publisher, PublishError
 
 _KEPT_BYTES: Final = (512 * 1024, 64 * 1024, 8 * 1024, 0)

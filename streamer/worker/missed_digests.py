@@ -12,8 +12,8 @@ from typing import Final
 
 from aiokafka import TopicPartition
 
-from streamer.config import KafkaSettings
-from streamer.topic_reader import TopicRecord, open_consumer, read_to_end
+from streamer.config.settings import KafkaSettings
+from streamer.kafka.topic_reader import TopicRecord, open_consumer, read_to_end
 
 PATIENCE_SECONDS: Final = 2.0
 """How long a book may read by itself in one go: a rebalance waits for it."""

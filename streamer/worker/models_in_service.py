@@ -16,10 +16,10 @@ from models.model_set import Answer, ModelSet
 from models.providers import ProviderError
 from models.serving import ModelService
 from models.shadow import Shadow, ShadowQueue
-from streamer.config import Config, ModelSettings
-from streamer.config_load import ConfigError
+from streamer.config.load import ConfigError
+from streamer.config.settings import Config, ModelSettings
+from streamer.core.languages import LanguageRules
 from streamer.language_detection import DetectionError
-from streamer.languages import LanguageRules
 from streamer.model import check_sentiment, language_rules, load_models, load_shadow
 from streamer.worker.status import WorkerStatus
 

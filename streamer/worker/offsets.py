@@ -9,7 +9,7 @@ from typing import NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from streamer.watermark import ClockError, PartitionClock
+from streamer.core.watermark import ClockError, PartitionClock
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.model_set import Answer
-from streamer.records import SourceRecord
-from streamer.scoring import PartitionScorer, Prepared, ScoredBatch
+from streamer.core.records import SourceRecord
+from streamer.core.scoring import PartitionScorer, Prepared, ScoredBatch
 from streamer.worker.inference import InferenceQueue
 from streamer.worker.status import WorkerStatus
 

@@ -20,8 +20,8 @@ from aiokafka.errors import (
     UnsupportedVersionError,
 )
 
-from streamer.kafka_client import COMPRESSION
-from streamer.records import Headers
+from streamer.core.records import Headers
+from streamer.kafka.client import COMPRESSION
 from streamer.worker.snapshots import Fence
 from streamer.worker.topics import LARGE_MESSAGE_BYTES
 
@@ -47,7 +47,7 @@ class Publisher:
     """An idempotent producer with acks=all. `send` returns at once; `settle` waits until everything is durable.
 
     A broker that knows no idempotence (the embedded one) gets acks=all alone, which is logged once, and so do those
-    who want it not `idempotent`. `options` are the connection's (`streamer.kafka_client`).
+    who want it not `idempotent`. `options` are the connection's (`streamer.kafka.client`).
     """
 
     def __init__(self, options: Mapping[str, Any], *, idempotent: bool = True) -> None:

@@ -9,8 +9,8 @@ import msgspec
 
 from alerts.desk import Desk
 from alerts.rules import RulesError, RuleSet
-from streamer.config import BookSettings, Config
-from streamer.config_rules import book_desk, book_rules, unknown_receivers
+from streamer.config.rules import book_desk, book_rules, unknown_receivers
+from streamer.config.settings import BookSettings, Config
 from streamer.worker.status import WorkerStatus
 
 log = logging.getLogger(__name__)

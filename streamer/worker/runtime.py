@@ -18,15 +18,15 @@ from aiokafka.errors import KafkaError
 from faust.exceptions import ProducerSendError
 
 from streamer import __version__
-from streamer.config import Config
-from streamer.config_load import ConfigError
-from streamer.kafka_client import KafkaSetupError, last_words, quiet_clients
-from streamer.metrics import worker_registry
+from streamer.config.load import ConfigError
+from streamer.config.settings import Config
+from streamer.kafka.client import KafkaSetupError, last_words, quiet_clients
 from streamer.web.service import PageService
 from streamer.worker.app import book_maker, faust_app
 from streamer.worker.broker import connected_admin, watch_broker
 from streamer.worker.deliverer import Deliverer
 from streamer.worker.inference import InferenceQueue
+from streamer.worker.metrics import worker_registry
 from streamer.worker.models_in_service import ModelsInService
 from streamer.worker.publishing import PublishError
 from streamer.worker.rule_sets import RuleSets

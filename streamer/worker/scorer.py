@@ -19,13 +19,13 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import OffsetAndMetadata
 
-from streamer.config import BookSettings, Config
-from streamer.kafka_client import LONGEST_POLL_INTERVAL_MS, client_arguments
-from streamer.languages import LanguageRules
-from streamer.records import SourceRecord
-from streamer.redaction import Redactor
-from streamer.scoring import PartitionScorer, ScoredBatch
-from streamer.selection import BookSelection, Selector
+from streamer.config.settings import BookSettings, Config
+from streamer.core.languages import LanguageRules
+from streamer.core.privacy.redaction import Redactor
+from streamer.core.records import SourceRecord
+from streamer.core.scoring import PartitionScorer, ScoredBatch
+from streamer.core.selection import BookSelection, Selector
+from streamer.kafka.client import LONGEST_POLL_INTERVAL_MS, client_arguments
 from streamer.worker.clocks_made_anew import ClocksMadeAnew, part_of
 from streamer.worker.inference import InferenceQueue
 from streamer.worker.letters import DeadLetterWriter

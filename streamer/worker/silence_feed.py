@@ -12,8 +12,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from alerts.silences import Silence, decode_silence
-from streamer.config import Config
-from streamer.kafka_client import client_arguments, plain_error
+from streamer.config.settings import Config
+from streamer.kafka.client import client_arguments, plain_error
 
 _RETRY_SECONDS: Final = 2.0
 

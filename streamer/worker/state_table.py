@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from aiokafka import TopicPartition
 
-from streamer.config import KafkaSettings
-from streamer.topic_reader import open_consumer, read_to_end
+from streamer.config.settings import KafkaSettings
+from streamer.kafka.topic_reader import open_consumer, read_to_end
 from streamer.worker.snapshots import belongs_to
 
 RECOVERY_BUFFER: Final = 16

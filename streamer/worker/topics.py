@@ -9,7 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from streamer.config import Config
+from streamer.config.settings import Config
 
 LARGE_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 """Documents of 10 MB must reach the worker to become dead letters, and leave it whole."""

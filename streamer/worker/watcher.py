@@ -19,8 +19,8 @@ import faust
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from streamer.config import Config
-from streamer.kafka_client import KafkaSetupError
+from streamer.config.settings import Config
+from streamer.kafka.client import KafkaSetupError
 from streamer.worker.book_watcher import BookWatcher, Delivered, opened
 from streamer.worker.missed_digests import PATIENCE_SECONDS, DigestLog
 from streamer.worker.publishing import FencedError, PublishError

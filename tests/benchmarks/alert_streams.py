@@ -27,7 +27,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.novelty import normalised_words
+from streamer.core.novelty.fingerprints import normalised_words
 from tests.alerts.streams import DAY_MS, HOUR_MS, MINUTE_MS, NEGATIVE, NEUTRAL, POSITIVE, Texts
 from tests.benchmarks.core_novelty import EDITS, SIMILARITY, folded
 

@@ -27,11 +27,11 @@ import numpy as np
 
 from alerts.desk import Desk
 from alerts.rules import RuleSet
-from streamer import watch as watching
-from streamer.config import KafkaSettings
-from streamer.novelty import fingerprint
-from streamer.watch import Watch
-from streamer.watch_settings import WatchSettings
+from streamer.config.settings import KafkaSettings
+from streamer.core import watch as watching
+from streamer.core.novelty.fingerprints import fingerprint
+from streamer.core.watch import Watch
+from streamer.core.watch_settings import WatchSettings
 from streamer.worker.memory import give_back
 from streamer.worker.snapshots import SnapshotWriter, newest_state
 from streamer.worker.state_table import StateTable

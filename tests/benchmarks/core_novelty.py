@@ -23,8 +23,8 @@ import orjson
 from numpy.typing import NDArray
 from scipy import sparse
 
-from streamer.novelty import MIN_WORDS, fingerprint, normalised_words
-from streamer.novelty_index import SLOTS, NoveltyIndex
+from streamer.core.novelty.fingerprints import MIN_WORDS, fingerprint, normalised_words
+from streamer.core.novelty.index import SLOTS, NoveltyIndex
 from streamer.timestamps import parse_rfc3339
 
 HORIZON_MS = 86_400_000

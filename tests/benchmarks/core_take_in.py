@@ -19,10 +19,10 @@ from alerts.desk import Desk
 from alerts.dispatch import Told
 from alerts.panes import ClosedPane, EvidenceOf
 from alerts.rules import RuleSet
-from streamer.blocks import MISSED, SELECTED, DigestBlock
-from streamer.ragged import Ragged
-from streamer.watch import Watch
-from streamer.watch_settings import WatchSettings
+from streamer.core.blocks import MISSED, SELECTED, DigestBlock
+from streamer.core.ragged import Ragged
+from streamer.core.watch import Watch
+from streamer.core.watch_settings import WatchSettings
 
 START_MS = 1_700_000_000_000
 ID_BYTES, EXCERPT_BYTES, SOURCES, TOPICS = 13, 100, 500, 20

@@ -25,11 +25,11 @@ import click
 
 from models.predictor import SLAB_TEXTS
 from models.threads import usable_cores
-from streamer.config import Config
+from streamer.config.settings import Config
+from streamer.core.documents import Rejection, parse_scoring_text
 from streamer.demo.stream import STREAM
-from streamer.documents import Rejection, parse_scoring_text
 from streamer.model import load_models
-from streamer.sources import open_source
+from streamer.offline.sources import open_source
 from streamer.worker.embedded import EmbeddedBroker
 from tests.brokers.kraft import KafkaCluster
 from tests.integration.deployment import Deployment, until

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from streamer.kafka_client import quiet_clients
+from streamer.kafka.client import quiet_clients
 from tests.chaos.crash import CrashRun, Report, spread
 from tests.models.tiny_bundle import write_tiny_bundle
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streamer.topic_reader import open_consumer, partitions_of
+from streamer.kafka.topic_reader import open_consumer, partitions_of
 from tests.brokers.kraft import KafkaCluster
 from tests.chaos.nursery import ForkedWorker, Nursery
 from tests.integration.deployment import OUTPUTS, Deployment, Latest, until

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from streamer.documents import Document, DocumentLimits, parse_document
-from streamer.novelty import fingerprint
-from streamer.records import SourceRecord, content_hash, hash64
-from streamer.watch_settings import WatchSettings
+from streamer.core.documents import Document, DocumentLimits, parse_document
+from streamer.core.novelty.fingerprints import fingerprint
+from streamer.core.records import SourceRecord, content_hash, hash64
+from streamer.core.watch_settings import WatchSettings
 from tests.core.test_novelty import sequential
 from tests.core.worlds import LABELS, LATENESS_MS, probabilities
 

@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from models.model_set import Answer
-from streamer.backtest import Backtest
-from streamer.backtest_cli import run
-from streamer.backtest_files import OutputError, result_directory
-from streamer.config import BookSettings, Config, SelectSettings
+from streamer.commands.backtest import run
+from streamer.config.settings import BookSettings, Config, SelectSettings
+from streamer.offline.backtest import Backtest
+from streamer.offline.backtest_files import OutputError, result_directory
 from tests.core import worlds
 from tests.core.worlds import START_MS, probabilities, record
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.blocks import MAGIC, VERSION, DigestBlock, DigestError, DigestVersionError
+from streamer.core.blocks import MAGIC, VERSION, DigestBlock, DigestError, DigestVersionError
 from tests.core.worlds import START_MS, blocks_of, record
 
 documents = st.fixed_dictionaries(

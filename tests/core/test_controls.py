@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from alerts.desk import Desk
 from alerts.rules import RulesError, RuleSet
 from alerts.silences import Silence
-from streamer.blocks import DigestBlock, DigestError, DigestVersionError
-from streamer.controls import Control, decode_control, is_control
-from streamer.documents import DocumentLimits
-from streamer.records import SourceRecord
-from streamer.scoring import PartitionScorer
-from streamer.selection import BookSelection
+from streamer.core.blocks import DigestBlock, DigestError, DigestVersionError
+from streamer.core.controls import Control, decode_control, is_control
+from streamer.core.documents import DocumentLimits
+from streamer.core.records import SourceRecord
+from streamer.core.scoring import PartitionScorer
+from streamer.core.selection import BookSelection
+from streamer.core.watch import Watch, WatchOutput
+from streamer.core.watch_settings import WatchSettings
+from streamer.core.watermark import PartitionClock
 from streamer.timestamps import format_rfc3339
-from streamer.watch import Watch, WatchOutput
-from streamer.watch_settings import WatchSettings
-from streamer.watermark import PartitionClock
 from tests.shell.words import WordScorer
 
 START_MS = 1_767_571_200_000

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.documents import DocumentLimits
+from streamer.core.documents import DocumentLimits
+from streamer.core.languages import NO_MODEL, LanguageRules, Way, primary_language
+from streamer.core.records import SourceRecord
+from streamer.core.scoring import PartitionScorer
+from streamer.core.watermark import PartitionClock
 from streamer.language_detection import language_detector
-from streamer.languages import NO_MODEL, LanguageRules, Way, primary_language
-from streamer.records import SourceRecord
-from streamer.scoring import PartitionScorer
-from streamer.watermark import PartitionClock
 from tests.core import worlds
 
 SERVED = (("en",), ("zh",), ("de", "fr"))

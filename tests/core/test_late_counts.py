@@ -15,16 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.model_set import Answer
-from streamer.blocks import LATE, MAGIC, MISSED, DigestBlock
-from streamer.documents import Document, DocumentLimits, parse_document
-from streamer.late_counts import LateCounts
-from streamer.records import SourceRecord
-from streamer.scoring import PartitionScorer
-from streamer.selection import BookSelection, Selector
-from streamer.state_chunks import StateError, pack, unpack
+from streamer.core.blocks import LATE, MAGIC, MISSED, DigestBlock
+from streamer.core.documents import Document, DocumentLimits, parse_document
+from streamer.core.late_counts import LateCounts
+from streamer.core.records import SourceRecord
+from streamer.core.scoring import PartitionScorer
+from streamer.core.selection import BookSelection, Selector
+from streamer.core.state_chunks import StateError, pack, unpack
+from streamer.core.watch import Watch, WatchOutput
+from streamer.core.watermark import PartitionClock
 from streamer.timestamps import format_duration, parse_rfc3339
-from streamer.watch import Watch, WatchOutput
-from streamer.watermark import PartitionClock
 from tests.core import worlds
 from tests.core.test_watch import watched
 from tests.core.worlds import (

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.links import HOUR_MS, SPANS, StoryLinks
-from streamer.novelty_index import SLOTS
+from streamer.core.links import HOUR_MS, SPANS, StoryLinks
+from streamer.core.novelty.index import SLOTS
 
 HORIZON_MS = 168 * HOUR_MS
 SLOT_MS = HORIZON_MS // SLOTS

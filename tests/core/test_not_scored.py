@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 
 from models.model_set import ModelSet
 from models.predictor import Predictor
-from streamer.backtest import Backtest
-from streamer.blocks import DEAD, MISSED, SELECTED, DigestBlock
-from streamer.classify import Rejected, Tally, classify_chunks
-from streamer.config import Config
-from streamer.dead_letters import LETTER_REASONS
-from streamer.documents import DocumentLimits
-from streamer.lines import Chunk, Line
-from streamer.records import Counts, SourceRecord
-from streamer.scoring import PartitionScorer, ScoredBatch
-from streamer.selection import BookSelection
-from streamer.watermark import PartitionClock
+from streamer.config.settings import Config
+from streamer.core.blocks import DEAD, MISSED, SELECTED, DigestBlock
+from streamer.core.dead_letters import LETTER_REASONS
+from streamer.core.documents import DocumentLimits
+from streamer.core.records import Counts, SourceRecord
+from streamer.core.scoring import PartitionScorer, ScoredBatch
+from streamer.core.selection import BookSelection
+from streamer.core.watermark import PartitionClock
+from streamer.offline.backtest import Backtest
+from streamer.offline.classify import Rejected, Tally, classify_chunks
+from streamer.offline.lines import Chunk, Line
 from tests.core import worlds
 from tests.core.worlds import START_MS, answer, record, scorer
 from tests.models.tiny_bundle import write_tiny_bundle

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.novelty import FINGERPRINT_SIZE, fingerprint, normalised_words
-from streamer.novelty_filter import BucketFilter
-from streamer.novelty_index import CANDIDATES, SLOTS, Folded, NoveltyIndex
-from streamer.novelty_segments import Segment, bucket_keys
-from streamer.records import hash64
+from streamer.core.novelty.filter import BucketFilter
+from streamer.core.novelty.fingerprints import FINGERPRINT_SIZE, fingerprint, normalised_words
+from streamer.core.novelty.index import CANDIDATES, SLOTS, Folded, NoveltyIndex
+from streamer.core.novelty.segments import Segment, bucket_keys
+from streamer.core.records import hash64
 from tests.core.worlds import examples
 
 WIRE = "Halvorsen Shipping cuts its full-year profit forecast after weak freight rates in the third quarter"

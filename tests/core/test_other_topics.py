@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from streamer.blocks import DigestBlock
-from streamer.watch import Watch
+from streamer.core.blocks import DigestBlock
+from streamer.core.watch import Watch
 from tests.core import worlds
 from tests.core.worlds import START_MS, ChattyDesk, blocks_of, new_watch, record, restored, run, said
 

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerts.records import AlertRecord
-from streamer.backtest import Backtest
-from streamer.blocks import DigestBlock
-from streamer.config import BookSettings, Config
-from streamer.novelty import fingerprint
-from streamer.number_checks import is_card, is_iban, is_resident_id, passes_luhn
-from streamer.privacy_settings import PrivacySettings
-from streamer.records import SourceRecord
-from streamer.redaction import Redactor
+from streamer.config.privacy_settings import PrivacySettings
+from streamer.config.settings import BookSettings, Config
+from streamer.core.blocks import DigestBlock
+from streamer.core.novelty.fingerprints import fingerprint
+from streamer.core.privacy.number_checks import is_card, is_iban, is_resident_id, passes_luhn
+from streamer.core.privacy.redaction import Redactor
+from streamer.core.records import SourceRecord
+from streamer.offline.backtest import Backtest
 from tests.core.worlds import answer, scorer
 from tests.shell.test_schemas import RULES, stream
 from tests.shell.words import WordScorer

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from alerts.desk import Desk
 from alerts.packing import StateError
 from alerts.rules import RuleSet
-from streamer.config_load import ConfigError, load_config
-from streamer.records import SourceRecord
-from streamer.watch import WatchOutput
-from streamer.watch_settings import WatchSettings
+from streamer.config.load import ConfigError, load_config
+from streamer.core.records import SourceRecord
+from streamer.core.watch import WatchOutput
+from streamer.core.watch_settings import WatchSettings
 from streamer.worker.app import settings_fingerprint
 from tests.core import worlds
 from tests.core.test_watch import calm, partitions

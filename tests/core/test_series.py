@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerts.panes import COPIES, DOCUMENTS
-from streamer.series import CROWDED, FEW_PANES, SeriesIndex, key_hash
+from streamer.core.series import CROWDED, FEW_PANES, SeriesIndex, key_hash
 from tests.core import worlds
 from tests.core.worlds import START_MS, blocks_of, new_watch, record, restored, run
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from alerts.desk import Desk
 from alerts.panes import WEIGHT_MICRO
-from streamer.blocks import DigestBlock
-from streamer.config import BookSettings, Config
-from streamer.records import SourceRecord
-from streamer.state_chunks import StateError
-from streamer.watch import Watch, WatchOutput
-from streamer.watch_settings import DAY_MS, WatchSettings
+from streamer.config.settings import BookSettings, Config
+from streamer.core.blocks import DigestBlock
+from streamer.core.records import SourceRecord
+from streamer.core.state_chunks import StateError
+from streamer.core.watch import Watch, WatchOutput
+from streamer.core.watch_settings import DAY_MS, WatchSettings
 from tests.core import worlds
 from tests.core.worlds import (
     LATENESS_MS,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.watermark import UNSET, ClockError, PartitionClock
+from streamer.core.watermark import UNSET, ClockError, PartitionClock
 
 times = st.lists(st.integers(-(1 << 40), 1 << 40), max_size=40)
 lateness = st.integers(0, 1 << 32)

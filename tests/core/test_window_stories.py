@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.blocks import DigestBlock
-from streamer.records import SourceRecord
-from streamer.strongest import STRONGEST, StrongestTexts
+from streamer.core.blocks import DigestBlock
+from streamer.core.records import SourceRecord
+from streamer.core.strongest import STRONGEST, StrongestTexts
+from streamer.core.watch import WatchOutput
 from streamer.timestamps import format_duration, format_rfc3339
-from streamer.watch import WatchOutput
 from tests.core import worlds
 from tests.core.test_watch import WORDS, deliveries
 from tests.core.worlds import START_MS, blocks_of, examples, new_watch, record, restored, run

@@ -19,16 +19,16 @@ from alerts.dispatch import Told
 from alerts.panes import ClosedPane, EvidenceOf
 from alerts.rules import RuleSet
 from models.model_set import Answer
-from streamer.blocks import DigestBlock
-from streamer.documents import DocumentLimits
-from streamer.records import SourceRecord
-from streamer.redaction import NOTHING_REDACTED, Redactor
-from streamer.scoring import PartitionScorer
-from streamer.selection import BookSelection
+from streamer.core.blocks import DigestBlock
+from streamer.core.documents import DocumentLimits
+from streamer.core.privacy.redaction import NOTHING_REDACTED, Redactor
+from streamer.core.records import SourceRecord
+from streamer.core.scoring import PartitionScorer
+from streamer.core.selection import BookSelection
+from streamer.core.watch import Watch, WatchOutput
+from streamer.core.watch_settings import WatchSettings
+from streamer.core.watermark import PartitionClock
 from streamer.timestamps import format_rfc3339
-from streamer.watch import Watch, WatchOutput
-from streamer.watch_settings import WatchSettings
-from streamer.watermark import PartitionClock
 
 LABELS = {"sentiment": ("negative", "neutral", "positive"), "topic": ("Earnings", "Energy | Oil", "Macro")}
 LATENESS_MS = 120_000

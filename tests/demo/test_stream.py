@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from streamer.core.documents import Document, DocumentLimits, Rejection, parse_document
 from streamer.demo.compose import LATE, REPEATS, compose
 from streamer.demo.malformed import malformed_values
 from streamer.demo.stream import read_messages, read_values
 from streamer.demo.surges import read_surges
 from streamer.demo.texts import read_texts
 from streamer.demo.timeline import DAY, DAYS, START_MS, STORIES, moment
-from streamer.documents import Document, DocumentLimits, Rejection, parse_document
 
 ALLOWED_LATENESS_MS = 300_000
 TOPICS = {

@@ -9,10 +9,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from streamer.config import Config
-from streamer.config_tree import fields_of
-from streamer.metrics import METRICS
+from streamer.config.settings import Config
+from streamer.config.tree import fields_of
 from streamer.schemas import SCHEMAS, load_schema
+from streamer.worker.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -15,10 +15,10 @@ from alerts.rule_tests import run_rule_tests
 from alerts.rules import RuleSet
 from models.training.recipe_file import parse_recipe
 from streamer.cli import COMMANDS, load_command
-from streamer.config import Config
-from streamer.config_load import environment_name, load
-from streamer.config_tree import config_keys
-from streamer.metrics import METRICS
+from streamer.config.load import environment_name, load
+from streamer.config.settings import Config
+from streamer.config.tree import config_keys
+from streamer.worker.metrics import METRICS
 from tests.docs.pages import PAGES, ROOT, Command, blocks, commands, inline, make_targets
 from tests.docs.test_reference import scraped_names
 

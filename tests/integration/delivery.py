@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from alerts.notifications import decode_notification
-from streamer.dead_letters import REASON, REPLAYS, SINK
+from streamer.core.dead_letters import REASON, REPLAYS, SINK
 from tests.integration.deployment import Deployment, WorkerProcess, until
 from tests.sinks.http_server import Server, hang, serving, status
 from tests.sinks.notifications import alert, notification, now_ms

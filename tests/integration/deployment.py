@@ -23,14 +23,14 @@ from aiokafka.errors import KafkaError
 
 from alerts.notifications import Notification
 from alerts.silences import Silence
-from streamer.backtest import BacktestOutput
-from streamer.config import Config
-from streamer.config_load import load_config
-from streamer.dead_letters import read_origin
-from streamer.kafka_client import KafkaSetupError, client_arguments
-from streamer.kafka_source import backtest_topic
+from streamer.config.load import load_config
+from streamer.config.settings import Config
+from streamer.core.dead_letters import read_origin
+from streamer.kafka.client import KafkaSetupError, client_arguments
+from streamer.kafka.topic_reader import TopicRecord, open_consumer, partitions_of, read_to_end
 from streamer.model import load_models
-from streamer.topic_reader import TopicRecord, open_consumer, partitions_of, read_to_end
+from streamer.offline.backtest import BacktestOutput
+from streamer.offline.kafka_source import backtest_topic
 from streamer.worker.topics import planned_topics
 
 TOPICS = ("documents", "scores", "digests", "windows", "alerts", "notifications", "silences", "dead_letters", "late")

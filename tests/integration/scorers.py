@@ -9,9 +9,9 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 
-from streamer.config import Config
-from streamer.kafka_client import client_arguments
-from streamer.languages import LanguageRules
+from streamer.config.settings import Config
+from streamer.core.languages import LanguageRules
+from streamer.kafka.client import client_arguments
 from streamer.worker.inference import InferenceQueue
 from streamer.worker.scorer import Scorer
 from streamer.worker.status import WorkerStatus

@@ -15,9 +15,9 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import NotEnoughReplicasError
 from aiokafka.structs import OffsetAndMetadata
 
-from streamer.config import KafkaSettings
-from streamer.kafka_client import client_arguments
-from streamer.offset_fetches import UNCHECKED
+from streamer.config.settings import KafkaSettings
+from streamer.kafka.client import client_arguments
+from streamer.kafka.offset_fetches import UNCHECKED
 from streamer.worker.offsets import committed_metadata
 from tests.brokers.kraft import KafkaCluster
 from tests.integration.conftest import started

@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from models.bundle import Bundle
-from streamer.dead_letters import REASON
+from streamer.core.dead_letters import REASON
 from streamer.timestamps import format_rfc3339
 from tests.integration.deployment import Deployment, until
 from tests.models.tiny_bundle import write_tiny_bundle

@@ -16,10 +16,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata
 
-from streamer.blocks import DigestBlock
-from streamer.dead_letters import TRUNCATED_FROM
-from streamer.kafka_client import client_arguments
-from streamer.topic_reader import open_consumer
+from streamer.core.blocks import DigestBlock
+from streamer.core.dead_letters import TRUNCATED_FROM
+from streamer.kafka.client import client_arguments
+from streamer.kafka.topic_reader import open_consumer
 from streamer.worker import clocks_made_anew
 from streamer.worker.topics import score_group
 from tests.core.worlds import record

@@ -13,9 +13,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
-from streamer.blocks import MAGIC
-from streamer.kafka_client import client_arguments
-from streamer.topic_reader import open_consumer, partitions_of, read_to_end
+from streamer.core.blocks import MAGIC
+from streamer.kafka.client import client_arguments
+from streamer.kafka.topic_reader import open_consumer, partitions_of, read_to_end
 from streamer.worker.topics import changelog_name
 from tests.integration.deployment import OUTPUTS, Deployment, WorkerProcess, until
 from tests.integration.stream import documents

@@ -9,7 +9,7 @@ import aiohttp
 import orjson
 import pytest
 
-from streamer.dead_letters import REASON
+from streamer.core.dead_letters import REASON
 from streamer.worker.embedded import free_port
 from tests.integration.deployment import Deployment, until
 from tests.integration.stream import documents

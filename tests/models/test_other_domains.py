@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from models.bundle import Bundle, BundleError
-from streamer.config import ModelSettings
+from streamer.config.settings import ModelSettings
 from streamer.worker.models_in_service import ModelsInService
 from tests.models.training import needs_training
 from tests.shell.commands import bearwire

@@ -16,15 +16,15 @@ import pytest
 from click.testing import Result
 from pyarrow import parquet
 
-import streamer.classify_cli
-import streamer.sources
-import streamer.terminal
+import streamer.commands.classify
+import streamer.commands.terminal
+import streamer.offline.sources
 from models.model_set import Answer
-from streamer.classify import CHUNK_LINES, Tally, classify_chunks
-from streamer.config import Config
-from streamer.config_load import environment_name
-from streamer.lines import Chunk, Line
-from streamer.sources import SourceError, open_source
+from streamer.config.load import environment_name
+from streamer.config.settings import Config
+from streamer.offline.classify import CHUNK_LINES, Tally, classify_chunks
+from streamer.offline.lines import Chunk, Line
+from streamer.offline.sources import SourceError, open_source
 from tests.shell.commands import bearwire, process_arguments
 from tests.shell.words import WordScorer
 
@@ -33,7 +33,7 @@ LIMITS = Config().document_limits
 
 @pytest.fixture(autouse=True)
 def word_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(streamer.classify_cli, "load_models", lambda settings: WordScorer())
+    monkeypatch.setattr(streamer.commands.classify, "load_models", lambda settings: WordScorer())
     monkeypatch.chdir(tmp_path)
 
 
@@ -177,7 +177,7 @@ def test_names_of_columns_are_shown_escaped(name: str) -> None:
 def test_a_csv_row_without_end_is_refused_before_it_is_read_whole(
     content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streamer.sources, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(streamer.offline.sources, "MAX_LINE_BYTES", 1000)
     Path("in.csv").write_bytes(content)
     tracemalloc.start()
     try:
@@ -190,7 +190,7 @@ def test_a_csv_row_without_end_is_refused_before_it_is_read_whole(
 
 
 def test_many_csv_rows_are_no_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streamer.sources, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(streamer.offline.sources, "MAX_LINE_BYTES", 1000)
     Path("in.csv").write_bytes(b"text,b\n" + b'"good\r\nday",\r\n' * 500 + b"\n" * 3000 + b"x" * 999 + b"\n")
     with open_source("in.csv") as source:
         rows = [line for chunk in source.chunks(10, 1000) for line in chunk.lines]
@@ -199,7 +199,7 @@ def test_many_csv_rows_are_no_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_parquet_is_read_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streamer.sources, "_BYTES_AT_ONCE", 1 << 20)
+    monkeypatch.setattr(streamer.offline.sources, "_BYTES_AT_ONCE", 1 << 20)
     texts = [f"{n:06}" + "x" * 100_000 for n in range(300)]
     table = pa.table({"text": texts, "id": range(300), "a.b": [1.5, None] * 150, "symbols": [["A", "B"]] * 300})
     parquet.write_table(table, "in.parquet", use_dictionary=False, write_batch_size=1)
@@ -222,7 +222,7 @@ def test_parquet_is_read_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("on_terminal", [True, False])
 def test_on_a_terminal_controls_in_json_are_escaped(on_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streamer.terminal, "is_on_terminal", lambda: on_terminal)
+    monkeypatch.setattr(streamer.commands.terminal, "is_on_terminal", lambda: on_terminal)
     source = "no json \u202e\x9b"
     result = bearwire("classify", "--rejects", "-", input=source)
     assert lines(result)[0]["original"] == source
@@ -310,9 +310,9 @@ def test_reading_goes_on_while_the_model_works() -> None:
 
 
 PATCHED = """
-import sys, streamer.classify_cli
+import sys, streamer.commands.classify
 from tests.shell.words import WordScorer
-streamer.classify_cli.load_models = lambda settings: WordScorer()
+streamer.commands.classify.load_models = lambda settings: WordScorer()
 from streamer.cli import main
 main(sys.argv[1:])
 """

@@ -21,7 +21,7 @@ def test_help_lists_every_command_and_imports_none() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in COMMANDS:
         assert f"\n  {name}" in done.stdout
-    for heavy in ("numpy", "onnxruntime", "faust", "aiokafka", "rich", "streamer.config"):
+    for heavy in ("numpy", "onnxruntime", "faust", "aiokafka", "rich", "streamer.config.settings"):
         assert f"'{heavy}'" not in done.stderr
 
 

@@ -10,12 +10,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.config import BookSettings, Config
-from streamer.config_cli import plain
-from streamer.config_load import ConfigError, load, load_config
-from streamer.config_reference import config_schema
-from streamer.config_rules import book_rules
-from streamer.secret import Secret
+from streamer.commands.config import plain
+from streamer.config.load import ConfigError, load, load_config
+from streamer.config.reference import config_schema
+from streamer.config.rules import book_rules
+from streamer.config.secret import Secret
+from streamer.config.settings import BookSettings, Config
 from tests.shell.commands import bearwire
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 import streamer.doctor
-from streamer.config import KafkaSettings, WebSettings
+from streamer.config.settings import KafkaSettings, WebSettings
 from streamer.doctor import (
     PACKAGES,
     cpu_finding,

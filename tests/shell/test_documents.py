@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.documents import (
+from streamer.core.documents import (
     MAX_ID_BYTES,
     REASONS,
     Document,

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from streamer.config import KafkaSettings
-from streamer.kafka_client import FileTokenProvider, KafkaSetupError, client_arguments, faust_arguments, tls_context
-from streamer.secret import Secret
+from streamer.config.secret import Secret
+from streamer.config.settings import KafkaSettings
+from streamer.kafka.client import FileTokenProvider, KafkaSetupError, client_arguments, faust_arguments, tls_context
 
 
 @pytest.fixture(scope="session")

@@ -15,13 +15,13 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from click.testing import Result
 
-import streamer.backtest_cli
-from streamer.config import KafkaSettings
-from streamer.dead_letters import REPLAYS, dead_letter_headers
-from streamer.kafka_client import KafkaSetupError
-from streamer.records import DeadLetter, SourceRecord
+import streamer.commands.backtest
+from streamer.config.settings import KafkaSettings
+from streamer.core.dead_letters import REPLAYS, dead_letter_headers
+from streamer.core.records import DeadLetter, SourceRecord
+from streamer.kafka.client import KafkaSetupError
+from streamer.kafka.topic_reader import TopicRecord, open_consumer, partitions_of, read_to_end
 from streamer.timestamps import format_rfc3339, parse_rfc3339
-from streamer.topic_reader import TopicRecord, open_consumer, partitions_of, read_to_end
 from tests.shell.commands import bearwire, process_arguments
 from tests.shell.words import WordScorer
 
@@ -220,7 +220,7 @@ def test_replays_survive_a_second_death(deployment: Deployment) -> None:
 async def test_a_backtest_reads_a_topic_between_two_times(
     deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streamer.backtest_cli, "load_models", lambda settings: WordScorer())
+    monkeypatch.setattr(streamer.commands.backtest, "load_models", lambda settings: WordScorer())
     producer = AIOKafkaProducer(bootstrap_servers=deployment.servers)
     await producer.start()
     day = parse_rfc3339("2026-03-04T00:00:00Z")

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamer.config.secret import Secret
 from streamer.escaping import escaped, escaped_json, quoted
 from streamer.logs import TextLines, configure_logging
-from streamer.secret import Secret
 
 log = logging.getLogger("tests.logs")
 

@@ -11,16 +11,16 @@ import orjson
 import pytest
 from referencing import Registry
 
-from streamer.backtest import Backtest
-from streamer.config import BookSettings, Config
-from streamer.dead_letters import REPLAYS, dead_letter_headers
-from streamer.documents import Document, DocumentLimits, parse_document
-from streamer.records import SourceRecord
+from streamer.config.settings import BookSettings, Config
+from streamer.core.dead_letters import REPLAYS, dead_letter_headers
+from streamer.core.documents import Document, DocumentLimits, parse_document
+from streamer.core.records import SourceRecord
+from streamer.core.scoring import PartitionScorer
+from streamer.core.selection import BookSelection
+from streamer.core.watermark import PartitionClock
+from streamer.offline.backtest import Backtest
 from streamer.schemas import SCHEMAS, load_schema
-from streamer.scoring import PartitionScorer
-from streamer.selection import BookSelection
 from streamer.timestamps import format_rfc3339
-from streamer.watermark import PartitionClock
 from tests.shell.words import WordScorer
 
 START_MS = 1_767_600_000_000

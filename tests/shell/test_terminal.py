@@ -14,14 +14,14 @@ from typing import Any
 import orjson
 import pytest
 
-import streamer.alerts_cli
-import streamer.dead_letters_cli
-import streamer.silences_cli
-import streamer.terminal
+import streamer.commands.alerts
+import streamer.commands.dead_letters
+import streamer.commands.silences
+import streamer.commands.terminal
 from alerts.silences import Silence
-from streamer.dead_letters import Origin
-from streamer.dead_letters_cli import Letter
-from streamer.topic_reader import TopicRecord
+from streamer.commands.dead_letters import Letter
+from streamer.core.dead_letters import Origin
+from streamer.kafka.topic_reader import TopicRecord
 from tests.shell.commands import bearwire
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ HOSTILE_BYTES = tuple(character.encode() for character in HOSTILE if not charact
 
 @pytest.fixture(params=[True, False], ids=["terminal", "pipe"])
 def on_terminal(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    for module in (streamer.terminal, streamer.dead_letters_cli):
+    for module in (streamer.commands.terminal, streamer.commands.dead_letters):
         monkeypatch.setattr(module, "is_on_terminal", lambda: request.param)
     return bool(request.param)
 
@@ -42,7 +42,7 @@ def letters(monkeypatch: pytest.MonkeyPatch) -> None:
         record = TopicRecord(0, 0, 1000, None, HOSTILE.encode(), ())
         yield Letter(record, Origin("invalid_json", HOSTILE, "documents", 0, 5, 1000, 0))
 
-    monkeypatch.setattr(streamer.dead_letters_cli, "_letters", read)
+    monkeypatch.setattr(streamer.commands.dead_letters, "_letters", read)
 
 
 def is_safe(shown: bytes) -> bool:
@@ -82,7 +82,7 @@ def test_silences(on_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     async def read() -> list[Silence]:
         return [silence]
 
-    monkeypatch.setattr(streamer.silences_cli, "_topic", lambda config: SimpleNamespace(read=read))
+    monkeypatch.setattr(streamer.commands.silences, "_topic", lambda config: SimpleNamespace(read=read))
     result = bearwire("silences", "list", "--json")
     assert orjson.loads(result.stdout_bytes)["author"] == HOSTILE
     assert is_safe(result.stdout_bytes) == on_terminal
@@ -93,14 +93,14 @@ def test_silences(on_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_alerts(on_terminal: bool, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     alert: Any = SimpleNamespace(encode=lambda: orjson.dumps({"line": HOSTILE}))
-    streamer.alerts_cli._as_line(alert)
+    streamer.commands.alerts._as_line(alert)
     shown = capsysbinary.readouterr().out
     assert orjson.loads(shown) == {"line": HOSTILE}
     assert is_safe(shown) == on_terminal
 
 
 def test_a_terminal_is_known_as_one() -> None:
-    code = "from streamer.terminal import *; print(json_for_stdout(b'\"\\xc2\\x9b\"').decode(), flush=True)"
+    code = "from streamer.commands.terminal import *; print(json_for_stdout(b'\"\\xc2\\x9b\"').decode(), flush=True)"
     ours, theirs = pty.openpty()
     try:
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=theirs, check=True)

@@ -12,8 +12,8 @@ import yaml
 from alerts.sinks.delivery import TryLater
 from alerts.sinks.sample import sample_notification
 from alerts.sinks.signature import is_signed
-from streamer.config_load import ConfigError, load_config
-from streamer.secret import Secret
+from streamer.config.load import ConfigError, load_config
+from streamer.config.secret import Secret
 from streamer.sinks import make_sink, routed_sinks, secret_source
 from tests.shell.commands import bearwire
 from tests.sinks.http_server import serving, status

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from streamer.config import Config
-from streamer.records import SourceRecord
+from streamer.config.settings import Config
+from streamer.core.records import SourceRecord
 from streamer.worker.deliverer import Deliverer
 from streamer.worker.status import WorkerStatus
 from streamer.worker.watchdog import stall

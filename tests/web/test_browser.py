@@ -14,7 +14,7 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from streamer.silence_topic import SilenceTopic
+from streamer.kafka.silence_topic import SilenceTopic
 from streamer.worker.broker import connected_admin
 from streamer.worker.status import WorkerStatus
 from tests.integration.deployment import until

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from alerts.silences import Silence
 from alerts.sinks.queue import SinkStatus
-from streamer.config import Config
+from streamer.config.settings import Config
 from streamer.web import server as module
 from streamer.web.feed import PageFeed
 from streamer.web.server import PageServer

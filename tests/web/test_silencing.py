@@ -15,10 +15,10 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
-from streamer.config import Config
-from streamer.config_load import load_config
-from streamer.kafka_client import plain_error
-from streamer.silence_topic import SilenceTopic
+from streamer.config.load import load_config
+from streamer.config.settings import Config
+from streamer.kafka.client import plain_error
+from streamer.kafka.silence_topic import SilenceTopic
 from streamer.web.service import PageService
 from streamer.worker.broker import connected_admin
 from streamer.worker.silence_feed import SilenceFeed

@@ -11,7 +11,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError
 from aiokafka.structs import OffsetAndMetadata
 
-from streamer.records import SourceRecord
+from streamer.core.records import SourceRecord
 from streamer.worker.publishing import Publisher
 from tests.core.worlds import record
 

@@ -11,7 +11,7 @@ import faust
 import pytest
 from faust.types.tuples import TP, FutureMessage
 
-from streamer.config import Config, WorkerSettings
+from streamer.config.settings import Config, WorkerSettings
 from streamer.worker.app import faust_app
 from streamer.worker.faust_consumer import FetchingThread
 

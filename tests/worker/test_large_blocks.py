@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from alerts.panes import FIELDS
-from streamer.config import Config
-from streamer.watch import WatchOutput
-from streamer.window_records import WindowRows
+from streamer.config.settings import Config
+from streamer.core.watch import WatchOutput
+from streamer.core.window_records import WindowRows
 from streamer.worker.book_watcher import BookWatcher, Delivered
 from streamer.worker.publishing import FencedError
 from streamer.worker.status import BookStatus

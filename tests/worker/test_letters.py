@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
-from streamer.dead_letters import REASON, TRUNCATED_FROM
-from streamer.records import DeadLetter, SourceRecord
+from streamer.core.dead_letters import REASON, TRUNCATED_FROM
+from streamer.core.records import DeadLetter, SourceRecord
 from streamer.worker.letters import DeadLetterWriter
 from streamer.worker.publishing import Publisher, PublishError
 

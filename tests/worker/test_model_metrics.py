@@ -10,8 +10,8 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.bundle import Bundle
-from streamer.config import Config, ModelSettings
-from streamer.metrics import METRICS, worker_registry
+from streamer.config.settings import Config, ModelSettings
+from streamer.worker.metrics import METRICS, worker_registry
 from streamer.worker.models_in_service import ModelsInService
 from streamer.worker.status import WorkerStatus
 from tests.models.tiny_bundle import write_tiny_bundle

@@ -13,9 +13,9 @@ import pytest
 from prometheus_client import generate_latest
 
 from models.bundle import Bundle
-from streamer.config import Config, ModelRoute, ModelSettings
-from streamer.config_load import ConfigError
-from streamer.metrics import worker_registry
+from streamer.config.load import ConfigError
+from streamer.config.settings import Config, ModelRoute, ModelSettings
+from streamer.worker.metrics import worker_registry
 from streamer.worker.models_in_service import ModelsInService
 from streamer.worker.status import WorkerStatus
 from tests.models.tiny_bundle import write_tiny_bundle

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from models.model_set import Answer
 from models.predictor import Predictor
-from streamer.records import SourceRecord
-from streamer.scoring import ScoredBatch
+from streamer.core.records import SourceRecord
+from streamer.core.scoring import ScoredBatch
 from streamer.worker.inference import InferenceQueue
 from streamer.worker.pipeline import PartitionPipeline
 from streamer.worker.status import WorkerStatus

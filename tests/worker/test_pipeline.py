@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from prometheus_client import generate_latest
 
 from models.model_set import Answer
-from streamer.languages import LanguageRules
-from streamer.metrics import worker_registry
-from streamer.records import SourceRecord
-from streamer.scoring import ScoredBatch
+from streamer.core.languages import LanguageRules
+from streamer.core.records import SourceRecord
+from streamer.core.scoring import ScoredBatch
 from streamer.worker.inference import InferenceQueue
+from streamer.worker.metrics import worker_registry
 from streamer.worker.pipeline import PartitionLost, PartitionPipeline
 from streamer.worker.publishing import PublishError
 from streamer.worker.status import WorkerStatus

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from streamer.config import BookSettings, Config
-from streamer.config_load import ConfigError, load_config
+from streamer.config.load import ConfigError, load_config
+from streamer.config.settings import BookSettings, Config
 from streamer.worker.rule_sets import RuleSets
 from streamer.worker.runtime import Worker
 from streamer.worker.status import WorkerStatus

@@ -10,7 +10,7 @@ from typing import Any
 
 from faust.exceptions import ProducerSendError
 
-from streamer.config import Config
+from streamer.config.settings import Config
 from streamer.worker.runtime import Worker, WorkerError, _of_faust
 
 

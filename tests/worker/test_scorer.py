@@ -11,14 +11,14 @@ import pytest
 from aiokafka.errors import UnknownTopicOrPartitionError
 from aiokafka.structs import OffsetAndMetadata
 
-from streamer.blocks import SELECTED, DigestBlock
-from streamer.config import BookSettings, Config
-from streamer.documents import DocumentLimits
-from streamer.languages import LanguageRules
-from streamer.records import Counts, SourceRecord
-from streamer.scoring import PartitionScorer, ScoredBatch
-from streamer.selection import BookSelection
-from streamer.watermark import PartitionClock
+from streamer.config.settings import BookSettings, Config
+from streamer.core.blocks import SELECTED, DigestBlock
+from streamer.core.documents import DocumentLimits
+from streamer.core.languages import LanguageRules
+from streamer.core.records import Counts, SourceRecord
+from streamer.core.scoring import PartitionScorer, ScoredBatch
+from streamer.core.selection import BookSelection
+from streamer.core.watermark import PartitionClock
 from streamer.worker.clocks_made_anew import ClocksMadeAnew, document_times
 from streamer.worker.inference import InferenceQueue
 from streamer.worker.offsets import Position

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from streamer.config import Config, KafkaSettings
-from streamer.topic_reader import TopicRecord
+from streamer.config.settings import Config, KafkaSettings
+from streamer.kafka.topic_reader import TopicRecord
 from streamer.worker.book_watcher import BookWatcher
 from streamer.worker.snapshots import Restored, SnapshotWriter, newest_state
 from streamer.worker.state_table import StateTable

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from alerts.sinks.queue import SinkStatus
-from streamer.metrics import worker_registry
+from streamer.worker.metrics import worker_registry
 from streamer.worker.status import LatencyHistogram, WorkerStatus
 from streamer.worker.watchdog import is_calm, stall
 

@@ -14,9 +14,9 @@ from faust.events import Event
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from streamer.config import Config
-from streamer.state_chunks import StateError
-from streamer.topic_reader import TopicRecord
+from streamer.config.settings import Config
+from streamer.core.state_chunks import StateError
+from streamer.kafka.topic_reader import TopicRecord
 from streamer.worker.book_watcher import Delivered
 from streamer.worker.publishing import FencedError
 from streamer.worker.status import WorkerStatus

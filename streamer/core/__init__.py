@@ -1,0 +1,1 @@
+"""The pure core: what decides about documents, without clock, network, files or threads."""

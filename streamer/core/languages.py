@@ -1,0 +1,97 @@
+"""Which model reads a document: the one of its language, the default one, or none. Pure and the same in every run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from streamer.core.documents import Rejection
+from streamer.escaping import escaped, quoted
+
+UNSERVED = "no_model_for_language"
+NO_MODEL: Final = -1
+
+_MACROLANGUAGE: Final = {
+    "cmn": "zh", "yue": "zh", "wuu": "zh", "gan": "zh", "hak": "zh", "nan": "zh", "lzh": "zh",
+    "nb": "no", "nn": "no", "in": "id", "iw": "he",
+}  # fmt: skip
+"""Members and old codes of the languages that models are trained for under one code (ISO 639-3, RFC 5646)."""
+
+Detect = Callable[[str], str | None]
+
+
+def primary_language(tag: str) -> str:
+    """`zh` of `zh-Hant-TW`, `zh_CN` or `yue`: the primary subtag of a language tag (RFC 5646) in lower case."""
+    primary = tag.replace("_", "-").partition("-")[0].strip().lower()
+    return _MACROLANGUAGE.get(primary, primary)
+
+
+@lru_cache(maxsize=1024)
+def said_language(lang: str | None) -> str | None:
+    """The primary language that a document says of itself, None where it says none."""
+    return primary_language(lang) if lang and lang.lower() != "und" else None
+
+
+class Way(NamedTuple):
+    """The route of a document, or NO_MODEL; `read_anyway` where the default model is not made for its language."""
+
+    route: int
+    read_anyway: bool = False
+
+
+_DEFAULT: Final = Way(0)
+
+
+class LanguageRules:
+    """Routes documents by language.
+
+    `served` are the languages of each route, the default model's first; where that has none, nobody knows what it is
+    made for. A language that none serves goes to route 0 where `others_to_default`, else it has no model. `detect`
+    tells the language of a text whose document does not say it (None when unsure, which goes to route 0); without it
+    all such texts go to route 0. It is not asked where the rules are `trivial`: every text goes to route 0.
+    """
+
+    def __init__(
+        self, served: Sequence[Sequence[str]] = ((),), *, others_to_default: bool = True, detect: Detect | None = None
+    ) -> None:
+        self.served = tuple(tuple(primary_language(tag) for tag in tags) for tags in served)
+        self.others_to_default = others_to_default
+        self.trivial = others_to_default and len(self.served) == 1
+        self._detect = detect
+        self._find_ways()
+
+    def default_reads(self, languages: Sequence[str]) -> None:
+        """The default model is made for these languages from now on, as one that has taken its place."""
+        self.served = (tuple(map(primary_language, languages)), *self.served[1:])
+        self._find_ways()
+
+    def routes_as(self, others: LanguageRules) -> bool:
+        """Whether other rules that differ in `served` alone send every document the same way."""
+        return self.served == others.served or (self.trivial and others.trivial)
+
+    def way(self, lang: str | None, text: str) -> Way:
+        """Which way a document goes that says its language is `lang`."""
+        language = said_language(lang) if self.trivial else self.language(lang, text)
+        return _DEFAULT if language is None else self._ways.get(language, self._others)
+
+    def language(self, lang: str | None, text: str) -> str | None:
+        """The primary language of a document; None where it is not said and cannot be told."""
+        said = said_language(lang)
+        if said is not None:
+            return said
+        found = None if self._detect is None else self._detect(text)
+        return None if found is None else primary_language(found)
+
+    def _find_ways(self) -> None:
+        routes = reversed(list(enumerate(self.served)))
+        self._ways = {tag: Way(route) for route, tags in routes for tag in tags}
+        self._others = Way(0, read_anyway=bool(self.served[0])) if self.others_to_default else Way(NO_MODEL)
+
+
+def unserved(language: str | None) -> Rejection:
+    """Why a document in this language has no score."""
+    return Rejection(
+        UNSERVED,
+        escaped(f"no model reads {quoted(language)}; see model.routes and model.other_languages"),
+    )

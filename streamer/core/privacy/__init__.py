@@ -1,0 +1,1 @@
+"""What identifies a person, found in a text and taken out of it."""

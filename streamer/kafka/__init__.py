@@ -1,0 +1,1 @@
+"""What several commands and the worker do with Kafka."""

@@ -1,0 +1,1 @@
+"""What works without a worker: backtests, replays, and scoring of texts."""
