@@ -64,6 +64,7 @@ class SlidingSums:
 
     def advance(self, end: int) -> None:
         """Let the windows end at the beginning of pane `end`: take out what has left them. Never goes back."""
+        end = end if self.end is None else max(end, self.end)
         self.end = end
         for window, length in enumerate(self.lengths):
             place = self._left[window] - self._forgotten

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import orjson
 import pytest
@@ -8,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alerts.desk import Desk
-from alerts.panes import WEIGHT_MICRO
+from alerts.dispatch import Told
+from alerts.durations import HOUR_MS
+from alerts.panes import WEIGHT_MICRO, ClosedPane, EvidenceOf
 from streamer.config.settings import BookSettings, Config
 from streamer.core.blocks import DigestBlock
 from streamer.core.records import SourceRecord
@@ -289,3 +292,23 @@ def test_a_books_weights_of_sources_and_its_most_series_are_those_of_the_configu
     pane = outputs[0].rows[0]
     assert pane.counts[pane.keys.index("all"), WEIGHT_MICRO] == 2_000_000
     assert chosen.max_series == 500
+
+
+def test_time_never_goes_back_for_the_desk_where_series_are_forgotten() -> None:
+    class Witness(ChattyDesk):
+        LIVE_MS = 3 * HOUR_MS
+        ends_ms: ClassVar[list[int]] = []
+
+        def observe(self, pane: ClosedPane, evidence: EvidenceOf, model: str) -> Told:
+            self.ends_ms.append(pane.end_ms)
+            return super().observe(pane, evidence, model)
+
+    minutes = (0, 100, 200, 300, 330, 430, 470)
+    records = [
+        record(number, published_at=START_MS + minute * 60_000, symbols=["NEW" if number else "OLD"])
+        for number, minute in enumerate(minutes)
+    ]
+    book = worlds.settings(series_retention_ms=3 * HOUR_MS, horizon_ms=24 * HOUR_MS)
+    watch, _ = run(new_watch(book, Witness), blocks_of(0, 1, records, []))
+    assert watch.desk.dropped, "a series was forgotten while the desk was live"  # type: ignore[attr-defined]
+    assert Witness.ends_ms == sorted(set(Witness.ends_ms))
