@@ -287,8 +287,8 @@ class Baselines:
 
     @property
     def watched_ms(self) -> int:
-        """Event time of whole blocks since the first pane."""
-        return (self.block - self.first_block) * BLOCK_MS
+        """Event time of whole blocks since the first pane, less what the season takes for a time without a stream."""
+        return max((self.block - self.first_block) * BLOCK_MS - self.season.unwatched_hours * HOUR_MS, 0)
 
     def dump(self) -> dict[str, object]:
         """What is not per series, as plain values."""

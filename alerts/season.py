@@ -8,6 +8,7 @@ of a day, the hour of the opening bell a large one. Expected counts are a rate p
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +22,15 @@ THURSDAY = 3
 _PRIOR_DAYS = 2.0
 _PRIOR_DOCUMENTS = 10.0
 _MAX_CATCH_UP_HOURS = 24 * 7 * 8
+_LEAST_SILENT_HOURS = 1
 _WINSOR = 3.0
 
 
 class Season:
     """Hour and weekday profile with exponential forgetting, and the forgetting season time since the book began.
+
+    Hours without documents count as empty ones, but no more of them in a row than the book was watched before: a
+    document of last year, first in a stream of today, does not make a year of silence. The rest is `unwatched_hours`.
 
     Counts of an hour above three times the expected teach as much as three times the expected (winsorised), so a surge
     does not become a habit.
@@ -35,6 +40,8 @@ class Season:
         self.keep_hour = 0.5 ** (HOUR_MS / memory_ms)
         self.hour = -1
         self.pending = 0.0
+        self.watched_hours = 0
+        self.unwatched_hours = 0
         self.seen_hours = 0.0
         self.total = 0.0
         self.hour_counts = np.zeros(24)
@@ -50,19 +57,22 @@ class Season:
         self.pending += documents
 
     def advance(self, now_ms: int) -> None:
-        """Close every hour that ended at or before `now_ms`; hours without documents count as empty ones."""
+        """Close every hour that ended at or before `now_ms`."""
         hour = now_ms // HOUR_MS
         if self.hour < 0:
             self.hour = hour
         gap = hour - self.hour
         if gap <= 0:
             return
-        if gap > _MAX_CATCH_UP_HOURS:
-            self._close_hour()
-            skipped = hour - self.hour - _MAX_CATCH_UP_HOURS
-            self._forget(self.keep_hour**skipped)
-            self.exposure_days += (1.0 - self.keep_hour**skipped) / (1.0 - self.keep_hour) / 24.0
-            self.hour += skipped
+        self._close_hour()
+        silent = hour - self.hour
+        unwatched = max(silent - max(_LEAST_SILENT_HOURS, self.watched_hours), 0)
+        self._skip(unwatched)
+        self.unwatched_hours += unwatched
+        at_once = max(hour - self.hour - _MAX_CATCH_UP_HOURS, 0)
+        self._skip(at_once)
+        self.exposure_days += (1.0 - self.keep_hour**at_once) / (1.0 - self.keep_hour) / 24.0
+        self.watched_hours += at_once
         while self.hour < hour:
             self._close_hour()
         self._shape()
@@ -95,7 +105,12 @@ class Season:
         self.seen_hours += 1.0
         self.exposure_days += float(self.profile[day * 24 + hour]) / 24.0
         self.pending = 0.0
+        self.watched_hours += 1
         self.hour += 1
+
+    def _skip(self, hours: int) -> None:
+        self._forget(self.keep_hour**hours)
+        self.hour += hours
 
     def _forget(self, keep: float) -> None:
         self.hour_counts *= keep
@@ -133,6 +148,7 @@ class Season:
         """The state as plain values."""
         return {
             "numbers": [self.hour, self.pending, self.seen_hours, self.total, self.exposure_days],
+            "hours": [self.watched_hours, self.unwatched_hours],
             "hour_counts": self.hour_counts.tolist(),
             "hour_time": self.hour_time.tolist(),
             "day_counts": self.day_counts.tolist(),
@@ -140,10 +156,12 @@ class Season:
             "profile": self.profile.tolist(),
         }
 
-    def load(self, state: dict[str, list[float]]) -> None:
+    def load(self, state: dict[str, Any]) -> None:
         """Take over a state from `dump`."""
         hour, self.pending, self.seen_hours, self.total, self.exposure_days = state["numbers"]
         self.hour = int(hour)
+        # A state written before these were counted was watched at least as long as it remembers.
+        self.watched_hours, self.unwatched_hours = state.get("hours", (int(self.seen_hours), 0))
         self.hour_counts = np.array(state["hour_counts"])
         self.hour_time = np.array(state["hour_time"])
         self.day_counts = np.array(state["day_counts"])
