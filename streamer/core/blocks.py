@@ -22,9 +22,11 @@ from streamer.core.ragged import Ragged
 from streamer.core.records import Counts
 
 MAGIC: Final = b"BWDB"
-VERSION: Final = 3
+VERSION: Final = 4
+_WITHOUT_LATENESS: Final = 3
+"""A version that is still read: it does not say what lateness was allowed."""
 _WITHOUT_LATE: Final = 2
-"""The version before, which is still read: it does not say which series late documents are of."""
+"""Another: neither that, nor which series late documents are of."""
 
 SELECTED, SCORED, LATE, DEAD, MISSED = range(5)
 """What became of a record: a row of this block; scored but not of this book; too late and not of this book; a dead
@@ -48,7 +50,8 @@ class DigestBlock:
 
     Header: `source` is the source topic, `partition` one of its `partitions`; the block covers the offsets
     `[from_offset, to_offset)`; `watermark_ms` is the partition's after them; `idle` says that the partition is at
-    its end and should not be waited for; `model` is the id of the model that scored the rows.
+    its end and should not be waited for; `model` is the id of the model that scored the rows; `lateness_ms` is how far
+    the watermark keeps behind the latest document, None in a block that does not say.
 
     Records: `record_offsets` int64[m] ascending, `fates` uint8[m].
 
@@ -75,6 +78,7 @@ class DigestBlock:
     symbol_table: tuple[str, ...]
     sources: tuple[str, ...]
     langs: tuple[str, ...]
+    lateness_ms: int | None
     record_offsets: NDArray[np.int64]
     fates: NDArray[np.uint8]
     late_at_ms: NDArray[np.int64]
@@ -164,7 +168,7 @@ class DigestBlock:
             _Envelope(
                 self.book, self.source, self.partition, self.partitions, self.from_offset, self.to_offset,
                 self.watermark_ms, self.idle, self.model, self.topics, self.symbol_table, self.sources, self.langs,
-                int(self.fingerprint.shape[1]), columns,
+                int(self.fingerprint.shape[1]), columns, self.lateness_ms,
             )
         )  # fmt: skip
         return _HEAD.pack(MAGIC, VERSION, zlib.crc32(payload)) + payload
@@ -180,7 +184,7 @@ class DigestBlock:
         payload = memoryview(data)[_HEAD.size :]
         if zlib.crc32(payload) != checksum:
             raise DigestError("the checksum does not fit the bytes")
-        if version not in (VERSION, _WITHOUT_LATE):
+        if version not in (VERSION, _WITHOUT_LATENESS, _WITHOUT_LATE):
             raise DigestVersionError(f"version {version} of the digest block is not known here, only version {VERSION}")
         try:
             envelope = _decoder.decode(payload)
@@ -209,12 +213,14 @@ class _Envelope(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     langs: tuple[str, ...]
     fingerprint_size: int
     columns: dict[str, bytes]
+    lateness_ms: int | None = None
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(_Envelope)
 
-_HEADER_FIELDS: Final = tuple(_Envelope.__struct_fields__[:-2])
+_NO_HEADER: Final = ("fingerprint_size", "columns")
+_HEADER_FIELDS: Final = tuple(name for name in _Envelope.__struct_fields__ if name not in _NO_HEADER)
 _RECORD_DTYPES: Final = {"record_offsets": "<i8", "fates": "<u1"}
 _LATE_DTYPES: Final = {"late_at_ms": "<i8", "late_topic": "<i4"}
 _ROW_DTYPES: Final = {
@@ -246,6 +252,7 @@ def _checked(envelope: _Envelope) -> DigestBlock:
     _require(0 <= header.partition < header.partitions <= 1 << 20, "partition is not one of partitions")
     _require(0 <= header.from_offset <= header.to_offset < 1 << 63, "from_offset and to_offset are not a range")
     _require(header.watermark_ms is None or abs(header.watermark_ms) < _MAX_TIME, "watermark_ms is no time")
+    _require(header.lateness_ms is None or 0 <= header.lateness_ms < _MAX_TIME, "lateness_ms is no duration")
     _require(0 < header.fingerprint_size <= 1024, "fingerprint_size is not in 1..1024")
 
     columns: dict[str, Any] = {name: _column(header, name, dtype) for name, dtype in _COLUMN_DTYPES.items()}

@@ -3,8 +3,8 @@
 It is a function of the digest blocks alone. A partition that exists but has not been heard of holds the book back;
 one whose last block said that it is idle does not; when all are idle, the furthest of them counts.
 
-A topic may be deleted and made anew: its offsets begin at 0 again. A repeat of what was taken in cannot be further in
-time than what was taken in, so a block that lies before the next offset and yet is further on tells of that.
+A topic may be deleted and made anew: its offsets begin at 0 again. A repeat of what was taken in has no later document
+than what was taken in, so a block that lies before the next offset and yet has one tells of that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from streamer.core.blocks import DigestBlock
 
 @dataclass(slots=True)
 class SourcePartition:
-    """What the book knows of one source partition: the next offset to take in, its watermark, whether it is idle.
+    """What the book knows of one source partition: the next offset to take in, its watermark, whether it is idle, the
+    time of its latest document (None where no block told what lateness was allowed).
 
     `outdated`: another partition has told that the topic was made anew, so the next block begins this one anew too.
     """
@@ -25,11 +26,13 @@ class SourcePartition:
     taken: int
     watermark_ms: int | None = None
     idle: bool = False
+    latest_ms: int | None = None
     outdated: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Its fields for a snapshot."""
-        return {name: value for name, value in asdict(self).items() if name != "outdated" or value}
+        optional = ("outdated", "latest_ms")
+        return {name: value for name, value in asdict(self).items() if name not in optional or value}
 
 
 @dataclass(slots=True)
@@ -53,6 +56,8 @@ class BookClock:
             return False
         if not partition.outdated:
             known, said = partition.watermark_ms, block.watermark_ms
+            if partition.latest_ms is not None and (latest := _latest_ms(block)) is not None:
+                known, said = partition.latest_ms, latest
             if block.to_offset > partition.taken or known is None or said is None or said <= known:
                 return False
             self.sizes[block.source] = block.partitions
@@ -78,6 +83,7 @@ class BookClock:
         if block.watermark_ms is not None:
             known = partition.watermark_ms
             partition.watermark_ms = block.watermark_ms if known is None else max(known, block.watermark_ms)
+            partition.latest_ms = _latest_ms(block)
         counted = [each for (topic, _), each in self.partitions.items() if self.source in (None, topic)]
         sizes = [size for topic, size in self.sizes.items() if self.source in (None, topic)]
         if not counted or len(counted) < sum(sizes):
@@ -90,3 +96,10 @@ class BookClock:
             reached = None if None in marks else min(mark for mark in marks if mark is not None)
         if reached is not None:
             self.watermark_ms = reached if self.watermark_ms is None else max(self.watermark_ms, reached)
+
+
+def _latest_ms(block: DigestBlock) -> int | None:
+    """The time of the latest document of a partition up to the end of a block; None where it does not say."""
+    if block.watermark_ms is None or block.lateness_ms is None:
+        return None
+    return block.watermark_ms + block.lateness_ms

@@ -346,6 +346,7 @@ class PartitionScorer:
             from_offset=covers[0],
             to_offset=covers[1],
             watermark_ms=None if watermark is None else int(watermark),
+            lateness_ms=self.clock.allowed_lateness_ms,
             idle=idle,
             model=self.model,
             topics=self.topics,

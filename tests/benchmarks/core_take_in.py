@@ -77,6 +77,7 @@ def blocks(
             symbol_table=symbols,
             sources=tuple(f"source-{source}" for source in range(SOURCES)),
             langs=(),
+            lateness_ms=300_000,
             record_offsets=np.arange(first, first + records),
             fates=np.repeat(np.array([SELECTED, MISSED], np.uint8), [n, late]),
             late_at_ms=np.sort(random.integers(int(time_ms.min()), int(time_ms.max()), late)) - 300_000,
