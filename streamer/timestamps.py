@@ -13,8 +13,9 @@ _RFC3339: Final = re.compile(
 _DURATION: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d{1,3})?)s)?(?:(\d+)ms)?")
 DURATION_SCHEMA_PATTERN: Final = r"^(\d+(\.\d+)?|(\d+d)?(\d+h)?(\d+m)?(\d+(\.\d{1,3})?s)?(\d+ms)?)$"
 """How `parse_duration` reads, for the JSON Schema of the configuration."""
-_EARLIEST_MS: Final = -2_208_988_800_000
-"""1900-01-01. An earlier time is some program's zero value, not news."""
+_EARLIEST_MS: Final = -2_208_988_800_000  # 1900-01-01
+_EARLIEST_EVENT_MS: Final = 31_536_000_000  # 1971-01-01; zero times of programs lie before it, 1970 among them
+_LATEST_EVENT_MS: Final = 9_214_646_400_000  # 2262-01-01; 64 bits of nanoseconds, as in Parquet, end that year
 
 
 class TimestampError(ValueError):
@@ -42,6 +43,17 @@ def parse_rfc3339(text: str) -> int:
     ms = when.days * 86_400_000 + when.seconds * 1000 + when.microseconds // 1000
     if ms < _EARLIEST_MS:
         raise TimestampError("is before 1900, the zero value of some program?")
+    return ms
+
+
+def parse_event_time(text: str) -> int:
+    """`parse_rfc3339` of a time at which something was published: from 1971 to 2261, else it is some program's zero or
+    greatest time. Raises `TimestampError`."""
+    ms = parse_rfc3339(text)
+    if ms < _EARLIEST_EVENT_MS:
+        raise TimestampError("is before 1971, the zero value of some program?")
+    if ms >= _LATEST_EVENT_MS:
+        raise TimestampError("is after 2261, the greatest value of some program?")
     return ms
 
 

@@ -14,7 +14,7 @@ import msgspec
 import orjson
 
 from streamer.escaping import escaped, quoted
-from streamer.timestamps import TimestampError, parse_rfc3339
+from streamer.timestamps import TimestampError, parse_event_time
 
 REASONS: Final[dict[str, str]] = {
     "tombstone": "the message has no value",
@@ -232,7 +232,7 @@ def _published_at(fields: dict[str, Any]) -> int:
     if type(published_at) is not str:
         raise _absent_or_mistyped("published_at", published_at)
     try:
-        return parse_rfc3339(published_at)
+        return parse_event_time(published_at)
     except TimestampError as error:
         raise _Rejected("bad_timestamp", f"published_at {quoted(published_at)}: {error}") from None
 

@@ -21,6 +21,7 @@ from streamer.core.documents import (
     parse_document,
     parse_scoring_text,
 )
+from streamer.timestamps import parse_rfc3339
 
 LIMITS = DocumentLimits(max_message_bytes=4000, max_text_bytes=400, max_depth=8, max_symbols=4)
 GOOD: dict[str, Any] = {"id": "n-1", "text": "Norvale slides", "published_at": "2026-11-23T09:30:00Z"}
@@ -180,11 +181,19 @@ def test_a_leap_second_is_the_start_of_the_next_minute() -> None:
 
 
 def test_time_before_1970_rounds_down() -> None:
-    assert accepted(published_at="1969-12-31T23:59:59.9995Z").published_at_ms == -1
+    assert parse_rfc3339("1969-12-31T23:59:59.9995Z") == -1
+
+
+@pytest.mark.parametrize(
+    "published_at",
+    ["1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "2262-01-01T00:00:00Z", "9999-12-31T23:59:59.999-00:01"],
+)
+def test_a_zero_or_a_greatest_time_is_none(published_at: str) -> None:
+    assert reason(GOOD | {"published_at": published_at}) == "bad_timestamp"
 
 
 @given(
-    st.datetimes(datetime(1900, 1, 2), datetime(9998, 12, 31)),
+    st.datetimes(datetime(1971, 1, 2), datetime(2261, 12, 30)),
     st.integers(-1439, 1439),
 )
 def test_any_time_in_any_offset_is_read_exactly(when: datetime, offset_minutes: int) -> None:
