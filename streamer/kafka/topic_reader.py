@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
@@ -73,10 +73,12 @@ async def read_to_end(
     start: Mapping[TopicPartition, int] | None = None,
     *,
     committed: bool = False,
+    at_end: Callable[[int], None] | None = None,
 ) -> AsyncIterator[TopicRecord]:
     """Every record from `start` (else the beginning) to the end that each partition has when this is called.
 
-    `committed` as the consumer was opened: the end is then where the first open transaction begins.
+    `committed` as the consumer was opened: the end is then where the first open transaction begins. `at_end` is told
+    each partition once it gives no more.
 
     Raises `KafkaSetupError` where the broker stops giving before that.
     """
@@ -93,6 +95,8 @@ async def read_to_end(
             waiting.add(partition)
         else:
             consumer.pause(partition)
+            if at_end is not None:
+                at_end(partition.partition)
     unsure = set(waiting)
     idle = 0
     while waiting:
@@ -112,6 +116,8 @@ async def read_to_end(
             if await consumer.position(partition) >= ends[partition]:
                 waiting.discard(partition)
                 consumer.pause(partition)
+                if at_end is not None:
+                    at_end(partition.partition)
         if idle >= _PATIENCE:
             raise KafkaSetupError(
                 f"the broker gives no more records of {sorted(waiting)[0].topic}, yet its end is not reached"

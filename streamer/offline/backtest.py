@@ -71,7 +71,7 @@ class Backtest:
         self.model_seconds = 0.0
         self._predict = scorer.predict
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="bearwire-model")
-        self._waiting: deque[tuple[PartitionScorer, Prepared, Future[Answer]]] = deque()
+        self._waiting: deque[tuple[PartitionScorer, tuple[Prepared, Future[Answer]] | None]] = deque()
         books = [
             BookSelection(
                 book.name,
@@ -107,14 +107,18 @@ class Backtest:
         if records:
             scorer = self._scorers[partition]
             prepared = scorer.prepare(records)
-            self._waiting.append((scorer, prepared, self._pool.submit(self._timed, prepared)))
+            self._waiting.append((scorer, (prepared, self._pool.submit(self._timed, prepared))))
         return self._drain(IN_FLIGHT)
+
+    def end(self, partition: int) -> None:
+        """A partition has no more records: the others need not wait for it from here on."""
+        self._waiting.append((self._scorers[partition], None))
 
     def finish(self) -> BacktestOutput:
         """The end of the source: the rest of what its records cause."""
+        for partition in range(len(self._scorers)):
+            self.end(partition)
         output = self._drain(0)
-        for scorer in self._scorers:
-            self._watch(scorer.idle(scorer.position or 0), output)
         self.close()
         return output
 
@@ -131,7 +135,11 @@ class Backtest:
     def _drain(self, leave: int) -> BacktestOutput:
         output = BacktestOutput()
         while len(self._waiting) > leave:
-            scorer, prepared, future = self._waiting.popleft()
+            scorer, asked = self._waiting.popleft()
+            if asked is None:
+                self._watch(scorer.idle(scorer.position or 0), output)
+                continue
+            prepared, future = asked
             batch = scorer.finish(prepared, future.result())
             self.counts = self.counts.plus(batch.counts)
             self.other_language += prepared.read_anyway

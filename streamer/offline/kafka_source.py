@@ -46,9 +46,14 @@ async def backtest_topic(
         total = sum(ends.values()) - sum((start or await consumer.beginning_offsets(partitions)).values())
         backtest = Backtest(config, scorer, source=topic, partitions=len(partitions), silences=silences)
         try:
-            async with aclosing(_batches(read_to_end(consumer, partitions, start), from_ms, to_ms)) as batches:
+            ended: list[int] = []
+            source = read_to_end(consumer, partitions, start, at_end=ended.append)
+            async with aclosing(_batches(source, ended, from_ms, to_ms)) as batches:
                 async for partition, records in batches:
-                    take(await asyncio.to_thread(backtest.take, partition, records))
+                    if records:
+                        take(await asyncio.to_thread(backtest.take, partition, records))
+                    else:
+                        backtest.end(partition)
                     if progress is not None:
                         progress(backtest, total)
             take(await asyncio.to_thread(backtest.finish))
@@ -64,10 +69,16 @@ async def _offsets_since(consumer: Any, partitions: list[TopicPartition], from_m
 
 
 async def _batches(
-    source: AsyncIterator[TopicRecord], from_ms: int | None, to_ms: int | None
+    source: AsyncIterator[TopicRecord], ended: list[int], from_ms: int | None, to_ms: int | None
 ) -> AsyncGenerator[tuple[int, list[SourceRecord]]]:
+    """Partitions and their next records; none where a partition, named in `ended` by the source, has no more."""
     waiting: dict[int, list[SourceRecord]] = {}
     async for record in source:
+        while ended:
+            partition = ended.pop(0)
+            if partition in waiting:
+                yield partition, waiting.pop(partition)
+            yield partition, []
         if to_ms is not None and record.timestamp_ms >= to_ms:
             continue
         if from_ms is not None and record.timestamp_ms < from_ms:  # the start by offsets is only near the time

@@ -216,3 +216,14 @@ def test_a_directory_with_other_things_in_it_is_left_alone(tmp_path: Path) -> No
     with pytest.raises(OutputError, match=r"thesis\.txt"), result_directory(tmp_path):
         pass
     assert (tmp_path / "thesis.txt").exists()
+
+
+def test_a_partition_that_has_ended_holds_nothing_back() -> None:
+    test = Backtest(Config(), StandIn(), source="documents", partitions=2)
+    test.take(0, [record(number, published_at=START_MS + number * 20 * MINUTE) for number in range(50)])
+    test.end(1)
+    test.end(0)
+    assert len(test._drain(0).windows) > 0
+    assert test.watches[0].open_rows <= 1
+    test.finish()
+    assert test.counts.scored == 50
