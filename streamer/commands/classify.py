@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 import click
 import msgspec
 
-from streamer.commands.options import config_options
+from streamer.commands.options import column_option, config_options
 from streamer.commands.progress import progress_line
 from streamer.commands.terminal import json_for_stdout
 from streamer.config.settings import Config
@@ -30,8 +30,16 @@ _SHOWN_REJECTIONS = 5
 @click.option("-o", "--output", default="-", metavar="FILE", help="Where to write; standard output by default.")
 @click.option("--rejects", metavar="FILE", help="Where lines without a text to score go, with the reason.")
 @click.option("--model", "bundle", metavar="DIRECTORY", help="A model bundle; the configured one by default.")
+@column_option
 @config_options
-def classify(source: str, output: str, rejects: str | None, bundle: str | None, config: Config) -> None:
+def classify(
+    source: str,
+    output: str,
+    rejects: str | None,
+    bundle: str | None,
+    columns: tuple[tuple[str, str], ...],
+    config: Config,
+) -> None:
     """Score texts: their sentiment and their topic.
 
     INPUT is JSON Lines (standard input by default), CSV or Parquet, told by the name; a name ending in .gz is
@@ -45,7 +53,7 @@ def classify(source: str, output: str, rejects: str | None, bundle: str | None, 
     scorer = load_models(settings)
     shown = 0
     with ExitStack() as stack:
-        lines = stack.enter_context(open_source(source))
+        lines = stack.enter_context(open_source(source, dict(columns)))
         out = stack.enter_context(_open_output(output))
         bad = stack.enter_context(_open_output(rejects)) if rejects else None
 

@@ -39,6 +39,34 @@ class Moment(click.ParamType):
 MOMENT = Moment()
 
 
+class FieldColumn(click.ParamType):
+    """A field of documents and the column of a table that holds it, written as `text=headline`."""
+
+    name = "field=column"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """The two names; a usage error where it is not that."""
+        if isinstance(value, tuple):
+            return value
+        field, equals, column = value.partition("=")
+        if not (field and equals and column):
+            self.fail(f"{value!r} is not FIELD=COLUMN, for example text=headline", param, ctx)
+        return field, column
+
+
+def column_option(function: Function) -> Function:
+    """Adds `--column`; the command is called with `columns`, pairs of a field and its column."""
+    option = click.option(
+        "--column",
+        "columns",
+        type=FieldColumn(),
+        multiple=True,
+        metavar="FIELD=COLUMN",
+        help="CSV and Parquet: the column that holds a field, such as text=headline; may be repeated.",
+    )
+    return option(function)
+
+
 def config_options(function: Function) -> Function:
     """Adds `--config` and `--set`; the command is called with `config`, the `Config` made from them."""
 

@@ -15,7 +15,7 @@ import click
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import MessageSizeTooLargeError
 
-from streamer.commands.options import config_options
+from streamer.commands.options import column_option, config_options
 from streamer.commands.progress import progress_line
 from streamer.config.settings import Config
 from streamer.escaping import escaped
@@ -45,9 +45,17 @@ class Summary:
 @click.option("--shift-to-now", is_flag=True, help="Move event times so that they end when the replay does.")
 @click.option("--topic", metavar="NAME", help="The topic; topics.documents of the configuration by default.")
 @click.option("--key", default="id", show_default=True, metavar="FIELD", help="Field to key by; `none` for no key.")
+@column_option
 @config_options
 def replay(
-    source: str, target: str, speed: str, shift_to_now: bool, topic: str | None, key: str, config: Config
+    source: str,
+    target: str,
+    speed: str,
+    shift_to_now: bool,
+    topic: str | None,
+    key: str,
+    columns: tuple[tuple[str, str], ...],
+    config: Config,
 ) -> None:
     """Publish the documents of a file to Kafka.
 
@@ -60,10 +68,10 @@ def replay(
     except SpeedError as error:
         raise click.BadParameter(str(error), param_hint="--speed") from None
     key_field = None if key == "none" else key
-    by_ms = _shift(source, factor, key_field) if shift_to_now else 0
+    by_ms = _shift(source, dict(columns), factor, key_field) if shift_to_now else 0
     quiet_clients()
     started = time.perf_counter()
-    with open_source(source) as opened, progress_line(opened.size) as show:
+    with open_source(source, dict(columns)) as opened, progress_line(opened.size) as show:
         summary = Summary()
 
         def progress() -> None:
@@ -84,12 +92,12 @@ def replay(
         sys.exit(128 + signal.SIGINT)
 
 
-def _shift(source: str, factor: float | None, key_field: str | None) -> int:
+def _shift(source: str, columns: dict[str, str], factor: float | None, key_field: str | None) -> int:
     if source == "-":
         raise click.UsageError("--shift-to-now needs to read the input twice; name a file")
     first: int | None = None
     newest = 0
-    with open_source(source) as opened:
+    with open_source(source, columns) as opened:
         for message in _messages(opened, key_field):
             at = message.published_at_ms
             if at is not None:

@@ -84,25 +84,30 @@ class AlertFile:
     def __init__(self, directory: Path) -> None:
         self._out: BinaryIO = (directory / ALERTS).open("wb")
         self._changes: Counter[str] = Counter()
-        self._latest: dict[str, AlertRecord] = {}
+        self._latest: dict[str, tuple[bool, str]] = {}
+
+    @property
+    def fired(self) -> int:
+        """How many alerts have fired."""
+        return self._changes["fired"]
 
     def write(self, alerts: list[AlertRecord]) -> None:
         """Append the next changes."""
         for alert in alerts:
             self._out.write(alert.encode() + b"\n")
             self._changes[alert.change] += 1
-            self._latest[alert.id] = alert
+            if alert.fired_at_ms is not None:
+                self._latest[alert.id] = (alert.state == "firing", alert.peak_severity)
 
     def close(self) -> dict[str, Any]:
         """End the file; counts of changes, and of alerts that fired by their peak severity."""
         self._out.close()
-        fired = [alert for alert in self._latest.values() if alert.fired_at_ms is not None]
         return {
             "records": sum(self._changes.values()),
             "changes": dict(sorted(self._changes.items())),
-            "fired": len(fired),
-            "still_firing": sum(alert.state == "firing" for alert in fired),
-            "by_severity": dict(sorted(Counter(alert.peak_severity for alert in fired).items())),
+            "fired": len(self._latest),
+            "still_firing": sum(firing for firing, _ in self._latest.values()),
+            "by_severity": dict(sorted(Counter(severity for _, severity in self._latest.values()).items())),
         }
 
 

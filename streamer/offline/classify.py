@@ -33,10 +33,13 @@ class Rejected(NamedTuple):
 
     line: Line
     rejection: Rejection
+    file: str | None = None
 
     def encode(self) -> bytes:
-        """One line of JSON: `line`, `reason`, `detail`, and the bytes as `original` or `original_base64`."""
-        record: dict[str, Any] = {
+        """One line of JSON: `file` where there are several, `line`, `reason`, `detail`, and the bytes as `original` or
+        `original_base64`."""
+        record: dict[str, Any] = {} if self.file is None else {"file": self.file}
+        record |= {
             "line": self.line.number,
             "reason": self.rejection.reason,
             "detail": self.rejection.detail,

@@ -7,12 +7,14 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol, cast
+from types import MappingProxyType
+from typing import Any, BinaryIO, Final, NamedTuple, Protocol, cast
 
 import orjson
 
@@ -33,18 +35,30 @@ class Source(Protocol):
     size: int | None
 
     def chunks(self, max_lines: int, max_bytes: int) -> Iterator[Chunk]:
-        """Every document; rows of a table count from 1."""
+        """Every document; a line's number is its own in a text file, and counts rows from 1 in Parquet."""
 
     @property
     def position(self) -> int:
         """How much of `size` is done."""
 
 
-class TableSource:
-    """Rows of a table as JSON. `size` counts what `position` does: bytes of a CSV, rows of a Parquet file."""
+class _Row(NamedTuple):
+    """`number` is that of its last line, or of the row; `position` how much of the file was read for it."""
 
-    def __init__(self, rows: Iterable[tuple[int, dict[str, Any]]], size: int | None) -> None:
+    number: int
+    position: int
+    cells: dict[str, Any]
+
+
+class TableSource:
+    """Rows of a table as JSON. `size` counts what `position` does: bytes of a CSV, rows of a Parquet file.
+
+    `columns` renames: the field of a document to the column that holds it.
+    """
+
+    def __init__(self, rows: Iterable[_Row], size: int | None, columns: Mapping[str, str]) -> None:
         self._rows = rows
+        self._columns = columns
         self.size = size
         self.position = 0
 
@@ -52,11 +66,12 @@ class TableSource:
         """Every row."""
         lines: list[Line] = []
         held = 0
-        for number, (position, row) in enumerate(self._rows, start=1):
-            value = row_as_json(row)
-            lines.append(Line(number, value))
+        for row in self._rows:
+            renamed = {field: row.cells.pop(column) for field, column in self._columns.items()}
+            value = row_as_json(row.cells | renamed)
+            lines.append(Line(row.number, value))
             held += len(value)
-            self.position = position
+            self.position = row.position
             if len(lines) >= max_lines or held >= max_bytes:
                 yield Chunk(lines, False)
                 lines, held = [], 0
@@ -65,17 +80,23 @@ class TableSource:
 
 
 @contextmanager
-def open_source(path: str) -> Iterator[Source]:
-    """Opens a file by its name, `-` is JSON Lines on standard input. Raises OSError or `SourceError`."""
+def open_source(path: str, columns: Mapping[str, str] = MappingProxyType({})) -> Iterator[Source]:
+    """Opens a file by its name, `-` is JSON Lines on standard input. Raises OSError or `SourceError`.
+
+    `columns` says which column of a table holds a field of the documents where it is not that of the same name.
+    """
     kind = path.lower().removesuffix(".gz").rpartition(".")[2]
     if kind == "csv":
         with Path(path).open("rb") as raw:
             stream = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if path.lower().endswith(".gz") else raw
-            yield TableSource(_csv_rows(stream, raw, path), Path(path).stat().st_size)
+            rows = _csv_rows(stream, raw, path, columns)
+            yield TableSource(rows, Path(path).stat().st_size, columns)
     elif kind == "parquet":
         with Path(path).open("rb") as raw:
-            rows, count = _parquet_rows(raw, path)
-            yield TableSource(rows, count)
+            rows, count = _parquet_rows(raw, path, columns)
+            yield TableSource(rows, count, columns)
+    elif columns:
+        raise SourceError(f"{path}: has no columns; the fields of JSON Lines have their names")
     else:
         with open_lines(path) as lines:
             yield lines
@@ -119,25 +140,55 @@ def _cell(name: str, value: Any) -> Any:
 _MILLISECOND: Final = datetime(1970, 1, 1, 0, 0, 0, 1000) - datetime(1970, 1, 1)
 
 
-def _csv_rows(stream: BinaryIO, raw: BinaryIO, path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv_rows(stream: BinaryIO, raw: BinaryIO, path: str, columns: Mapping[str, str]) -> Iterator[_Row]:
+    """The rows of a CSV file whose first line, which is read at once, names the columns."""
     csv.field_size_limit(MAX_LINE_BYTES)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     lines = _BoundedLines(text)
-    reader = csv.DictReader(lines, restkey="more_cells")
     try:
-        columns = reader.fieldnames or ()
-        if "text" not in columns:
-            raise SourceError(
-                f"{path}: the first line names no column `text`, found {escaped(', '.join(columns), 200)}"
-            )
-        lines.next_row()
-        for row in reader:
-            yield raw.tell(), row
+        first = next(lines, "")
+        separator = _separator(first)
+        reader = csv.DictReader(chain([first] if first else [], lines), restkey="more_cells", delimiter=separator)
+        with _csv_errors(path, reader):
+            names = reader.fieldnames or ()
+    except csv.Error as error:
+        raise SourceError(f"{path}: line 1: {escaped(str(error))}") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise SourceError(f"{path}: not intact gzip: {error}") from None
+    if not names:
+        raise SourceError(f"{path}: is empty; its first line must name the columns, `text` among them")
+    _check_columns(path, "the first line names", names, columns)
+
+    def rows() -> Iterator[_Row]:
+        with _csv_errors(path, reader):
             lines.next_row()
+            for row in reader:
+                yield _Row(reader.line_num, raw.tell(), row)
+                lines.next_row()
+
+    return rows()
+
+
+def _separator(header: str) -> str:
+    """What separates the columns of a table with this first line: a comma, unless it has another and no comma."""
+    return next((each for each in (";", "\t") if each in header and "," not in header), ",")
+
+
+@contextmanager
+def _csv_errors(path: str, reader: csv.DictReader[str]) -> Iterator[None]:
+    try:
+        yield
     except csv.Error as error:
         raise SourceError(f"{path}: line {reader.line_num}: {escaped(str(error))}") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise SourceError(f"{path}: not intact gzip: {error}") from None
+
+
+def _check_columns(path: str, names_them: str, names: Sequence[str], columns: Mapping[str, str]) -> None:
+    """Raises SourceError where a column is missing that holds the text, or that was named for a field."""
+    for column in {"text": "text", **columns}.values():
+        if column not in names:
+            raise SourceError(f"{path}: {names_them} no column `{column}`, found {escaped(', '.join(names), 200)}")
 
 
 class _BoundedLines:
@@ -165,7 +216,7 @@ class _BoundedLines:
         return line
 
 
-def _parquet_rows(raw: BinaryIO, path: str) -> tuple[Iterator[tuple[int, dict[str, Any]]], int]:
+def _parquet_rows(raw: BinaryIO, path: str, columns: Mapping[str, str]) -> tuple[Iterator[_Row], int]:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -179,16 +230,15 @@ def _parquet_rows(raw: BinaryIO, path: str) -> tuple[Iterator[tuple[int, dict[st
     except damage as error:
         raise unreadable(error) from None
     names = file.schema_arrow.names
-    if "text" not in names:
-        raise SourceError(f"{path}: there is no column `text`, found {escaped(', '.join(names), 200)}")
+    _check_columns(path, "there is", names, columns)
 
-    def rows() -> Iterator[tuple[int, dict[str, Any]]]:
+    def rows() -> Iterator[_Row]:
         done = 0
         try:
             for batch in _batches(file):
                 for cells in zip(*map(_values, batch.columns), strict=True):
                     done += 1
-                    yield done, dict(zip(names, cells, strict=True))
+                    yield _Row(done, done, dict(zip(names, cells, strict=True)))
         except damage as error:
             raise unreadable(error) from None
 

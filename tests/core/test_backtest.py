@@ -12,10 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from models.model_set import Answer
-from streamer.commands.backtest import run
+from streamer.commands.backtest import Inputs, run
 from streamer.config.settings import BookSettings, Config, SelectSettings
 from streamer.offline.backtest import Backtest
 from streamer.offline.backtest_files import OutputError, result_directory
+from streamer.offline.sources import SourceError
 from tests.core import worlds
 from tests.core.worlds import START_MS, probabilities, record
 
@@ -79,7 +80,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, o
     source = directory / "news.jsonl"
     source.write_bytes(b"\n".join(lines()))
     (directory / "out").mkdir()
-    return directory, run(str(source), directory / "out", Config(), StandIn())
+    return directory, run(Inputs((str(source),)), directory / "out", Config(), StandIn())
 
 
 def test_every_line_is_accounted_for(results: tuple[Path, dict[str, object]]) -> None:
@@ -130,7 +131,7 @@ def test_the_same_input_gives_the_same_bytes_whatever_its_packing(
     packed = tmp_path / "news.jsonl.gz"
     packed.write_bytes(gzip.compress(b"\n\n".join(lines())))
     (tmp_path / "out").mkdir()
-    run(str(packed), tmp_path / "out", Config(), StandIn())
+    run(Inputs((str(packed),)), tmp_path / "out", Config(), StandIn())
     for name in ("alerts.jsonl", "notifications.jsonl"):
         assert (tmp_path / "out" / name).read_bytes() == (directory / "out" / name).read_bytes()
 
@@ -143,7 +144,7 @@ def test_books_of_other_windows_share_one_table(tmp_path: Path) -> None:
         BookSettings(name="macro", windows=(600.0,), select=SelectSettings(topics=("Macro",))),
     )
     (tmp_path / "out").mkdir()
-    run(str(source), tmp_path / "out", Config(books=books), StandIn())
+    run(Inputs((str(source),)), tmp_path / "out", Config(books=books), StandIn())
     windows = pl.read_parquet(tmp_path / "out/windows.parquet")
     short, macro = (windows.filter(pl.col("book") == name) for name in ("short", "macro"))
     assert short["10m_documents"].null_count() == len(short) > 0
@@ -156,7 +157,7 @@ def test_an_empty_input_leaves_empty_results(tmp_path: Path) -> None:
     source = tmp_path / "none.jsonl"
     source.touch()
     (tmp_path / "out").mkdir()
-    metrics = run(str(source), tmp_path / "out", Config(), StandIn())
+    metrics = run(Inputs((str(source),)), tmp_path / "out", Config(), StandIn())
     assert metrics["documents"]["in"] == 0
     assert len(pl.read_parquet(tmp_path / "out/windows.parquet")) == 0
 
@@ -165,7 +166,7 @@ def test_documents_in_a_language_that_the_only_model_does_not_read_are_told_of(t
     source = tmp_path / "news.jsonl"
     source.write_bytes(b"\n".join(record(n, lang=lang).value or b"" for n, lang in enumerate(("en-GB", "zh", None))))
     (tmp_path / "out").mkdir()
-    documents = run(str(source), tmp_path / "out", Config(), StandIn())["documents"]
+    documents = run(Inputs((str(source),)), tmp_path / "out", Config(), StandIn())["documents"]
     assert (documents["scored"], documents["other_language"]) == (3, 1)
 
 
@@ -227,3 +228,63 @@ def test_a_partition_that_has_ended_holds_nothing_back() -> None:
     assert test.watches[0].open_rows <= 1
     test.finish()
     assert test.counts.scored == 50
+
+
+def test_several_files_are_one_partition_and_rejects_name_theirs(
+    results: tuple[Path, dict[str, object]], tmp_path: Path
+) -> None:
+    directory, whole = results
+    made = lines()
+    parts = (made[:250], made[250:700], made[700:])
+    for number, part in enumerate(parts):
+        (tmp_path / f"{number}.jsonl").write_bytes(b"\n".join(part) + b"\n")
+    (tmp_path / "out").mkdir()
+    said: list[str] = []
+    files = tuple(str(tmp_path / f"{number}.jsonl") for number in range(3))
+    metrics = run(Inputs(files), tmp_path / "out", Config(), StandIn(), say=said.append)
+    assert metrics["documents"] == whole["documents"]
+    for name in ("alerts.jsonl", "notifications.jsonl"):
+        assert (tmp_path / "out" / name).read_bytes() == (directory / "out" / name).read_bytes()
+    rejected = orjson.loads((tmp_path / "out/rejects.jsonl").read_bytes())
+    assert (rejected["file"], rejected["line"]) == (files[1], 51)
+    assert any("negative" in line for line in said)
+    assert said[-1] == "rejected: 1 invalid_json; each with its line and why in rejects.jsonl"
+
+
+def test_a_file_is_read_within_bounds_of_its_own_times(tmp_path: Path) -> None:
+    source = tmp_path / "news.jsonl"
+    hours = [record(n, published_at=START_MS + n * 60 * MINUTE).value or b"" for n in range(24)]
+    source.write_bytes(b"\n".join([*hours, b"{"]))
+    (tmp_path / "out").mkdir()
+    bounds = Inputs((str(source),), START_MS + 6 * 60 * MINUTE, START_MS + 10 * 60 * MINUTE)
+    documents = run(bounds, tmp_path / "out", Config(), StandIn())["documents"]
+    assert (documents["scored"], documents["dead"]) == (4, 1)
+
+
+def test_columns_of_a_table_may_have_other_names(tmp_path: Path) -> None:
+    source = tmp_path / "news.csv"
+    source.write_text('text;headline;time;key\nno;"profit\nplunges";2026-03-04T10:00:00Z;a\nno;sales rise;4 March;b\n')
+    (tmp_path / "out").mkdir()
+    columns = {"text": "headline", "published_at": "time", "id": "key"}
+    documents = run(Inputs((str(source),), columns=columns), tmp_path / "out", Config(), StandIn())["documents"]
+    assert (documents["scored"], documents["dead"]) == (1, 1)
+    rejected = orjson.loads((tmp_path / "out/rejects.jsonl").read_bytes())
+    assert (rejected["line"], rejected["reason"]) == (4, "bad_timestamp")
+    assert orjson.loads(rejected["original"])["text"] == "sales rise"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns", "says"),
+    [
+        ("a.csv", "", {}, "is empty; its first line must name the columns"),
+        ("a.csv", "headline,id\nx,1\n", {}, "names no column `text`, found headline, id"),
+        ("a.csv", "text,id\nx,1\n", {"published_at": "time"}, "names no column `time`"),
+        ("a.jsonl", "{}\n", {"text": "headline"}, "has no columns"),
+    ],
+)
+def test_a_file_that_cannot_be_right_is_told_before_the_model_is_loaded(
+    tmp_path: Path, name: str, content: str, columns: dict[str, str], says: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SourceError, match=says):
+        Inputs((str(tmp_path / name),), columns=columns).check()

@@ -1,8 +1,11 @@
 """What tells a repeat of a topic's documents from a topic that was made anew."""
 
+import zlib
+
+import msgspec
 import pytest
 
-from streamer.core.blocks import DigestBlock
+from streamer.core.blocks import MAGIC, DigestBlock
 from streamer.core.watermark import PartitionClock
 from tests.core.worlds import START_MS, answer, new_watch, record, scorer, settings
 
@@ -27,6 +30,14 @@ def test_a_repeat_is_one_whatever_lateness_is_allowed_by_then(then_minutes: int)
     outputs = [watch.take_in(block) for block in blocks_from(5, then_minutes * MINUTE_MS)]
     assert not any(output.anew for output in outputs)
     assert (watch.counts.rows, watch.counts.skipped) == (10, 5)
+
+
+def test_a_block_of_the_version_before_says_no_lateness() -> None:
+    (block,) = blocks_from(0, 5 * MINUTE_MS)
+    *before, _ = msgspec.msgpack.decode(block.encode()[9:])
+    payload = msgspec.msgpack.encode(before)
+    read = DigestBlock.decode(MAGIC + b"\x03" + zlib.crc32(payload).to_bytes(4, "little") + payload)
+    assert (read.lateness_ms, read.watermark_ms) == (None, block.watermark_ms)
 
 
 def test_a_later_document_before_the_next_offset_tells_of_a_topic_made_anew() -> None:

@@ -165,7 +165,7 @@ def test_a_damaged_count_is_refused() -> None:
 def test_a_block_of_the_version_before_is_read_without_the_series_of_its_late_documents() -> None:
     records = [record(0, published_at=START_MS + 10 * MINUTE_MS, symbols=["AAA"]), record(1, symbols=["BBB"])]
     block = blocks_of(0, 1, records, [])[0]
-    *header, columns = msgspec.msgpack.decode(block.encode()[9:])
+    *header, columns, _ = msgspec.msgpack.decode(block.encode()[9:])
     columns = {name: data for name, data in columns.items() if not name.startswith("late_")}
     fates = np.where(block.fates == MISSED, LATE, block.fates).astype(np.uint8)
     columns |= {"late_at_ms": block.late_at_ms.tobytes(), "fates": fates.tobytes()}

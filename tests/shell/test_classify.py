@@ -243,7 +243,7 @@ def test_output_named_gz_is_compressed() -> None:
         ("in.jsonl.gz", b"plain", "not intact gzip"),
         ("in.csv.gz", b"plain", "not intact gzip"),
         ("in.csv", b"a,b\n1,2\n", "names no column `text`"),
-        ("in.csv", b"", "names no column `text`"),
+        ("in.csv", b"", "in.csv: is empty"),
         ("in.parquet", b"PAR1 no", "in.parquet: "),
         ("gone.jsonl", None, "gone.jsonl: No such file or directory"),
     ],
