@@ -26,7 +26,10 @@ def detect(text: str) -> str | None:
 
 @pytest.mark.parametrize(
     ("tag", "language"),
-    [("zh-Hant-TW", "zh"), ("zh_CN", "zh"), ("yue", "zh"), ("EN", "en"), ("nb-NO", "no"), ("iw", "he")],
+    [
+        *(("zh-Hant-TW", "zh"), ("zh_CN", "zh"), ("yue", "zh"), ("EN", "en"), ("nb-NO", "no"), ("iw", "he")),
+        *(("zho", "zh"), ("chi", "zh"), ("eng-US", "en"), ("GER", "de"), ("nno", "no"), ("tlh", "tlh")),
+    ],
 )
 def test_a_language_is_known_by_its_primary_subtag(tag: str, language: str) -> None:
     assert primary_language(tag) == language
@@ -36,7 +39,8 @@ def test_what_a_document_says_comes_before_what_its_text_looks_like() -> None:
     rules = LanguageRules(SERVED, detect=detect)
     assert rules.way("zh-CN", "bonjour").route == 1
     assert rules.way(None, "bonjour").route == 2
-    assert rules.way("und", "bonjour").route == 2
+    assert rules.way("und", "bonjour").route == rules.way(" ", "bonjour").route == 2
+    assert rules.way("eng", "bonjour").route == 0
     assert rules.way(None, "?").route == 0
 
 
