@@ -6,9 +6,11 @@ The bound is raw onnxruntime on the same graph with everything but the model don
 tokenised, sorted by length, padded to the longest of each batch. Peers are measured where they are installed
 (extra [train]): the Hugging Face pipeline with torch in fp32, optimum's onnxruntime pipeline and Infinity's engine,
 each with two models, one per task, of the shape of the bundle's parent; their heads are untrained, which speed does
-not depend on. Infinity asks for an older numpy than the rest, though it runs with a newer: `make bench-models` puts it
-beside them by itself. Contenders take turns, so that a machine that slows down slows all of them; the CPU time beside
-the speed tells how much of a difference is work and how much is waiting for others on the machine.
+not depend on. The usual 8-bit arithmetic stands beside them too, on the bound's terms: onnxruntime's own dynamic
+quantisation of the parent, one pass, whose answers depend on what else is in a batch. Infinity asks for an older numpy
+than the rest, though it runs with a newer: `make bench-models` puts it beside them by itself. Contenders take turns, so
+that a machine that slows down slows all of them; the CPU time beside the speed tells how much of a difference is work
+and how much is waiting for others on the machine.
 """
 
 from __future__ import annotations
@@ -69,12 +71,15 @@ def ideal_batches(bundle: Bundle, texts: Sequence[str], inputs: Sequence[str]) -
     return feeds
 
 
-def raw_onnxruntime(bundle: Bundle, texts: Sequence[str], *, threads_per_run: int) -> Contender:
-    """Runs the prepared batches; with one thread per run, as many runs at once as there are cores."""
+def raw_onnxruntime(
+    bundle: Bundle, texts: Sequence[str], *, threads_per_run: int, model: bytes | None = None
+) -> Contender:
+    """Runs the prepared batches, on the bundle's graph or that of `model`; with one thread per run, as many runs at
+    once as there are cores."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads_per_run
-    session = ort.InferenceSession(bundle.read(MODEL), options, providers=["CPUExecutionProvider"])
-    outputs = [task.output for task in bundle.tasks]
+    session = ort.InferenceSession(model or bundle.read(MODEL), options, providers=["CPUExecutionProvider"])
+    outputs = [each.name for each in session.get_outputs()] if model else [task.output for task in bundle.tasks]
     feeds = ideal_batches(bundle, texts, [each.name for each in session.get_inputs()])
     workers = ThreadPoolExecutor(max(1, usable_cores() // threads_per_run))
 
@@ -86,10 +91,11 @@ def raw_onnxruntime(bundle: Bundle, texts: Sequence[str], *, threads_per_run: in
 
 
 @contextmanager
-def peers(parent: Path | None) -> Iterator[dict[str, Contender]]:
-    """Whatever of the peers is installed; nothing without transformers and the parent model."""
+def peers(parent: Path | None) -> Iterator[tuple[dict[str, Contender], bytes | None]]:
+    """Whatever of the peers is installed; nothing without transformers and the parent model. And the parent's graph in
+    onnxruntime's dynamic 8-bit arithmetic, one scale per tensor."""
     if parent is None or importlib.util.find_spec("transformers") is None:
-        yield {}
+        yield {}, None
         return
     os.environ["HF_HUB_OFFLINE"] = "1"
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
@@ -114,13 +120,19 @@ def peers(parent: Path | None) -> Iterator[dict[str, Contender]]:
             tokenizer.save_pretrained(folders[-1])
             torch_models.append(model)
         found = {"Hugging Face pipeline, torch fp32, both tasks": both(torch_models)}
+        dynamic = None
         if importlib.util.find_spec("optimum.onnxruntime") is not None:
+            from onnxruntime.quantization import QuantType, quantize_dynamic
             from optimum.onnxruntime import ORTModelForSequenceClassification
 
             exported = [ORTModelForSequenceClassification.from_pretrained(folder, export=True) for folder in folders]
             found["optimum onnxruntime pipeline, fp32, both tasks"] = both(exported)
+            exported[-1].save_pretrained(scratch)
+            quantised = Path(scratch) / "dynamic.onnx"
+            quantize_dynamic(Path(scratch) / "model.onnx", quantised, weight_type=QuantType.QInt8)
+            dynamic = quantised.read_bytes()
         with infinity(folders) as engine:
-            yield {**found, **engine}
+            yield {**found, **engine}, dynamic
 
 
 @contextmanager
@@ -217,11 +229,17 @@ def main(
     raw_pool = f"raw onnxruntime, ideal batches, one thread per run, {cores} at once"
     raw_wide = f"raw onnxruntime, ideal batches, {cores} threads per run"
     name = "bearwire predictor, texts to probabilities, both tasks"
-    with peers(parent_directory(parent)) as found:
+    raw_dynamic = f"raw onnxruntime, the parent in dynamic int8, {cores} at once"
+    with peers(parent_directory(parent)) as (found, dynamic):
         contenders: dict[str, tuple[Contender, Sequence[str]]] = {
             raw_wide: (raw_onnxruntime(bundle, texts, threads_per_run=cores), texts),
             raw_pool: (raw_onnxruntime(bundle, texts, threads_per_run=1), texts),
             name: (predictor.predict, texts),
+            **(
+                {raw_dynamic: (raw_onnxruntime(bundle, texts, threads_per_run=1, model=dynamic), texts)}
+                if dynamic
+                else {}
+            ),
             **{peer: (run, texts[:peer_limit]) for peer, run in found.items()},
         }
         results = measure(contenders, rounds)
