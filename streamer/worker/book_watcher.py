@@ -206,6 +206,7 @@ class BookWatcher:
         await self._table.put(self.partition, [writes.manifest])
         self._writer.done()
         await self._table.remove(self.partition, writes.removals)
+        self._writer.removed()
         self._inherited = []
         status = self._status
         status.snapshot_bytes = sum(map(len, chunks.values()))

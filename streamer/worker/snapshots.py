@@ -117,6 +117,8 @@ class SnapshotWriter:
         self._settings = settings
         self._planned: dict[str, ChunkEntry] = {}
         self._durable: dict[str, ChunkEntry] = {}
+        self._written: dict[str, ChunkEntry] = {}
+        """Every chunk that may have pieces in the table: those of plans that failed too, until they are removed."""
         self.has_written = False
         """Whether a state of this writer is durable."""
 
@@ -130,19 +132,23 @@ class SnapshotWriter:
         wanted = {entry.hash for entry in entries.values()}
         removals = [
             self._key(entry.hash, piece)
-            for entry in self._durable.values()
+            for entry in self._written.values()
             if entry.hash not in wanted
             for piece in range(entry.pieces)
         ]
-        if not self.has_written:
-            removals += [key for key in table_keys if _is_of_lower_epoch(key, self.book, self.epoch)]
+        removals += [key for key in table_keys if _is_of_lower_epoch(key, self.book, self.epoch)]
         self._planned = {entry.hash: entry for entry in entries.values()}
+        self._written |= self._planned
         return Writes(pieces, size, (self._manifest_key(), encode_manifest(manifest)), removals)
 
     def done(self) -> None:
-        """Say that the last plan is durable to its end."""
+        """Say that the manifest of the last plan is durable."""
         self._durable = self._planned
         self.has_written = True
+
+    def removed(self) -> None:
+        """Say that its removals are durable too; till then each plan has them again."""
+        self._written = dict(self._durable)
 
     def _pieces(self, entry: ChunkEntry, data: bytes) -> Iterator[tuple[bytes, bytes]]:
         for piece in range(entry.pieces):

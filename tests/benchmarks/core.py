@@ -158,6 +158,7 @@ async def written_down(watch: Watch, changelog: Changelog) -> int:
         await table.put(0, [writes.manifest])
         writer.done()
         await table.remove(0, writes.removals)
+        writer.removed()
         size = sum(map(len, chunks.values()))
         del chunks, writes
         give_back()

@@ -48,6 +48,7 @@ def save(writer: SnapshotWriter, chunks: dict[str, bytes], next_offset: int, log
     writes = writer.plan(chunks, next_offset, list(applied(log)))
     log += written(writes)
     writer.done()
+    writer.removed()
     return writes
 
 
@@ -75,6 +76,40 @@ def test_chunks_that_nothing_refers_to_any_more_are_removed() -> None:
     for number in range(20):
         save(writer, {"head": str(number).encode()}, number, log)
     assert len(applied(log)) == 2
+
+
+@pytest.mark.parametrize("reached", ["pieces", "manifest"])
+def test_what_failed_snapshots_have_written_is_removed_by_the_next_one_that_goes_through(reached: str) -> None:
+    log: Log = []
+    writer = SnapshotWriter("main", epoch=1, settings="s")
+    save(writer, {"head": b"0", "old": b"old"}, 0, log)
+    for number in range(20):
+        writes = writer.plan({"head": b"failed %d" % number, "old": b"old", "later": b"later"}, number, [])
+        log += writes.pieces
+        if reached == "manifest":
+            log.append(writes.manifest)
+    save(writer, {"head": b"21", "old": b"old", "later": b"later"}, 21, log)
+    assert len(applied(log)) == 4
+    restored, _ = newest_state(applied(log), "main")
+    assert restored is not None
+    assert restored.chunks == {"head": b"21", "old": b"old", "later": b"later"}
+
+
+def test_what_could_not_be_removed_is_removed_later() -> None:
+    log: Log = []
+    save(SnapshotWriter("main", epoch=1, settings="s"), {"head": b"a predecessor's"}, 0, log)
+    writer = SnapshotWriter("main", epoch=2, settings="s")
+    inherited = list(applied(log))
+    for number in range(3):
+        writes = writer.plan({"head": b"%d" % number}, number, inherited)
+        log += [*writes.pieces, writes.manifest]
+        writer.done()
+    assert len(applied(log)) == 2 + 3 + 1
+    save(writer, {"head": b"1"}, 4, log)  # which one of those was
+    assert len(applied(log)) == 2
+    restored, _ = newest_state(applied(log), "main")
+    assert restored is not None
+    assert restored.chunks == {"head": b"1"}
 
 
 def test_a_successor_clears_away_its_predecessors() -> None:
@@ -270,6 +305,7 @@ def test_whoever_takes_over_begins_where_what_was_produced_last_was_written_down
             owner.pending = owner.pending[steps:]
             if not owner.pending:
                 owner.writer.done()
+                owner.writer.removed()
 
 
 def state(offset: int) -> dict[str, bytes]:

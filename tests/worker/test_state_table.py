@@ -77,6 +77,7 @@ async def write(table: StateTable, writer: SnapshotWriter, chunks: dict[str, byt
     await table.put(0, [writes.manifest])
     writer.done()
     await table.remove(0, writes.removals)
+    writer.removed()
 
 
 async def state(table: StateTable, book: str = "main") -> Restored:
