@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from alerts.notifications import Notification
 from alerts.sinks.backoff import Retry
@@ -27,13 +27,14 @@ Fate = Literal["delivered", "outdated", "failed"]
 
 class Ticket(NamedTuple):
     """A notification on its way to one sink. `partition` and `offset` say where it lies; `again` that a person asked
-    for it to be sent once more, whatever its age."""
+    for it to be sent once more, whatever its age. `origin` is whatever `settled` wants to know it by."""
 
     notification: Notification
     partition: int
     offset: int
     taken_at: float
     again: bool = False
+    origin: Any = None
 
 
 @dataclass(slots=True)

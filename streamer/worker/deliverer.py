@@ -57,7 +57,6 @@ class Deliverer:
         self._options = client_arguments(config.kafka, purpose="sinks")
         self._routed = routed_sinks(config.sinks, self._settled)
         self._progress: dict[int, SinkProgress] = {}
-        self._records: dict[tuple[int, int], SourceRecord] = {}
         self._committed: dict[int, tuple[int, str]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._failure: BaseException | None = None
@@ -107,7 +106,7 @@ class Deliverer:
         for partition in partitions:
             entry = committed.get(partition)
             at = 0 if entry is None else entry.offset
-            progress = SinkProgress(at, ahead_of(entry.metadata if entry else None))
+            progress = SinkProgress(at, await self._ahead(partition, entry.metadata if entry else None))
             self._progress[partition.partition] = progress
             self._committed[partition.partition] = progress.position()
             if entry is not None:
@@ -130,7 +129,7 @@ class Deliverer:
             await self._commit()
         for routed in self._routed:
             routed.queue.reset()
-        self._progress, self._records, self._committed = {}, {}, {}
+        self._progress, self._committed = {}, {}
 
     def fail(self, error: BaseException) -> None:
         """End `run` with this error."""
@@ -163,8 +162,39 @@ class Deliverer:
             for each in got[partition]:
                 if progress is None or self._progress.get(partition.partition) is not progress:
                     break
+                if progress.is_behind(each.offset):
+                    progress = self._begin_anew(partition.partition, progress, each.offset)
                 record = SourceRecord(each.offset, each.timestamp, each.key, each.value, tuple(each.headers))
                 await self._route(partition.partition, progress, record)
+
+    async def _ahead(self, partition: TopicPartition, metadata: str | None) -> dict[str, int]:
+        """The sinks that were ahead, from the commit's metadata; none where the log does not reach as far any more."""
+        ahead = ahead_of(metadata)
+        reached = max(ahead.values(), default=0)
+        if not ahead or (end := (await self._consumer.end_offsets([partition]))[partition]) >= reached:
+            return ahead
+        log.error(
+            "%s-%d ends at offset %d, and a sink was told of what lay before %d: it was made anew, or its leader lacks "
+            "its newest records; from the committed offset on every sink is told what it holds",
+            partition.topic,
+            partition.partition,
+            end,
+            reached,
+        )
+        return {}
+
+    def _begin_anew(self, partition: int, progress: SinkProgress, offset: int) -> SinkProgress:
+        """The progress of a log that was made anew or cut back, from `offset` on; what is on its way keeps its own."""
+        log.error(
+            "%s-%d no longer reaches offset %d, where it was read to: it was made anew, or its leader lacks its newest "
+            "records; from offset %d on every sink is told what it holds, also what it was told before",
+            self._topic,
+            partition,
+            progress.read_to,
+            offset,
+        )
+        self._progress[partition] = begun = SinkProgress(offset, {})
+        return begun
 
     async def _route(self, partition: int, progress: SinkProgress, record: SourceRecord) -> None:
         if record.value is None:
@@ -184,11 +214,10 @@ class Deliverer:
             if progress.wants(each.queue.name, record.offset)
         ]
         progress.take(record.offset, [each.queue.name for each in sinks])
-        if sinks:
-            self._records[partition, record.offset] = record
         for each in self._routed:
             if each in sinks:
-                each.queue.put(Ticket(notification, partition, record.offset, time.monotonic(), again))
+                origin = progress, record
+                each.queue.put(Ticket(notification, partition, record.offset, time.monotonic(), again, origin))
             elif SINK not in headers and each.wants(notification.receivers):
                 each.queue.sink.remember(notification)
 
@@ -198,17 +227,14 @@ class Deliverer:
         return [each for each in self._routed if each.wants(notification.receivers)]
 
     async def _settled(self, sink: str, ticket: Ticket, fate: Fate, why: str) -> None:
-        progress = self._progress.get(ticket.partition)
-        if progress is None:
+        if ticket.partition not in self._progress:
             return
-        record = self._records[ticket.partition, ticket.offset]
+        progress, record = ticket.origin
         if fate == "failed":
             # The group's own key must keep the last word on the group, also when this is fed to the topic again.
             keyed = record._replace(key=ticket.notification.id.encode())
             await self._bury(ticket.partition, keyed, SINK_FAILED, f"{sink}: {why}", sink)
         progress.settle(ticket.offset, sink)
-        if not progress.is_open(ticket.offset):
-            del self._records[ticket.partition, ticket.offset]
         self._status.note_progress()
 
     async def _bury(self, partition: int, record: SourceRecord, reason: str, why: str, sink: str | None = None) -> None:

@@ -17,10 +17,13 @@ _MOST_METADATA_BYTES: Final = 3500
 
 
 class SinkProgress:
-    """One partition. `next_offset` is the committed one, `ahead` the sinks that were further then."""
+    """One partition. `next_offset` is the committed one, `ahead` the sinks that were further then.
+
+    `read_to` is the next offset to take.
+    """
 
     def __init__(self, next_offset: int, ahead: Mapping[str, int]) -> None:
-        self._read_to = next_offset
+        self.read_to = next_offset
         self._ahead = dict(ahead)
         self._open: dict[str, deque[int]] = {}
 
@@ -28,9 +31,14 @@ class SinkProgress:
         """Whether the sink has not dealt with this offset in an earlier life."""
         return offset >= self._ahead.get(sink, 0)
 
+    def is_behind(self, offset: int) -> bool:
+        """Whether the record lies before what was read, so that the log is another one or was cut back: no offset that
+        a sink has reached then says anything of it."""
+        return offset < self.read_to
+
     def take(self, offset: int, sinks: Iterable[str]) -> None:
         """The record at `offset` is on its way to these sinks, maybe none. Offsets come in ascending order."""
-        self._read_to = offset + 1
+        self.read_to = offset + 1
         for sink in sinks:
             self._open.setdefault(sink, deque()).append(offset)
 
@@ -41,15 +49,11 @@ class SinkProgress:
             raise ValueError(f"sink {sink} settles offset {offset} before {waiting[0]}")
         waiting.popleft()
 
-    def is_open(self, offset: int) -> bool:
-        """Whether a sink has still to deal with the record."""
-        return any(offset in waiting for waiting in self._open.values())
-
     def position(self) -> tuple[int, str]:
         """The offset to commit and its metadata."""
         ends = {sink: waiting[0] for sink, waiting in self._open.items() if waiting}
-        least = min(ends.values(), default=self._read_to)
-        done = {sink: self._read_to for sink, waiting in self._open.items() if not waiting}
+        least = min(ends.values(), default=self.read_to)
+        done = {sink: self.read_to for sink, waiting in self._open.items() if not waiting}
         reached = {sink: max(at, self._ahead.get(sink, 0)) for sink, at in (ends | done).items()}
         known = self._ahead | reached
         return least, _metadata({sink: at for sink, at in known.items() if at > least})

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.structs import OffsetAndMetadata
 
+from streamer.config.secret import Secret
 from streamer.config.settings import Config
+from streamer.config.sink_settings import FileSettings, SinksSettings, WebhookSettings
 from streamer.core.records import SourceRecord
 from streamer.worker.deliverer import Deliverer
 from streamer.worker.status import WorkerStatus
 from streamer.worker.watchdog import stall
+from tests.sinks.notifications import notification
 from tests.worker.fake_kafka import PARTITION, FakeConsumer, FakePublisher
 
 
@@ -23,6 +30,81 @@ async def test_notifications_that_come_before_the_assignment_is_known_are_read_a
     await deliverer.assign([PARTITION])
     await deliverer._take()
     assert deliverer._progress[0].position() == (3, "")
+
+
+@asynccontextmanager
+async def delivering(
+    folder: Path, offsets: Iterable[int], committed: OffsetAndMetadata | None = None
+) -> AsyncIterator[Deliverer]:
+    """A deliverer of a log with these offsets, assigned to it; its queues only keep what they are given."""
+    sinks = SinksSettings(
+        webhooks=(WebhookSettings(name="desk", url=Secret("http://127.0.0.1:1/")),),
+        files=(FileSettings(name="archive", receivers=("desk",), path=str(folder / "archive.jsonl")),),
+    )
+    deliverer = Deliverer(Config(sinks=sinks), WorkerStatus("sinks"))
+    value = notification().encode()
+    made = [SourceRecord(offset, None, b"group", value) for offset in offsets]
+    deliverer._consumer = FakeConsumer(made, committed=committed)
+    deliverer._publisher = FakePublisher()
+    await deliverer.assign([PARTITION])
+    for task in deliverer._tasks:
+        task.cancel()
+    yield deliverer
+    await deliverer.close()
+
+
+def told(deliverer: Deliverer) -> dict[str, list[int]]:
+    """What each sink is told, by offset."""
+    return {each.queue.name: [ticket.offset for ticket in each.queue._waiting] for each in deliverer._routed}
+
+
+@pytest.mark.parametrize("size", [12, 45, 80])
+async def test_a_log_that_was_made_anew_or_cut_back_is_told_to_a_sink_that_was_ahead_too(
+    size: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The archive was done with the first hundred, and the desk with forty."""
+    committed = OffsetAndMetadata(40, '{"ahead":{"archive":100}}')
+    async with delivering(tmp_path, range(size), committed) as deliverer:
+        await deliverer._take()
+        first = 40 if size > 40 else 0
+        assert told(deliverer) == {"desk": [*range(first, size)], "archive": [*range(first, size)]}
+        assert "was made anew, or its leader lacks its newest records" in caplog.text
+        assert deliverer._progress[0].position() == (first, "")
+
+
+async def test_a_sink_that_is_ahead_is_told_nothing_again_while_the_log_reaches_as_far(tmp_path: Path) -> None:
+    committed = OffsetAndMetadata(40, '{"ahead":{"archive":100}}')
+    async with delivering(tmp_path, range(100), committed) as deliverer:
+        await deliverer._take()
+        assert told(deliverer) == {"desk": [*range(40, 100)], "archive": []}
+
+
+async def test_a_log_that_begins_anew_while_it_is_delivered_is_settled_by_itself(tmp_path: Path) -> None:
+    """What is on its way of the old log is neither forgotten nor taken for what has its offset in the new one."""
+    async with delivering(tmp_path, range(20)) as deliverer:
+        progress = deliverer._progress
+        publisher: Any = deliverer._publisher
+        consumer: Any = deliverer._consumer
+        await deliverer._take()
+        desk, archive = (routed.queue for routed in deliverer._routed)
+        old = list(desk._waiting)
+        for ticket in archive._waiting:
+            await deliverer._settled("archive", ticket, "delivered", "")
+        for ticket in old[:10]:
+            await deliverer._settled("desk", ticket, "delivered", "")
+        consumer.records = {offset: consumer.records[offset] for offset in range(5)}
+        await deliverer._take()
+        assert told(deliverer)["desk"] == [*range(20), *range(5)]
+        for ticket in list(archive._waiting)[20:]:
+            await deliverer._settled("archive", ticket, "delivered", "")
+        assert progress[0].position() == (0, '{"ahead":{"archive":5}}')
+        for ticket in old[10:]:
+            await deliverer._settled("desk", ticket, "failed", "gone")
+        assert len(publisher.sent) == 10
+        assert progress[0].position() == (0, '{"ahead":{"archive":5}}')
+        for ticket in list(desk._waiting)[20:]:
+            await deliverer._settled("desk", ticket, "delivered", "")
+        assert progress[0].position() == (5, "")
 
 
 class Hanging(FakeConsumer):
