@@ -18,7 +18,7 @@ from streamer.core.watch_settings import WatchSettings
 from streamer.kafka.client import COMPRESSION, LONGEST_POLL_INTERVAL_MS, client_arguments, faust_arguments
 from streamer.worker import faust_consumer
 from streamer.worker.book_watcher import BookWatcher
-from streamer.worker.missed_digests import acknowledged
+from streamer.worker.missed_digests import DigestLog, acknowledged
 from streamer.worker.publishing import FencedPublisher, Publisher
 from streamer.worker.state_table import StateTable
 from streamer.worker.status import WorkerStatus
@@ -27,6 +27,8 @@ from streamer.worker.topics import watch_app_id
 _MESSAGE_BYTES: Final = 8 * 1024 * 1024
 _BUFFERED_DIGESTS: Final = 32
 _COMMIT_SECONDS: Final = 1.0
+_METADATA_SECONDS: Final = 30
+"""How long it may take until a digests topic that was made anew is seen."""
 
 
 def faust_app(config: Config) -> faust.App:
@@ -62,6 +64,7 @@ def faust_app(config: Config) -> faust.App:
         broker_max_poll_interval=LONGEST_POLL_INTERVAL_MS / 1000,
         broker_commit_interval=_COMMIT_SECONDS,
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=_METADATA_SECONDS * 1000,
         consumer_max_fetch_size=_MESSAGE_BYTES,
         producer_max_request_size=_MESSAGE_BYTES,
         producer_compression_type=COMPRESSION,
@@ -78,6 +81,7 @@ def book_maker(
     """Makes the watcher of a book by its index. `desks` makes its desk, empty."""
     options = client_arguments(config.kafka, purpose="watch")
     source = config.topics.documents.name
+    digests = DigestLog(config.kafka, config.topics.digests.name)
 
     def make(index: int, table: StateTable) -> BookWatcher:
         settings = WatchSettings.of(config, config.books[index])
@@ -92,6 +96,7 @@ def book_maker(
             settings=settings_fingerprint(settings),
             rebuild=config.worker.unusable_state == "rebuild",
             acknowledged=lambda: acknowledged(config.kafka, watch_app_id(config), config.topics.digests.name, index),
+            ends_before=lambda offset: digests.ends_before(index, offset),
             new_watch=lambda: Watch(settings, desks(index), source=source),
             restore_watch=lambda chunks: Watch.restore(settings, desks(index), chunks, source=source),
         )

@@ -31,6 +31,7 @@ from streamer.core.watch import Watch, WatchOutput
 from streamer.escaping import escaped
 from streamer.kafka.client import KafkaSetupError
 from streamer.worker.memory import give_back
+from streamer.worker.missed_digests import Bounds
 from streamer.worker.publishing import FencedError, FencedPublisher, Publisher, settle
 from streamer.worker.snapshots import EMPTY, SnapshotWriter, highest_epoch, newest_state, next_epoch
 from streamer.worker.state_table import StateTable
@@ -56,7 +57,8 @@ class BookWatcher:
 
     `new_watch` makes an empty watch, `restore_watch` one from a snapshot's chunks (raising StateError); `settings`
     is a fingerprint of what shapes the state; `rebuild` says whether to start afresh where no state is usable.
-    `acknowledged` asks up to which digest the watchers of this partition have acknowledged what snapshots contain.
+    `acknowledged` asks up to which digest the watchers of this partition have acknowledged what snapshots contain,
+    `ends_before` for the bounds of the partition where it does not reach an offset.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class BookWatcher:
         settings: str,
         rebuild: bool,
         acknowledged: Callable[[], Awaitable[int]],
+        ends_before: Callable[[int], Awaitable[Bounds | None]],
         new_watch: Callable[[], Watch],
         restore_watch: Callable[[dict[str, bytes]], Watch],
     ) -> None:
@@ -79,6 +82,8 @@ class BookWatcher:
         self.partition = partition
         self.next_offset: int | None = None
         """The next digest offset to take in; None while nothing was and no snapshot says."""
+        self.stands_apart = False
+        """Whether what Faust holds or waits for lies in a log that is no more, so that the book must read by itself."""
         self._topics = topics
         self._table = table
         self._publisher = publisher
@@ -88,10 +93,12 @@ class BookWatcher:
         self._settings = settings
         self._rebuild = rebuild
         self._acknowledged = acknowledged
+        self._ends_before = ends_before
         self._new_watch = new_watch
         self._restore_watch = restore_watch
         self._watch: Watch
         self._writer: SnapshotWriter
+        self._read_again_to = 0
         self._inherited: list[bytes] = []
         self._waiting: list[Delivered] = []
         self._waiting_bytes = 0
@@ -114,13 +121,15 @@ class BookWatcher:
             raise FencedError(f"another worker has taken book {self.book} over")
         self._writer = SnapshotWriter(self.book, epoch=epoch, settings=self._settings, fence=fence)
         # A changelog that never held anything is that of a new deployment, unless digests were acknowledged.
-        lost = await self._acknowledged() if found is None else 0
+        acknowledged = await self._acknowledged()
+        lost = acknowledged if found is None else 0
         self._inherited = list(entries)
         self._watch, self.next_offset = await asyncio.to_thread(self._restored, entries, lost)
         entries.clear()
+        await self._compare_with_log(acknowledged)
         self._status.restore_seconds = time.monotonic() - started
         self._status.next_offset = self.next_offset or 0
-        await self._write()
+        await self._write(self.next_offset)
         log.info(
             "watching book %s from digest %s, state restored in %.2f s",
             self.book,
@@ -142,6 +151,18 @@ class BookWatcher:
         """Forget what waits for acknowledgement: after a rebalance it is delivered again."""
         self._waiting = []
         self._waiting_bytes = 0
+
+    async def look_at_log(self) -> bool:
+        """Go on from the beginning of the log where it does not reach `next_offset` any more; whether that is so.
+
+        Raises KafkaError or KafkaSetupError, and nothing has changed then.
+        """
+        if self.next_offset is None or (bounds := await self._ends_before(self.next_offset)) is None:
+            return False
+        await self._write(bounds.first)  # so that a successor goes back too, when the log has grown meanwhile
+        self._go_back(bounds)
+        self.stands_apart = True
+        return True
 
     async def take(self, delivered: Delivered, settled: Callable[[int], None]) -> None:
         """Take in the digest at `next_offset`, or one before it that was delivered again; its outputs are durable.
@@ -167,7 +188,7 @@ class BookWatcher:
         if not self._waiting or self.next_offset is None:
             return
         if self._taken_since_snapshot or not self._writer.has_written:
-            await self._write()
+            await self._write(self.next_offset)
         for delivered in self._waiting:
             delivered.acknowledge()
         self.forget_deliveries()
@@ -198,10 +219,43 @@ class BookWatcher:
         if others:
             self._proposed = {each for each in self._proposed if each[1]} | {version}
 
-    async def _write(self) -> None:
-        next_offset = EMPTY if self.next_offset is None else self.next_offset
+    async def _compare_with_log(self, acknowledged: int) -> None:
+        """Go back where the log does not reach `next_offset`, and see whether it reaches where Faust will begin."""
+        bounds = await self._ends_before(max(acknowledged, self.next_offset or 0))
+        if bounds is None:
+            return
+        if self.next_offset is not None and bounds.end < self.next_offset:
+            self._go_back(bounds)
+        self.stands_apart = bounds.end < acknowledged
+
+    def _go_back(self, bounds: Bounds) -> None:
+        """The log was made anew or cut back: take it in from its beginning, on top of the state that there is.
+
+        What was taken in before changes nothing: blocks say which documents they cover, silences have revisions. Rules
+        have none, so those that were there before are passed over, and what the book should go by is written anew.
+        """
+        log.error(
+            "book %s: partition %d of %s ends at offset %d, and digest %s was to come: the topic was made anew, or its "
+            "leader lacks its newest records; the book goes on from digest %d with the state that it has. Documents "
+            "whose digests are gone are missing in its windows and alerts (bearwire_book_gaps_total): let nobody "
+            "delete that topic, and have unclean.leader.election.enable off",
+            self.book,
+            self.partition,
+            self._topics.digests.name,
+            bounds.end,
+            self.next_offset,
+            bounds.first,
+        )
+        self._status.rewinds += 1
+        self._status.next_offset = self.next_offset = bounds.first
+        self._read_again_to = bounds.end
+        self._proposed.clear()
+        self.forget_deliveries()
+
+    async def _write(self, next_offset: int | None) -> None:
         chunks = await asyncio.to_thread(self._watch.snapshot)
-        writes = await asyncio.to_thread(self._writer.plan, chunks, next_offset, self._inherited)
+        offset = EMPTY if next_offset is None else next_offset
+        writes = await asyncio.to_thread(self._writer.plan, chunks, offset, self._inherited)
         await self._table.put(self.partition, writes.pieces)
         await self._table.put(self.partition, [writes.manifest])
         self._writer.done()
@@ -293,6 +347,8 @@ class BookWatcher:
         self._count(output)
 
     async def _obey(self, control: Control, offset: int) -> WatchOutput:
+        if offset < self._read_again_to:
+            control = msgspec.structs.replace(control, rules=None)
         try:
             output = await asyncio.to_thread(self._watch.obey, control)
         except RulesError as error:

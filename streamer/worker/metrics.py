@@ -73,6 +73,12 @@ METRICS: dict[str, Described] = {
     "bearwire_book_gaps": Described(
         "counter", "Jumps in the source offsets that a book was given.", ("book",), since="book"
     ),
+    "bearwire_book_rewinds": Described(
+        "counter",
+        "Times that a book's digests ended before the one that was to come, and were read again.",
+        ("book",),
+        since="watching",
+    ),
     "bearwire_book_unfollowed": Described(
         "counter",
         "Times that a document's company had no series because the book has its most.",
@@ -200,6 +206,7 @@ class _WorkerCollector(Collector):
                 "bearwire_book_duplicates": book.duplicates,
                 "bearwire_book_too_late": book.too_late,
                 "bearwire_book_gaps": book.gaps,
+                "bearwire_book_rewinds": book.rewinds,
                 "bearwire_book_unfollowed": book.unfollowed,
                 "bearwire_book_windows": book.windows,
                 "bearwire_book_alerts": book.alerts,

@@ -8,7 +8,7 @@ middle of an older batch, notes a later offset as read, and then everything befo
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiokafka import TopicPartition
 
@@ -17,6 +17,16 @@ from streamer.kafka.topic_reader import TopicRecord, open_consumer, read_to_end
 
 PATIENCE_SECONDS: Final = 2.0
 """How long a book may read by itself in one go: a rebalance waits for it."""
+
+
+_POLL_MS: Final = 1000
+
+
+class Bounds(NamedTuple):
+    """The first offset that a log has, and the one behind its last."""
+
+    first: int
+    end: int
 
 
 class DigestLog:
@@ -37,6 +47,21 @@ class DigestLog:
                 if until is not None and record.offset >= until:
                     return
                 yield record
+
+    async def ends_before(self, partition: int, offset: int) -> Bounds | None:
+        """The bounds of a log that does not reach `offset`, None where it does. Raises KafkaError, KafkaSetupError."""
+        place = TopicPartition(self._topic, partition)
+        async with open_consumer(self._kafka) as consumer:
+            consumer.assign([place])
+            end = (await consumer.end_offsets([place]))[place]
+            if end >= offset:
+                return None
+            first = (await consumer.beginning_offsets([place]))[place]
+            # The embedded broker's list of end offsets stops one batch early; a fetch knows the true end.
+            consumer.seek(place, max(first, end - 1))
+            await consumer.getmany(place, timeout_ms=_POLL_MS)
+            end = max(end, consumer.highwater(place) or 0)
+        return Bounds(first, end) if end < offset else None
 
 
 async def acknowledged(kafka: KafkaSettings, group: str, topic: str, partition: int) -> int:

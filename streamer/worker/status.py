@@ -63,6 +63,8 @@ class BookStatus:
     duplicates: int = 0
     too_late: int = 0
     gaps: int = 0
+    rewinds: int = 0
+    """Times that its digests ended before the one that was to come."""
     unfollowed: int = 0
     bad_blocks: int = 0
     alerts: int = 0

@@ -3,7 +3,8 @@
 Where a book continues is decided by its newest snapshot, never by Faust's committed offset: the two may differ
 after a crash, a zombie's write, or events that Faust skipped and yet acknowledged in a rebalance. What lies between
 the expected digest and one that is ahead of it is read from the log (`missed_digests.py`); one behind it is only
-acknowledged.
+acknowledged. Where the log ends before the expected digest, it was made anew or cut back: the book goes on from its
+beginning, and reads by itself until Faust has let go of what it holds and gone to a place that there is.
 """
 
 from __future__ import annotations
@@ -159,8 +160,8 @@ class Watcher:
         self._assigned = assigned
         for index, book in list(self._books.items()):
             book.forget_deliveries()
-            if not book.is_mine():
-                await self._close(index)
+            if not book.is_mine() or book.stands_apart:
+                await self._close(index)  # opened again below where it still is this worker's
             else:
                 self._status.note_part(f"book {book.book}")
         self._reopen_at = {}
@@ -182,6 +183,8 @@ class Watcher:
             self._try_again_later(index)
             return
         self._taken_at[index] = time.monotonic()
+        if self._status.book(name).rewinds:
+            self._reached.pop(index, None)
         if f"book {name}" not in self._status.parts:  # else it was lost, and to open it again is no progress
             self._status.note_part(f"book {name}")
             self._status.note_part("watcher")  # which opens one book after the other
@@ -207,7 +210,7 @@ class Watcher:
         message = event.message
         index, offset = message.partition, message.offset
         book = self._books.get(index)
-        if book is None or self._stopping:
+        if book is None or self._stopping or book.stands_apart:
             return
         if book.next_offset is None or offset > book.next_offset:
             await self._read_missed(index, book, offset)
@@ -251,7 +254,8 @@ class Watcher:
         except (KafkaError, KafkaSetupError) as error:
             log.warning("book %s: its digests from %s on cannot be read yet: %s", book.book, book.next_offset, error)
             return
-        log.info("book %s has read digests %d to %d by itself", book.book, first, (book.next_offset or 0) - 1)
+        if not book.stands_apart:
+            log.info("book %s has read digests %d to %d by itself", book.book, first, (book.next_offset or 0) - 1)
 
     async def _first_kept(self, index: int, expected: int | None) -> int:
         """The offset to continue at: the expected one, or where the log begins if that is later."""
@@ -308,12 +312,22 @@ class Watcher:
             return
         if end is None:
             return
+        if end < (book.next_offset or 0):
+            await self._look_at_log(index, book)
         status = self._status.book(book.book)
         status.lag = max(0, end - (book.next_offset or 0))
         if not status.lag:
             self._status.note_part(f"book {book.book}")
-        if status.lag and now - self._taken_at[index] > _STALL_SECONDS:
+        if status.lag and (book.stands_apart or now - self._taken_at[index] > _STALL_SECONDS):
             await self._read_missed(index, book, None)
+
+    async def _look_at_log(self, index: int, book: BookWatcher) -> None:
+        """See whether the log really ends there: Faust may have asked before the book read on, or a new leader."""
+        try:
+            if await book.look_at_log():
+                self._reached.pop(index, None)
+        except (KafkaError, KafkaSetupError) as error:
+            log.warning("book %s: where its digests end cannot be found out yet: %s", book.book, error)
 
     async def _lose(self, index: int, error: Exception) -> None:
         name = self._books[index].book

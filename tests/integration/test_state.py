@@ -11,12 +11,13 @@ from pathlib import Path
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError
 
 from streamer.core.blocks import MAGIC
 from streamer.kafka.client import client_arguments
 from streamer.kafka.topic_reader import open_consumer, partitions_of, read_to_end
-from streamer.worker.topics import changelog_name
+from streamer.worker.topics import changelog_name, planned_topics
 from tests.integration.deployment import OUTPUTS, Deployment, WorkerProcess, until
 from tests.integration.stream import documents
 
@@ -39,9 +40,9 @@ def deployment(kafka: str, tiny_bundle: str, tmp_path: Path) -> Deployment:
     return deployment
 
 
-async def watched(deployment: Deployment, count: int = 500, hours_ago: int = 20) -> WorkerProcess:
+async def watched(deployment: Deployment, *arguments: str, count: int = 500, hours_ago: int = 20) -> WorkerProcess:
     """A worker that has taken in `count` documents, one a minute, and written its state down at the end of them."""
-    worker = deployment.worker()
+    worker = deployment.worker(*arguments)
     await until(deployment.has_topics, "the topics exist", worker=worker)
     start = int(time.time() * 1000) - hours_ago * HOUR_MS
     await deployment.publish(documents(count, seed=4, partitions=1, start_ms=start, step_ms=60_000))
@@ -103,6 +104,22 @@ async def delete(deployment: Deployment, topic: str) -> None:
         await admin.close()
 
 
+async def create(deployment: Deployment, topic: str) -> None:
+    """Create a topic as it was planned, once the broker has let go of the one before it."""
+    (plan,) = [plan for plan in planned_topics(deployment.config) if plan.name == topic]
+    admin = AIOKafkaAdminClient(**client_arguments(deployment.config.kafka))
+    await admin.start()
+
+    async def created() -> bool:
+        made = await admin.create_topics([NewTopic(topic, plan.partitions, 1, topic_configs=plan.settings)])
+        return all(error[1] in (0, TopicAlreadyExistsError.errno) for error in made.topic_errors)
+
+    try:
+        await until(created, f"{topic} is made anew")
+    finally:
+        await admin.close()
+
+
 async def ended(worker: WorkerProcess) -> str:
     """The last line of a worker that must end by itself with status 1."""
 
@@ -159,6 +176,36 @@ async def test_a_documents_topic_that_is_made_anew_is_watched_on(deployment: Dep
 
     await until(same, "the windows of the new documents are those of a backtest", worker=worker)
     assert "the topic was made anew" in worker.log.read_text()
+    assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
+
+
+@pytest.mark.parametrize("live", [True, False])
+async def test_a_digests_topic_that_is_made_anew_is_watched_on(deployment: Deployment, live: bool) -> None:
+    # Many digests, which the new log does not have as many of by the time that somebody looks.
+    worker = await watched(deployment, "--set", "worker.fetch_max_records=10", hours_ago=60)
+    if not live:
+        assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
+    name = deployment.config.topics.digests.name
+    await delete(deployment, name)
+    if live:
+        await create(deployment, name)
+    else:
+        worker = deployment.worker(number=1)
+        await until(deployment.has_topics, "the topics exist", worker=worker)
+
+    async def said() -> bool:
+        return "was to come: the topic was made anew" in worker.log.read_text()
+
+    await until(said, "the worker has seen it", worker=worker)
+    start = int(time.time() * 1000) - 5 * HOUR_MS  # further from the old documents than the longest window
+    await deployment.publish(documents(200, seed=5, partitions=1, start_ms=start, step_ms=60_000))
+    await agrees(deployment, worker)
+    assert worker.log.read_text().count("was to come") == 1
+    assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
+    worker = deployment.worker(number=2)
+    await deployment.publish(documents(50, seed=6, partitions=1, start_ms=start + 4 * HOUR_MS, step_ms=60_000))
+    await agrees(deployment, worker)
+    assert "was to come" not in worker.log.read_text()
     assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
 
 

@@ -71,7 +71,7 @@ class Broker:
 
 def book(broker: Broker, output: WatchOutput) -> BookWatcher:
     """A book whose watch says `output` of every block."""
-    others: Any = dict.fromkeys(("table", "log_publisher", "acknowledged", "new_watch", "restore_watch"))
+    others: Any = dict.fromkeys(("table", "log_publisher", "acknowledged", "ends_before", "new_watch", "restore_watch"))
     publisher: Any = broker
     watcher = BookWatcher(
         "main",

@@ -190,6 +190,7 @@ def new_watcher(table: StateTable, taken: list[dict[str, bytes]]) -> BookWatcher
         settings="s",
         rebuild=False,
         acknowledged=_nothing,
+        ends_before=_as_far,
         new_watch=lambda: watch,
         restore_watch=restore,
     )
@@ -197,3 +198,7 @@ def new_watcher(table: StateTable, taken: list[dict[str, bytes]]) -> BookWatcher
 
 async def _nothing() -> int:
     return 0
+
+
+async def _as_far(offset: int) -> None:
+    """The log reaches any offset."""

@@ -59,6 +59,8 @@ class Book:
 
     book = "main"
     closed = False
+    stands_apart = False
+    log: Log | None = None
 
     def __init__(self, next_offset: int | None, fenced_at: int | None = None) -> None:
         self.next_offset = next_offset
@@ -74,6 +76,18 @@ class Book:
             self.taken.append(delivered.offset)
             self.next_offset = delivered.offset + 1
         delivered.acknowledge()
+
+    async def look_at_log(self) -> bool:
+        if self.log is None or self.next_offset is None or self.log.size >= self.next_offset:
+            return False
+        self.next_offset, self.stands_apart = self.log.deleted, True
+        return True
+
+    def forget_deliveries(self) -> None:
+        pass
+
+    def is_mine(self) -> bool:
+        return True
 
     async def open(self) -> None:
         pass
@@ -147,6 +161,40 @@ async def test_a_digest_that_faust_never_delivers_is_read_once_nothing_came_for_
     watcher = watching(Log(50), book)
     await watcher._measure(BOOK, book, now=1e9)  # type: ignore[arg-type]
     assert book.taken == list(range(3, 50))
+
+
+async def test_a_log_that_is_made_anew_is_read_from_its_beginning_whatever_faust_still_holds() -> None:
+    """Faust has digests of the old log in its buffers, and then drops those of the new one up to where it was."""
+    book, log = Book(0), Log(100)
+    again = Book(20)
+    watcher = watching(log, book, again)
+    book.log = log
+    await deliver(watcher, book, *range(50))
+    reached = watcher._status.parts["book main"]
+    book.taken.clear()
+    log.size = 8
+    await asyncio.sleep(0.01)
+    await watcher._measure(BOOK, book, now=0.0)  # type: ignore[arg-type]
+    assert book.taken == list(range(8))
+    assert watcher._status.parts["book main"] > reached, "it is progress, though it was further in the old log"
+    log.size = 60
+    await deliver(watcher, book, *range(50, 60))
+    assert book.taken == list(range(8))
+    await watcher._measure(BOOK, book, now=0.0)  # type: ignore[arg-type]
+    assert book.taken == list(range(60))
+
+    await watcher._settle_assignment()  # Faust has forgotten what it held, and goes back
+    assert book.closed
+    await deliver(watcher, again, *range(20, 24))
+    assert again.taken == list(range(20, 24))
+
+
+async def test_an_end_that_faust_has_not_heard_of_yet_sends_no_book_back() -> None:
+    book, log = Book(30), Log(20)
+    watcher = watching(log, book)
+    book.log = Log(30)
+    await watcher._measure(BOOK, book, now=1e9)  # type: ignore[arg-type]
+    assert (book.next_offset, book.taken, book.stands_apart) == (30, [], False)
 
 
 async def test_a_book_whose_partition_was_taken_away_just_now_waits_for_nothing() -> None:
@@ -271,9 +319,6 @@ async def test_a_digest_that_was_begun_is_finished_though_faust_goes_on_without_
 
         def forget_deliveries(self) -> None:
             settled_with.append(list(self.taken))
-
-        def is_mine(self) -> bool:
-            return True
 
     settled_with: list[list[int]] = []
     book, log = Slow(0), Log(3)
