@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,10 +117,10 @@ def _take_environment(
             continue
         rest = name[len(ENVIRONMENT_PREFIX) :]
         # Kubernetes sets names such as BEARWIRE_PORT_8080_TCP for a service called bearwire: without the double
-        # underscore a name is only ours if it spells a key.
+        # underscore a name is only ours if it spells a key, and is not BEARWIRE_WEB_PORT of a service bearwire-web.
         if "__" not in rest and rest.lower() not in keys.sections:
             meant = by_squeezed_name.get(_squeezed(rest))
-            if meant is not None:
+            if meant is not None and not _is_service_link(name, environ):
                 yield Problem(
                     meant,
                     f"environment variable {name}",
@@ -127,6 +128,14 @@ def _take_environment(
                 )
             continue
         yield from assign(Config, tree, places, rest.lower().split("__"), environ[name], f"environment variable {name}")
+
+
+def _is_service_link(name: str, environ: Mapping[str, str]) -> bool:
+    """Whether Kubernetes, or Docker before it, set the variable to say where a service is."""
+    service = re.match(r"(.+?)_(?:SERVICE|PORT)(?:_|$)", name)
+    return environ[name].startswith(("tcp://", "udp://", "sctp://")) or (
+        service is not None and f"{service[1]}_SERVICE_HOST" in environ
+    )
 
 
 def _take_overrides(tree: dict[str, Any], places: dict[str, str], overrides: Iterable[str]) -> Iterator[Problem]:

@@ -196,6 +196,15 @@ def test_variables_that_kubernetes_sets_for_a_service_called_bearwire_are_not_ou
     assert written("", **environ) == Config()
 
 
+@pytest.mark.parametrize("value", ["tcp://10.0.0.1:8080", "udp://10.0.0.1:8080", "sctp://10.0.0.1:8080", "8080"])
+def test_variables_that_kubernetes_sets_for_a_service_called_like_a_section_are_not_ours(value: str) -> None:
+    host = {"BEARWIRE_WEB_SERVICE_HOST": "10.0.0.1", "BEARWIRE_WEB_SERVICE_PORT": "8080"}
+    assert written("", BEARWIRE_WEB_PORT=value, **host) == Config()
+    if value == "8080":
+        assert problems("", BEARWIRE_WEB_PORT=value)[0].endswith("write BEARWIRE_WEB__PORT")
+        assert problems("", BEARWIRE_WEB_HOST="::", **host)[0].endswith("write BEARWIRE_WEB__HOST")
+
+
 def test_lists_and_single_keys_of_books_come_from_the_environment() -> None:
     config = written("", BEARWIRE_BOOKS="[{name: a}, {name: b}]", BEARWIRE_BOOKS__1__COMPANY_TOPICS="true")
     assert [(book.name, book.company_topics) for book in config.books] == [("a", False), ("b", True)]
