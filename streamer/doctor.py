@@ -8,13 +8,13 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from streamer.config.settings import Config, KafkaSettings, ModelSettings, WebSettings
-from streamer.model import check_sentiment, load_bundle, load_models
+from streamer.config.settings import BookSettings, Config, KafkaSettings, ModelSettings, WebSettings
+from streamer.model import check_sentiment, load_bundle, load_models, topic_problems
 from streamer.web.admission import host_name, is_loopback
 
 State = Literal["ok", "warning", "broken", "skipped"]
@@ -59,7 +59,7 @@ def local_findings(config: Config) -> Iterator[Finding]:
     """Everything that concerns this machine."""
     yield python_finding(sys.version_info[:3])
     yield from package_findings(installed_versions((*PACKAGES, *_ONNXRUNTIMES)))
-    yield from model_findings(config.model)
+    yield from model_findings(config.model, config.books)
     yield cpu_finding(cpu_flags(Path("/proc/cpuinfo")))
     yield disk_finding(Path(config.worker.data_dir))
     yield from login_findings(config.kafka)
@@ -113,8 +113,8 @@ def package_findings(versions: Mapping[str, str | None]) -> Iterator[Finding]:
         yield Finding("onnxruntime", "broken", "not installed", "pip install onnxruntime (or onnxruntime-gpu)")
 
 
-def model_findings(settings: ModelSettings) -> Iterator[Finding]:
-    """Whether the bundle verifies, the provider is there, and a text can be scored."""
+def model_findings(settings: ModelSettings, books: Sequence[BookSettings]) -> Iterator[Finding]:
+    """Whether the bundle verifies, the provider is there, a text can be scored, and it has the topics that books select."""
     from models.bundle import BundleError
     from models.providers import ProviderError
 
@@ -145,6 +145,8 @@ def model_findings(settings: ModelSettings) -> Iterator[Finding]:
         check_sentiment(predictor)
     except BundleError as error:
         yield Finding("model", "broken", str(error), "set model.bundle to such a bundle")
+    for problem in topic_problems(books, predictor):
+        yield Finding("books", "broken", str(problem), "the book would stay empty")
     yield Finding("provider", "ok", f"{predictor.provider_in_use}; scored a first text in {spent_ms:.0f} ms")
 
 

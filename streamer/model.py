@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.config.settings import ModelSettings
+from streamer.config.load import ConfigError
+from streamer.config.settings import BookSettings, ModelSettings
+from streamer.config.tree import Problem
 from streamer.core.languages import LanguageRules, primary_language
 from streamer.language_detection import language_detector
 
@@ -74,6 +77,29 @@ def check_sentiment(models: TextScorer) -> None:
             f"{models.version_id} answers {tasks}; a worker and a backtest need a bundle with a task `sentiment` of "
             f"the labels {', '.join(SENTIMENT_LABELS)}, in this order. `bearwire classify` and `models` take any"
         )
+
+
+def topic_problems(books: Sequence[BookSettings], models: TextScorer) -> Iterator[Problem]:
+    """The topics that books select and none of the models has, so that nothing would ever come of them."""
+    labels = models.labels.get("topic")
+    for index, book in enumerate(books):
+        for topic in book.select.topics:
+            if labels is None:
+                what = f"{models.version_id} has no task `topic`, so no document has one"
+            elif topic not in labels:
+                near = difflib.get_close_matches(topic, labels, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, labels))}"
+                what = f"the model has no topic {topic!r}; {hint}"
+            else:
+                continue
+            yield Problem(f"books.{index}.select.topics", "", what)
+
+
+def check_topics(books: Sequence[BookSettings], models: TextScorer) -> None:
+    """Refuse books that select topics which none of the models has. Raises ConfigError."""
+    problems = tuple(topic_problems(books, models))
+    if problems:
+        raise ConfigError(problems)
 
 
 def load_shadow(settings: ModelSettings, models: ModelSet) -> Shadow | None:

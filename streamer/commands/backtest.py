@@ -25,7 +25,7 @@ from streamer.core.documents import Rejection
 from streamer.core.records import SourceRecord
 from streamer.escaping import escaped
 from streamer.kafka.client import quiet_clients
-from streamer.model import TextScorer, check_sentiment, load_models
+from streamer.model import TextScorer, check_sentiment, check_topics, load_models
 from streamer.offline.backtest import Backtest, BacktestOutput
 from streamer.offline.backtest_files import (
     ALERTS,
@@ -101,6 +101,7 @@ def backtest(
         with result_directory(output) as directory:
             scorer = load_models(config.model)
             check_sentiment(scorer)
+            check_topics(config.books, scorer)
             metrics = run(inputs, directory, config, scorer, silences=silences, say=_say)
     except (OutputError, SourceError) as error:
         raise click.ClickException(str(error)) from None

@@ -17,10 +17,10 @@ from models.providers import ProviderError
 from models.serving import ModelService
 from models.shadow import Shadow, ShadowQueue
 from streamer.config.load import ConfigError
-from streamer.config.settings import Config, ModelSettings
+from streamer.config.settings import BookSettings, Config, ModelSettings
 from streamer.core.languages import LanguageRules
 from streamer.language_detection import DetectionError
-from streamer.model import check_sentiment, language_rules, load_models, load_shadow
+from streamer.model import check_sentiment, check_topics, language_rules, load_models, load_shadow
 from streamer.worker.status import WorkerStatus
 
 _REFUSALS: Final = (ConfigError, BundleError, ProviderError, DetectionError, OSError)
@@ -31,15 +31,16 @@ log = logging.getLogger(__name__)
 class ModelsInService:
     """Serves the configured models; `swap` loads them anew by what the configuration says by then.
 
-    Loads and warms at once, which takes seconds: make it in a thread. Raises what `load_models` and `check_sentiment`
-    raise.
+    Loads and warms at once, which takes seconds: make it in a thread. Raises what `load_models`, `check_sentiment` and,
+    for `books`, `check_topics` raise.
     """
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: ModelSettings, books: Sequence[BookSettings] = ()) -> None:
         self.languages: LanguageRules = language_rules(settings)
         self._fixed = _fixed(settings)
         models = load_models(settings)
         check_sentiment(models)
+        check_topics(books, models)
         shadow = load_shadow(settings, models)
         self.service = ModelService(models, None if shadow is None else ShadowQueue(shadow))
         self._swapping = asyncio.Lock()

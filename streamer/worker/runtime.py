@@ -134,7 +134,7 @@ class Worker:
         loading = None
         if role in ("all", "score"):
             self.status.hold("model", "loading")
-            loading = asyncio.create_task(asyncio.to_thread(ModelsInService, self.config.model))
+            loading = asyncio.create_task(asyncio.to_thread(ModelsInService, self.config.model, self.config.books))
         admin = await connected_admin(self.config, self.status)
         self._tasks.append(asyncio.create_task(watch_broker(admin, self.config, self.status)))
         if role in ("all", "sinks") and self.config.sinks.all():
