@@ -82,7 +82,7 @@ def run_rule_tests(path: Path) -> Iterator[tuple[str, str | None]]:
             told = replay(rules, test.quiet, test.bursts, test.silences, test.windows)
         except ValueError as error:
             raise RulesError(f"{path}: test {test.name!r}: {error}") from error
-        failures = [failure for expected in test.expect if (failure := _judge(expected, told)) is not None]
+        failures = [failure for expected in test.expect if (failure := _judge(expected, told, rules)) is not None]
         yield test.name, "; ".join(failures) or None
 
 
@@ -91,10 +91,10 @@ def _rules(given: Any, path: Path) -> RuleSet:
         return RuleSet.load(path.parent / given)
     if not isinstance(given, Mapping):
         raise RulesError(f"{path}: rules: expected a mapping or the path of a rules file")
-    return RuleSet.from_mapping(given)
+    return RuleSet.written(given)
 
 
-def _judge(expected: Expectation, told: Told) -> str | None:
+def _judge(expected: Expectation, told: Told, rules: RuleSet) -> str | None:
     start = EPOCH_MS + parse_duration_ms(expected.of)
     end = start + parse_duration_ms(expected.within)
     where = f"{expected.series} within {expected.within} of {expected.of}"
@@ -103,8 +103,11 @@ def _judge(expected: Expectation, told: Told) -> str | None:
         for record in told.alerts
         if record.change == "fired" and record.series == expected.series and start <= record.at_ms <= end
     ]
-    if expected.fires != bool(fired):
-        return f"{where}: it fired: {fired[0].line}" if fired else f"{where}: it did not fire"
+    if expected.fires and not fired:
+        selected = any(rule.selects(expected.series) for rule in rules.rules)
+        return f"{where}: it did not fire" + ("" if selected else f"; no rule selects {expected.series}")
+    if fired and not expected.fires:
+        return f"{where}: it fired: {fired[0].line}"
     if expected.muted is not None and fired and bool(fired[0].muted_by) != expected.muted:
         return f"{where}: muted by {', '.join(fired[0].muted_by) or 'nothing'}"
     about = [

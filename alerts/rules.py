@@ -10,7 +10,7 @@ import difflib
 import fnmatch
 import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,8 +20,9 @@ import yaml
 from alerts.calendars import Period
 from alerts.durations import parse_duration_ms, parse_rate_per_day
 from alerts.inhibition import Inhibition
-from alerts.labels import BUILT_IN
+from alerts.labels import BUILT_IN, matchers_of
 from alerts.routes import Route
+from alerts.series_keys import pattern_problem
 
 LIVELY_PER_DAY = 0.5
 DEFAULT_SEVERITIES = {"warning": "1 per 30d", "high": "1 per 1y", "critical": "1 per 10y"}
@@ -150,6 +151,19 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return rule_set
 
     @classmethod
+    def written(cls, mapping: Mapping[str, Any]) -> RuleSet:
+        """As `from_mapping`, for rules that somebody wrote: patterns that fit no series are refused as well.
+
+        A book's log may hold such patterns of earlier, and they do no harm there.
+        """
+        rule_set = cls.from_mapping(mapping)
+        for where, patterns in rule_set._series_patterns():
+            for pattern in patterns:
+                if (problem := pattern_problem(pattern.removeprefix("!"))) is not None:
+                    raise RulesError(f"{where}: {problem}")
+        return rule_set
+
+    @classmethod
     def load(cls, path: Path) -> RuleSet:
         """The rule set of a YAML file. Raises RulesError naming the file."""
         try:
@@ -159,7 +173,7 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if not isinstance(mapping, Mapping):
             raise RulesError(f"{path}: expected a mapping with the key 'rules', found {type(mapping).__name__}")
         try:
-            return cls.from_mapping(mapping)
+            return cls.written(mapping)
         except RulesError as error:
             raise RulesError(f"{path}: {error}") from error
 
@@ -219,6 +233,18 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             self._check_calendars(rule.mute, f"{where}.mute")
             _check_labels(rule.labels, where)
         self._check_telling()
+
+    def _series_patterns(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Where patterns on series stand, and the patterns."""
+        for rule in self.rules:
+            yield f"rules.{rule.name}.series", rule.series
+            yield f"rules.{rule.name}.exclude", rule.exclude
+        for where, route in self.route.walk():
+            yield f"{where}.match.series", matchers_of(route.match).get("series", ())
+        for inhibition in self.inhibit:
+            for side in ("source", "target"):
+                matchers = matchers_of(getattr(inhibition, side))
+                yield f"inhibit.{inhibition.name}.{side}.series", matchers.get("series", ())
 
     def _check_telling(self) -> None:
         """Check routes, inhibition and calendars."""

@@ -5,9 +5,12 @@ Topic labels may hold bars themselves, so a key is cut at `|topic:` only.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 
 _TOPIC_OF_COMPANY = "|topic:"
+_KINDS = ("all", "topic", "sector", "company")
+_WILD = frozenset("*?[]")
 
 
 def parts_of(key: str) -> list[tuple[str, str]]:
@@ -20,6 +23,22 @@ def parts_of(key: str) -> list[tuple[str, str]]:
 def kind_of(key: str) -> str:
     """`all`, `topic`, `sector`, `company` or `company|topic`."""
     return "|".join(kind for kind, _ in parts_of(key)) or "all"
+
+
+def pattern_problem(pattern: str) -> str | None:
+    """Why a shell pattern fits no series key there can be, and what may have been meant; None where it may fit one."""
+    kind, _, name = pattern.partition(":")
+    if pattern == "all" or not _WILD.isdisjoint(kind):
+        return None
+    near = [kind] if kind in _KINDS else difflib.get_close_matches(kind.lower(), _KINDS, n=1)
+    if not near:
+        return f"no series is like {pattern!r}; they are all, topic:…, sector:…, company:… and company:…|topic:…"
+    meant = "all" if near == ["all"] else f"{near[0]}:{name or '*'}"
+    company, bar, topic = meant.partition("|")
+    part, colon, label = topic.partition(":")
+    if near == ["company"] and bar and _WILD.isdisjoint(part):
+        meant = f"{company}|topic:{(label if colon else topic) or '*'}"
+    return None if meant == pattern else f"no series is like {pattern!r}; did you mean {meant!r}?"
 
 
 def sector_of(key: str, sectors: Mapping[str, str]) -> str | None:

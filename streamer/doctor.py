@@ -114,7 +114,7 @@ def package_findings(versions: Mapping[str, str | None]) -> Iterator[Finding]:
 
 
 def model_findings(settings: ModelSettings, books: Sequence[BookSettings]) -> Iterator[Finding]:
-    """Whether the bundle verifies, the provider is there, a text can be scored, and it has the topics that books select."""
+    """Whether the bundle verifies, the provider is there, a text can be scored, and books select topics it has."""
     from models.bundle import BundleError
     from models.providers import ProviderError
 

@@ -19,7 +19,7 @@ def book_rules(book: BookSettings) -> RuleSet:
         return RuleSet()
     if isinstance(book.rules, str):
         return RuleSet.load(Path(book.rules))
-    return RuleSet.from_mapping(book.rules)
+    return RuleSet.written(book.rules)
 
 
 def book_desk(config: Config, book: BookSettings, rules: RuleSet, silences: Iterable[Silence] = ()) -> Desk:

@@ -32,6 +32,25 @@ def test_a_wrong_rule_set_names_the_key_and_what_was_expected(mapping: dict[str,
         RuleSet.from_mapping(mapping)
 
 
+@pytest.mark.parametrize(
+    ("mapping", "where"),
+    [
+        ({"rules": [{"name": "a", "series": ["topic:*", "companies:*"]}]}, "rules.a.series"),
+        ({"rules": [{"name": "a", "exclude": ["companies:*"]}]}, "rules.a.exclude"),
+        ({"route": {"routes": [{"match": {"series": "companies:*"}}]}}, r"route.routes\[0\].match.series"),
+        ({"inhibit": [{"name": "w", "source": {"series": ["!companies:*"]}, "target": {}}]}, "inhibit.w.source.series"),
+    ],
+)
+def test_a_pattern_that_fits_no_series_is_refused_where_rules_are_written(
+    mapping: dict[str, object], where: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RulesError, match=rf"{where}: no series is like 'companies:\*'; did you mean 'company:\*'\?$"):
+        RuleSet.written(mapping)
+    RuleSet.from_mapping(mapping)  # a book's log may hold it
+    (tmp_path / "rules.yaml").write_text(json.dumps(mapping))
+    assert CliRunner().invoke(rules_command, ["check", str(tmp_path / "rules.yaml")]).exit_code == 1
+
+
 def test_the_schema_admits_what_is_read_and_refuses_unknown_keys_and_wrong_types() -> None:
     printed = CliRunner().invoke(rules_command, ["schema"])
     assert printed.exit_code == 0
@@ -96,7 +115,10 @@ def test_rules_are_tested_from_yaml(tmp_path: Path) -> None:
     file.write_text(RULE_TEST.replace("fires: false", "fires: true"))
     result = CliRunner().invoke(rules_command, ["test", str(file)])
     assert result.exit_code == 1
-    assert "company:C1 within 2h of 2d14h: it did not fire" in result.output
+    assert "company:C1 within 2h of 2d14h: it did not fire\n" in result.output
+    file.write_text(RULE_TEST.replace("name: surge", "name: surge, series: ['topic:*']"))
+    result = CliRunner().invoke(rules_command, ["test", str(file)])
+    assert "company:C0 within 30m of 2d10h: it did not fire; no rule selects company:C0\n" in result.output
 
 
 def test_checking_a_bad_file_exits_with_one(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from alerts.series_keys import kind_of, parents_of, parts_of, sector_of
+from alerts.series_keys import kind_of, parents_of, parts_of, pattern_problem, sector_of
 
 SECTORS = {"XOM": "Energy"}
 
@@ -31,3 +31,35 @@ def test_a_key_says_its_parts_its_kind_and_whom_it_leans_on(
 def test_a_company_and_its_topics_are_in_its_sector_and_nothing_else_is() -> None:
     keys = ["company:XOM", "company:XOM|topic:Energy | Oil", "company:NRVL", "sector:Energy", "topic:XOM", "all"]
     assert [sector_of(key, SECTORS) for key in keys] == ["Energy", "Energy", None, None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "meant"),
+    [
+        ("companies:*", "company:*"),
+        ("compny:NRVL", "company:NRVL"),
+        ("Company:NRVL", "company:NRVL"),
+        ("company", "company:*"),
+        ("topic:", "topic:*"),
+        ("All", "all"),
+        ("company:*|topics:*", "company:*|topic:*"),
+        ("company:NRVL|Earnings", "company:NRVL|topic:Earnings"),
+    ],
+)
+def test_a_pattern_that_fits_no_series_is_answered_with_the_nearest(pattern: str, meant: str) -> None:
+    assert pattern_problem(pattern) == f"no series is like {pattern!r}; did you mean {meant!r}?"
+
+
+def test_a_pattern_like_nothing_is_answered_with_what_there_is() -> None:
+    assert str(pattern_problem("NRVL")).startswith("no series is like 'NRVL'; they are all, topic:")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("*", "all", "topic:*", "topic:Energy | Oil", "sector:[A-M]*", "company:X", "company:*|topic:E*", "comp*:X"),
+        *("?ll", "*|topic:X", "company:*|*"),
+    ],
+)
+def test_a_pattern_that_may_fit_a_series_has_no_problem(pattern: str) -> None:
+    assert pattern_problem(pattern) is None
