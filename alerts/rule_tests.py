@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from alerts.dispatch import Told
 from alerts.durations import parse_duration_ms
 from alerts.rule_scenarios import EPOCH_MS, Burst, Quiet, TestSilence, replay
-from alerts.rules import RulesError, RuleSet
+from alerts.rules import RulesError, RuleSet, read_yaml
+from alerts.type_problems import type_problem
 
 _WINDOWS: tuple[str, ...] = ("15m", "1h", "24h")
 
@@ -62,10 +62,7 @@ class RuleTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def run_rule_tests(path: Path) -> Iterator[tuple[str, str | None]]:
     """Yield (name, None or what failed) for each test of a file. Raises RulesError where the file is not usable."""
-    try:
-        mapping = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RulesError(f"{path}: cannot be read as YAML: {error}") from error
+    mapping = read_yaml(path)
     if not isinstance(mapping, Mapping) or not isinstance(mapping.get("tests"), list):
         raise RulesError(f"{path}: expected a mapping with the keys 'rules' and 'tests'")
     for key in mapping:
@@ -76,7 +73,8 @@ def run_rule_tests(path: Path) -> Iterator[tuple[str, str | None]]:
     try:
         tests = msgspec.convert(mapping["tests"], list[RuleTest])
     except msgspec.ValidationError as error:
-        raise RulesError(f"{path}: tests: {error}") from error
+        said = type_problem(mapping["tests"], list[RuleTest], "tests")
+        raise RulesError(f"{path}: {said or error}") from error
     for test in tests:
         try:
             told = replay(rules, test.quiet, test.bursts, test.silences, test.windows)

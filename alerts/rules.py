@@ -23,6 +23,7 @@ from alerts.inhibition import Inhibition
 from alerts.labels import BUILT_IN, matchers_of
 from alerts.routes import Route
 from alerts.series_keys import pattern_problem
+from alerts.type_problems import type_problem
 
 LIVELY_PER_DAY = 0.5
 DEFAULT_SEVERITIES = {"warning": "1 per 30d", "high": "1 per 1y", "critical": "1 per 10y"}
@@ -146,7 +147,7 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         try:
             rule_set = msgspec.convert(dict(mapping), cls)
         except msgspec.ValidationError as error:
-            raise RulesError(f"rules: {error}") from error
+            raise RulesError(type_problem(mapping, cls) or f"rules: {error}") from error
         rule_set._check()
         return rule_set
 
@@ -166,10 +167,7 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     @classmethod
     def load(cls, path: Path) -> RuleSet:
         """The rule set of a YAML file. Raises RulesError naming the file."""
-        try:
-            mapping = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise RulesError(f"{path}: cannot be read as YAML: {error}") from error
+        mapping = read_yaml(path)
         if not isinstance(mapping, Mapping):
             raise RulesError(f"{path}: expected a mapping with the key 'rules', found {type(mapping).__name__}")
         try:
@@ -280,6 +278,16 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise RulesError(
                 f"{where}: no alert has a label {name!r}; did you mean {near!r}? known: {', '.join(known)}"
             )
+
+
+def read_yaml(path: Path) -> Any:
+    """The plain data in a YAML file. Raises RulesError naming the file."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RulesError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RulesError(f"{path}: cannot be read as YAML: {error}") from error
 
 
 def _check_duration(text: str, where: str) -> None:

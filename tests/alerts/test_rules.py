@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Rules say what is wrong, where, and what was meant; their version follows their meaning."""
 
 from __future__ import annotations
@@ -30,6 +31,39 @@ from alerts.rules import Rule, RulesError, RuleSet
 def test_a_wrong_rule_set_names_the_key_and_what_was_expected(mapping: dict[str, object], said: str) -> None:
     with pytest.raises(RulesError, match=said):
         RuleSet.from_mapping(mapping)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "said"),
+    [
+        ({"rules": [{"name": "a", "series": "x"}]}, "rules[a].series: expected a list of text, got 'x'"),
+        ({"rules": [{"name": "a", "windows": [60]}]}, "rules[a].windows[0]: expected text, got 60"),
+        ({"rules": [{"series": ["all"]}]}, "rules[0].name: is required, expected text"),
+        ({"rules": [{"name": "a", "slow": 1}]}, "rules[a].slow: expected true or false, got 1"),
+        ({"rules": [{"name": "a", "min_negative": True}]}, "rules[a].min_negative: expected a whole number, got true"),
+        ({"rules": {"name": "a"}}, "rules: expected a list of mappings, got a mapping"),
+        ({"budget": {}}, "budget.max_false_alarms: is required, expected text"),
+        ({"language": "fr"}, "language: expected one of en, zh, got 'fr'"),
+        ({"route": {"routes": [{"match": {"topic": 3}}]}}, "route.routes[0].match.topic: expected text or a list of text, got 3"),
+        ({"calendars": {"nights": [{"weekdays": "mon"}]}}, "calendars.nights[0].weekdays: expected a list of text, got 'mon'"),
+    ],
+)  # fmt: skip
+def test_a_value_of_the_wrong_type_is_named_with_what_was_expected(mapping: dict[str, object], said: str) -> None:
+    with pytest.raises(RulesError) as caught:
+        RuleSet.from_mapping(mapping)
+    assert str(caught.value) == said
+
+
+def test_a_file_that_cannot_be_read_is_named_once(tmp_path: Path) -> None:
+    for command in ("check", "test"):
+        result = CliRunner().invoke(rules_command, [command, str(tmp_path / "missing.yaml")])
+        assert (result.exit_code, result.stderr) == (
+            1,
+            f"{tmp_path}/missing.yaml: cannot be read: No such file or directory\n",
+        )
+    (tmp_path / "tests.yaml").write_text("tests: [{name: t, expect: [{serie: all}]}, {name: u, windows: 1h}]")
+    result = CliRunner().invoke(rules_command, ["test", str(tmp_path / "tests.yaml")])
+    assert "tests.yaml: tests[t].expect[0]: unknown key 'serie'; did you mean 'series'?" in result.stderr
 
 
 @pytest.mark.parametrize(
