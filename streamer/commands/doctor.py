@@ -13,7 +13,7 @@ import orjson
 
 from streamer.commands.terminal import json_for_stdout
 from streamer.config.load import ConfigError, load
-from streamer.config.rules import rule_problems
+from streamer.config.rules import rule_notes, rule_problems
 from streamer.config.settings import Config
 from streamer.config.tree import Problem
 from streamer.doctor import Finding, local_findings
@@ -64,6 +64,9 @@ def _configuration(file: Path | None, overrides: tuple[str, ...], note: Callable
     wrong = [Problem(key, loaded.places.get(key, ""), what) for key, what in rule_problems(loaded.config)]
     for problem in wrong:
         note(Finding("rules", "broken", str(problem), "`bearwire rules schema` describes every key"))
+    for key, what in rule_notes(loaded.config):
+        said = str(Problem(key, loaded.places.get(key, ""), what))
+        note(Finding("rules", "warning", said, "name a sink so, or leave it to what reads the notifications topic"))
     if not wrong:
         note(Finding("rules", "ok", f"in order for {', '.join(escaped(book.name) for book in loaded.config.books)}"))
     return loaded.config

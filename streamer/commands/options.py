@@ -81,20 +81,7 @@ def config_options(function: Function) -> Function:
 def loaded_options(function: Function) -> Function:
     """As `config_options`, but the command is called with `loaded`, which also says where each key was set."""
 
-    @click.option(
-        "-c",
-        "--config",
-        "config_file",
-        type=click.Path(path_type=Path),
-        help="Configuration file; else $BEARWIRE_CONFIG, else bearwire.yaml in this directory, else defaults.",
-    )
-    @click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="SECTION.KEY=VALUE",
-        help="Set one key of the configuration; may be repeated. Wins over file and environment.",
-    )
+    @place_options
     @functools.wraps(function)
     def command(*args: Any, config_file: Path | None, overrides: tuple[str, ...], **kwargs: Any) -> Any:
         loaded = load(config_file, None, overrides)
@@ -102,3 +89,22 @@ def loaded_options(function: Function) -> Function:
         return function(*args, loaded=loaded, **kwargs)
 
     return command  # type: ignore[return-value]
+
+
+def place_options(function: Function) -> Function:
+    """Adds `--config` and `--set`; the command is called with `config_file` and `overrides`, and nothing is read."""
+    file = click.option(
+        "-c",
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path),
+        help="Configuration file; else $BEARWIRE_CONFIG, else bearwire.yaml in this directory, else defaults.",
+    )
+    keys = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="SECTION.KEY=VALUE",
+        help="Set one key of the configuration; may be repeated. Wins over file and environment.",
+    )
+    return file(keys(function))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
+from typing import Final
 
 from streamer.config.settings import BookSettings, Config, KafkaSettings, WebSettings, milliseconds
 from streamer.config.sink_checks import sink_contradictions
@@ -18,18 +19,11 @@ _SASL_USER = ("sasl_username", "sasl_password", "sasl_password_file")
 _TLS = ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_key_password", "ssl_key_password_file", "ssl_check_hostname")
 
 
-def contradictions(config: Config) -> Iterator[tuple[str, str]]:
-    """Each as (dotted key, what is wrong and what to do)."""
-    yield from _kafka(config.kafka)
-    yield from _topics(config)
-    yield from _time(config)
-    yield from _books(config)
-    yield from sink_contradictions(config.sinks)
-    yield from _web(config.web)
-    if config.worker.role == "sinks" and not config.sinks.all():
-        yield "sinks", "is empty, so a worker of the role sinks has nothing to do; name one sink at least"
-    if config.limits.max_text_bytes > config.limits.max_message_bytes:
-        yield "limits.max_text_bytes", "is above limits.max_message_bytes, it would never apply"
+def contradictions(config: Config, sound: frozenset[str] | None = None) -> Iterator[tuple[str, str]]:
+    """Each as (dotted key, what is wrong and what to do). Only sections in `sound` are looked at; None: all are."""
+    for sections, check in _CHECKS.items():
+        if sound is None or sound.issuperset(sections):
+            yield from check(config)
 
 
 def _kafka(kafka: KafkaSettings) -> Iterator[tuple[str, str]]:
@@ -131,6 +125,16 @@ def _web(web: WebSettings) -> Iterator[tuple[str, str]]:
             )
 
 
+def _role(config: Config) -> Iterator[tuple[str, str]]:
+    if config.worker.role == "sinks" and not config.sinks.all():
+        yield "sinks", "is empty, so a worker of the role sinks has nothing to do; name one sink at least"
+
+
+def _limits(config: Config) -> Iterator[tuple[str, str]]:
+    if config.limits.max_text_bytes > config.limits.max_message_bytes:
+        yield "limits.max_text_bytes", "is above limits.max_message_bytes, it would never apply"
+
+
 def _books(config: Config) -> Iterator[tuple[str, str]]:
     for name, count in Counter(book.name for book in config.books).items():
         if count > 1:
@@ -171,3 +175,16 @@ def _book(book: BookSettings, key: str, pane_ms: int) -> Iterator[tuple[str, str
                 yield f"{key}.{field}", f"{symbol!r} cannot be a ticker"
             elif normal != symbol:
                 yield f"{key}.{field}", f"{symbol!r} is written {normal!r} in documents; write it so"
+
+
+_CHECKS: Final[dict[tuple[str, ...], Callable[[Config], Iterator[tuple[str, str]]]]] = {
+    ("kafka",): lambda config: _kafka(config.kafka),
+    ("topics", "books"): _topics,
+    ("time", "worker"): _time,
+    ("books", "time"): _books,
+    ("sinks",): lambda config: sink_contradictions(config.sinks),
+    ("web",): lambda config: _web(config.web),
+    ("worker", "sinks"): _role,
+    ("limits",): _limits,
+}
+"""The sections that a check compares, and the check."""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from streamer.config.checks import contradictions
 from streamer.config.file import YamlProblem, read_yaml
 from streamer.config.settings import Config
-from streamer.config.tree import Builder, Keys, Problem, assign, config_keys, dotted, overlay, shown_path
+from streamer.config.tree import Builder, Keys, Problem, assign, config_keys, count_set, dotted, overlay, shown_path
 
 ENVIRONMENT_PREFIX = "BEARWIRE_"
 CONFIG_VARIABLE = "BEARWIRE_CONFIG"
@@ -30,6 +30,20 @@ class ConfigError(Exception):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class Found(NamedTuple):
+    """What is written, right or wrong: `config` has the sections in `sound` as they are set, the others as by default.
+
+    `problems` are all that was found; `set_keys` counts the keys that are set; the rest as in `Loaded`.
+    """
+
+    config: Config
+    sound: frozenset[str]
+    problems: tuple[Problem, ...]
+    file: Path | None
+    places: dict[str, str]
+    set_keys: int
 
 
 class Loaded(NamedTuple):
@@ -56,8 +70,17 @@ def load_config(
 
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None, overrides: Iterable[str] = ()) -> Loaded:
     """As `load_config`, with the places."""
-    environ = os.environ if environ is None else environ
     overrides = tuple(overrides)
+    found = find(path, environ, overrides)
+    if found.problems:
+        raise ConfigError(found.problems)
+    environ = os.environ if environ is None else environ
+    return Loaded(found.config, found.file, found.places, functools.partial(load_config, path, environ, overrides))
+
+
+def find(path: Path | None = None, environ: Mapping[str, str] | None = None, overrides: Iterable[str] = ()) -> Found:
+    """As `load`, with what is wrong in place of an error."""
+    environ = os.environ if environ is None else environ
     keys = config_keys(Config)
     tree: dict[str, Any] = {}
     places: dict[str, str] = {}
@@ -66,15 +89,15 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None, ove
     if file is not None:
         problems += _take_file(tree, places, file)
     problems += _take_environment(tree, places, environ, keys)
-    problems += _take_overrides(tree, places, overrides)
+    problems += _take_overrides(tree, places, tuple(overrides))
     builder = Builder(keys, places)
-    config = builder.build(Config, tree)
+    builder.build(Config, tree)
     problems += builder.problems
-    if not problems and isinstance(config, Config):
-        problems += [Problem(key, builder.place_of(key), message) for key, message in contradictions(config)]
-        if not problems:
-            return Loaded(config, file, places, functools.partial(load_config, path, environ, overrides))
-    raise ConfigError(problems)
+    wrong = {problem.key.partition(".")[0] for problem in problems}
+    sound = frozenset() if "" in wrong else keys.sections - wrong
+    config = Builder(keys, places).build(Config, {name: value for name, value in tree.items() if name in sound})
+    problems += [Problem(key, builder.place_of(key), message) for key, message in contradictions(config, sound)]
+    return Found(config, sound, tuple(problems), file, places, count_set(Config, tree))
 
 
 def _named_file(environ: Mapping[str, str]) -> Path | None:

@@ -47,6 +47,21 @@ def rule_problems(config: Config) -> Iterator[tuple[str, str]]:
             yield f"books.{index}.rules", what
 
 
+def rule_notes(config: Config) -> Iterator[tuple[str, str]]:
+    """What is odd about the rules of the books without being wrong, each as (dotted key, what it is)."""
+    if config.sinks.all():
+        return
+    for index, book in enumerate(config.books):
+        try:
+            rules = book_rules(book)
+        except RulesError:
+            continue
+        for where, route in rules.route.walk():
+            for name in route.receivers or ():
+                if name != "*":
+                    yield f"books.{index}.rules", f"{where}.receivers: no sinks are configured, so none serves {name!r}"
+
+
 def unknown_receivers(rules: RuleSet, sinks: SinksSettings) -> list[str]:
     """What is wrong with receivers that routes name and no sink serves.
 

@@ -93,6 +93,19 @@ def _leaves(section: type[Struct], path: tuple[str, ...]) -> Iterator[str]:
             yield ".".join((*path, field.name))
 
 
+def count_set(section: type[Struct], tree: Any) -> int:
+    """How many keys of the section `tree` gives a value; one that is not known counts too, a list is one value."""
+    if not isinstance(tree, dict):
+        return 1
+    count = 0
+    for name, value in tree.items():
+        field = fields_of(section).get(name)
+        inner = section_type(field.type) or item_section(field.type) if field else None
+        values = value if isinstance(value, list) else [value]
+        count += 1 if inner is None else sum(count_set(inner, each) for each in values)
+    return count
+
+
 def section_type(kind: Any) -> type[Struct] | None:
     """`kind` if it is a section."""
     return kind if isinstance(kind, type) and issubclass(kind, Struct) else None

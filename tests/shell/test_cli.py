@@ -107,4 +107,7 @@ def test_a_process_of_its_own_exits_with_the_status() -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr == "bearwire: --set: web.prot: unknown key; did you mean web.port?\n"
+    assert done.stderr == (
+        "bearwire: --set: web.prot: unknown key; did you mean web.port?\n"
+        "bearwire: there may be more once these are mended\n"
+    )

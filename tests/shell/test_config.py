@@ -419,3 +419,66 @@ books: [{name: main, rules: {rules: [{name: a}], route: {routes: [{receivers: [a
     assert "route.routes[0].receivers: no sink serves 'archiv'; did you mean 'archive'?" in result.output
     config.write_text(text.replace("archiv]", "archive]"))
     assert bearwire("config", "check", "-c", str(config)).exit_code == 0
+
+
+def test_config_check_notes_files_that_are_not_there_and_says_what_it_does_not_look_at() -> None:
+    text = "model: {bundle: my-bundle}\nweb: {token_file: hunter2}\nsinks: {files: [{name: a, path: out.log}]}"
+    Path("b.yaml").write_text(text, encoding="utf-8")
+    result = bearwire("config", "check", "-c", "b.yaml")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == [
+        "bearwire: note: b.yaml:1: model.bundle: names what is not on this machine",
+        "bearwire: note: b.yaml:2: web.token_file: names what is not on this machine",
+    ]
+    assert result.stdout.endswith("The model and the broker were not looked at: `bearwire doctor` does.\n")
+    for name in ("my-bundle", "hunter2"):
+        Path(name).touch()
+    assert bearwire("config", "check", "-c", "b.yaml").stderr == ""
+
+
+def test_config_check_and_doctor_note_receivers_where_no_sink_is_configured() -> None:
+    Path("b.yaml").write_text("books: [{rules: {route: {receivers: [desk, '*']}}}]", encoding="utf-8")
+    said = "b.yaml:1: books.0.rules: route.receivers: no sinks are configured, so none serves 'desk'"
+    result = bearwire("config", "check", "-c", "b.yaml")
+    assert (result.exit_code, result.stderr) == (0, f"bearwire: note: {said}\n")
+    assert f"look  rules          {said}" in bearwire("doctor", "-c", "b.yaml", "--no-kafka").stdout
+
+
+def test_config_check_looks_at_all_that_does_not_depend_on_what_is_wrong() -> None:
+    text = (
+        "log: {level: loud}\nkafka: {sasl_username: u}\nbooks:\n- {name: a, rules: {rulez: []}}\n"
+        "- {name: b, rules: {rules: [{name: x, series: y}]}}\n"
+    )
+    Path("b.yaml").write_text(text, encoding="utf-8")
+    result = bearwire("config", "check", "-c", "b.yaml")
+    assert result.exit_code == 2
+    assert [line.split(": ")[1:3] for line in result.stderr.splitlines()] == [
+        ["b.yaml:1", "log.level"],
+        ["b.yaml:2", "kafka.sasl_username"],
+        ["b.yaml:4", "books.0.rules"],
+        ["b.yaml:5", "books.1.rules"],
+        ["there may be more once these are mended"],
+    ]
+    Path("b.yaml").write_text("kafka: {sasl_username: u}", encoding="utf-8")
+    assert "may be more" not in bearwire("config", "check", "-c", "b.yaml").stderr
+    Path("b.yaml").write_text(
+        "time: {pane_seconds: x}\nbooks: [{windows: [90s], rules: {rulez: []}}]", encoding="utf-8"
+    )
+    said = bearwire("config", "check", "-c", "b.yaml").stderr.splitlines()
+    assert ["time.pane_seconds" in said[0], said[1:]] == [True, ["bearwire: there may be more once these are mended"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("web: {port: 1}", "1 key set;"),
+        ("web: {}", "0 keys set;"),
+        ("web: {port: 1}\nbooks: [{name: a, windows: [1h, 2h], sectors: {E: [A, B]}}]", "4 keys set;"),
+    ],
+)
+def test_config_check_counts_the_keys_that_are_set(text: str, said: str) -> None:
+    Path("b.yaml").write_text(text, encoding="utf-8")
+    assert said in bearwire("config", "check", "-c", "b.yaml").stdout
+    assert (
+        "2 keys set;" in bearwire("config", "check", "--set", "books.0.name=a", env={"BEARWIRE_WEB__PORT": "1"}).stdout
+    )
