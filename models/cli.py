@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="machine-readable ou
 @BUNDLE
 @JSON
 def info(bundle: Path | None, as_json: bool) -> None:
-    """What a bundle is: its tasks, limits, parent, data, metrics."""
+    """What a bundle is: its tasks, limits, parent, data, metrics. In a pipe as Markdown."""
     loaded = _load(bundle)
     if as_json:
         _print_json(loaded.manifest)
@@ -51,7 +52,15 @@ def info(bundle: Path | None, as_json: bool) -> None:
     from models.model_card import render_model_card
 
     click.echo(f"version  {loaded.version_id}\npath     {loaded.path}\n")
-    click.echo(render_model_card(loaded.manifest), nl=False)
+    card = render_model_card(loaded.manifest)
+    if not sys.stdout.isatty():
+        click.echo(card, nl=False)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    plain = "".join(each if each.isprintable() or each == "\n" else "?" for each in card)
+    Console().print(Markdown(plain, hyperlinks=False))
 
 
 @models.command()
@@ -200,6 +209,8 @@ def explain(text: str, bundle: Path | None, task: str, label: str | None, provid
     """Which words of TEXT made the model say so."""
     from models.explain import explain as attribute
 
+    if not any(each.isprintable() and not each.isspace() for each in text):
+        raise click.UsageError("TEXT has no visible character")
     predictor = _predictor(_load(bundle), provider)
     try:
         words = attribute(predictor, text, task, label)
@@ -314,11 +325,32 @@ def _labelled(
     odd = [pair for pair in label_names if "=" not in pair]
     if odd:
         raise click.ClickException(f"--label {odd[0]} is not of the form WRITTEN=LABEL")
-    names = dict(pair.split("=", 1) for pair in label_names)
+    names = _Names(pair.split("=", 1) for pair in label_names)
+    known = {name.casefold() for name in labels[task]}
+    for written, meant in names.items():
+        if meant.casefold() not in known:
+            raise click.ClickException(
+                f"--label {written}={meant}: {meant!r} is not a label of the task ({', '.join(labels[task])})"
+            )
     try:
-        return read_labelled(data, labels[task], text=text, label=label, names=names)
+        rows = read_labelled(data, labels[task], text=text, label=label, names=names)
     except LabelledError as error:
         raise click.ClickException(str(error)) from error
+    for written in names.keys() - names.asked:
+        click.echo(f"bearwire: note: --label {written}={names[written]}: {data} has no {written!r}", err=True)
+    return rows
+
+
+class _Names(dict[str, str]):
+    """What values of the label column mean; `asked` are the values that came up."""
+
+    def __init__(self, pairs: Iterable[list[str]]) -> None:
+        super().__init__(dict(pairs))
+        self.asked: set[str] = set()
+
+    def get(self, key: str, default: str) -> str:  # type: ignore[override]
+        self.asked.add(key)
+        return super().get(key, default)
 
 
 def _print_json(value: object) -> None:

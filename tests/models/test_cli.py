@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
+import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,8 @@ from models.bundle import Bundle, write_manifest
 from models.cli import models
 from models.compare import Comparison
 from tests.models.tiny_bundle import write_tiny_bundle
+
+ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: str | Path) -> Result:
@@ -113,7 +120,16 @@ def test_evaluate_says_how_to_name_labels(tiny: Bundle, data: Path) -> None:
 def test_evaluate_says_what_is_meant_where_that_is_no_label(tiny: Bundle, data: Path) -> None:
     result = run("evaluate", str(tiny.path), "--data", str(data), "--label", "1=negatve")
     assert result.exit_code == 1
-    assert "'1' means 'negatve', which is not a label of the task (negative, neutral, positive)" in result.output
+    assert "--label 1=negatve: 'negatve' is not a label of the task (negative, neutral, positive)" in result.output
+
+
+def test_a_label_for_what_the_file_does_not_hold_is_refused_or_noted(tiny: Bundle, data: Path) -> None:
+    result = run("evaluate", tiny.path, "--data", data, *NAMES, "--label", "bad=negativ")
+    assert result.exit_code == 1
+    assert "--label bad=negativ: 'negativ' is not a label of the task (negative, neutral, positive)" in result.output
+    result = run("evaluate", tiny.path, "--data", data, *NAMES, "--label", "bad=Negative")
+    assert result.exit_code == 0
+    assert result.stderr == f"bearwire: note: --label bad=Negative: {data} has no 'bad'\n"
 
 
 def test_what_was_no_utf8_on_the_command_line_is_explained_all_the_same(tiny: Bundle) -> None:
@@ -155,6 +171,32 @@ def test_explain_lists_words_heaviest_first(tiny: Bundle) -> None:
     assert output[1].endswith("fraud")
     found = json.loads(run("explain", "company fraud today", "--bundle", tiny.path, "--json").output)
     assert len(found["words"]) == 3
+
+
+def test_info_is_markdown_in_a_pipe_and_tables_on_a_terminal(tiny: Bundle) -> None:
+    assert "## Tasks\n\n| task |" in run("info", tiny.path).output
+    code = "import sys; from models.cli import models; models(['info', sys.argv[1]])"
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        command = [sys.executable, "-c", code, str(tiny.path)]
+        shown = subprocess.Popen(command, stdout=theirs, cwd=ROOT, env={**os.environ, "COLUMNS": "70", "TERM": "xterm"})
+        os.close(theirs)
+        said = b""
+        with suppress(OSError):  # what Linux says once the other end is closed
+            while part := terminal.read(65536):
+                said += part
+    assert shown.wait() == 0
+    text = re.sub(r"\x1b\[[0-9;]*m", "", said.decode())
+    assert "##" not in text and "|" not in text
+    assert max(len(line) for line in text.splitlines() if not line.startswith(("path", "version"))) <= 70
+    assert "negative, neutral, positive" in text
+
+
+@pytest.mark.parametrize("text", ["", " \t", "\u200b"])
+def test_there_is_nothing_to_explain_in_a_text_that_cannot_be_seen(tiny: Bundle, text: str) -> None:
+    result = run("explain", text, "--bundle", tiny.path)
+    assert result.exit_code == 2
+    assert "TEXT has no visible character" in result.output
 
 
 @pytest.mark.parametrize(
