@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import errno
+import os
 import ssl
 import time
 from collections.abc import Mapping
@@ -74,6 +76,8 @@ class Poster:
         except aiohttp.ClientResponseError as error:
             # Its own words show the address, which may be a secret.
             raise TryLater(f"its answer is no HTTP: {one_line(error.message, _SHOWN_CHARACTERS)}") from None
+        except aiohttp.ClientConnectorError as error:
+            raise TryLater(f"cannot connect to {error.host}:{error.port}: {_why(error.os_error)}") from error
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
             raise TryLater(f"{type(error).__name__}: {one_line(str(error))}") from error
         judge(answer, after, time.time())
@@ -134,6 +138,14 @@ def judge(answer: Answer, retry_after: str | None, now_s: float) -> None:
     if 300 <= status < 400:
         raise Refused(f"HTTP {status}: a redirect, which is not followed; give the URL that it leads to")
     raise Refused(why)
+
+
+def _why(error: OSError) -> str:
+    """What kept a connection from being made, in the system's words where it has some."""
+    number = 0 if isinstance(error, ssl.SSLError) else error.errno or 0
+    said = os.strerror(number) if number in errno.errorcode else error.strerror or str(error)
+    said = one_line(said, _SHOWN_CHARACTERS)
+    return said[:1].lower() + said[1:]
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> bytes:

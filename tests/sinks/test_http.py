@@ -96,7 +96,7 @@ async def test_a_reset_connection_is_tried_later() -> None:
 async def test_nobody_listening_is_tried_later() -> None:
     async with serving() as server:
         pass
-    with pytest.raises(TryLater):
+    with pytest.raises(TryLater, match=r"^cannot connect to 127\.0\.0\.1:\d+: connection refused$"):
         await post(server)
 
 
