@@ -152,9 +152,11 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _show(error: click.ClickException) -> None:
-    shown = io.StringIO()
+    """As click does, with our prefix in front of the message in place of its own."""
+    shown, message = io.StringIO(), error.format_message()
     error.show(shown)
-    click.echo(escaped_lines(shown.getvalue()), err=True, nl=False)
+    click.echo(escaped_lines(shown.getvalue().removesuffix(f"Error: {message}\n")), err=True, nl=False)
+    _say(message)
 
 
 def _say(message: str) -> None:
