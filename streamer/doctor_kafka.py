@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
@@ -41,11 +44,13 @@ _RELEASES: Final = {
 async def kafka_findings(config: Config) -> AsyncIterator[Finding]:
     """Everything that concerns Kafka. Reads only."""
     quiet_clients()
-    reachable = True
+    reachable = False
     for server in servers(config.kafka):
         finding = await _reach(server)
-        reachable = reachable and finding.state == "ok"
+        reachable = reachable or finding.state == "ok"
         yield finding
+    if not reachable:
+        return
     try:
         arguments = client_arguments(config.kafka, purpose="doctor")
     except KafkaSetupError as error:
@@ -56,7 +61,7 @@ async def kafka_findings(config: Config) -> AsyncIterator[Finding]:
         try:
             await asyncio.wait_for(admin.start(), 4 * _CONNECT_SECONDS)
         except Exception as error:
-            advice = "start the broker" if not reachable else "compare kafka.security_protocol with the listener"
+            advice = "compare kafka.security_protocol with the listener"
             yield Finding("broker", "broken", plain_error(error, config.kafka), advice)
             return
         cluster = await admin.describe_cluster()
@@ -77,10 +82,17 @@ async def _reach(server: str) -> Finding:
         return Finding("network", "broken", f"{server} does not answer", "is a firewall between, is the name right?")
     except OSError as error:
         return Finding(
-            "network", "broken", f"{server}: {error.strerror or error}", "is the broker running, is the name right?"
+            "network", "broken", f"no broker at {server}: {_why(error)}", "is the broker running, is the name right?"
         )
     writer.close()
     return Finding("network", "ok", f"{server} accepts connections")
+
+
+def _why(error: OSError) -> str:
+    """Why no connection was made, in the system's words; a name with several addresses has an error for each."""
+    numbers = [error.errno] if error.errno else map(int, re.findall(r"\[Errno (\d+)\]", str(error)))
+    said = [os.strerror(number) for number in dict.fromkeys(numbers) if number in errno.errorcode]
+    return ", ".join(said) or error.strerror or str(error)
 
 
 async def _version(arguments: dict[str, Any]) -> str:
