@@ -14,7 +14,7 @@ from alerts.silences import Silence, decode_silence
 from streamer.commands.options import config_options
 from streamer.commands.terminal import json_for_stdout
 from streamer.config.settings import Config
-from streamer.escaping import escaped
+from streamer.escaping import escaped, quoted
 from streamer.kafka.silence_topic import SilenceError, SilenceTopic, expired, new_silence, parse_length_ms
 from streamer.timestamps import TimestampError, format_rfc3339, parse_rfc3339
 
@@ -116,14 +116,14 @@ def _time(text: str, option: str) -> int:
     try:
         return parse_rfc3339(text)
     except TimestampError as error:
-        raise click.UsageError(f"{option}: {error}") from error
+        raise click.UsageError(f"{option} {quoted(text)}: {error}") from error
 
 
 def _length_ms(text: str) -> int:
     try:
         return parse_length_ms(text)
     except SilenceError as error:
-        raise click.UsageError(f"--for: {error}") from error
+        raise click.UsageError(f"--for {quoted(text)}: {error}") from error
 
 
 def _line(silence: Silence, now_ms: int) -> str:

@@ -111,3 +111,16 @@ def test_a_process_of_its_own_exits_with_the_status() -> None:
         "bearwire: --set: web.prot: unknown key; did you mean web.port?\n"
         "bearwire: there may be more once these are mended\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--for", "2x", 'bearwire: --for "2x": not a duration, expected seconds or for example 30s, 15m, 1h30m, 7d'),
+        ("--until", "noon", 'bearwire: --until "noon": not RFC 3339, expected for example '),
+    ],
+)
+def test_a_length_of_a_silence_that_is_none_is_repeated(option: str, value: str, said: str) -> None:
+    result = bearwire("silences", "add", "series=all", "--reason", "r", option, value)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith(said)
