@@ -256,6 +256,7 @@ class Builder:
             value = str(value) if _wants_text(field.type) else self._read(value, at)
         if value is None and field.default is not NODEFAULT and not _allows_none(field.type):
             return self._say(at, f"has no value, expected {expectation(field)}")
+        value = _as_spelled(field.type, value)
         try:
             value = _durations(field.annotated, _as_wanted(field.annotated, value))
         except TimestampError as error:
@@ -396,6 +397,15 @@ def _as_wanted(annotated: Any, value: Any) -> Any:
         return [_as_wanted(arguments[0] if arguments else Any, item) for item in value]
     if isinstance(value, dict):
         return {key: _as_wanted(arguments[-1] if arguments else Any, item) for key, item in value.items()}
+    return value
+
+
+def _as_spelled(kind: Any, value: Any) -> Any:
+    """`value` as one of the words that the key takes spells it, whatever its case."""
+    for part, _ in _alternatives(kind):
+        for word in get_args(part) if get_origin(part) is Literal else ():
+            if isinstance(value, str) and isinstance(word, str) and word.casefold() == value.casefold():
+                return word
     return value
 
 

@@ -91,6 +91,11 @@ def test_values_of_text_keys_stay_text() -> None:
     assert (config.kafka.client_id, config.kafka.group_prefix) == ("007", "1.0")
 
 
+def test_words_that_a_key_takes_are_read_in_any_case() -> None:
+    config = written("log: {level: INFO}\nkafka: {security_protocol: ssl}", BEARWIRE_LOG__FORMAT="Json")
+    assert (config.log.level, config.log.format, config.kafka.security_protocol) == ("info", "json", "SSL")
+
+
 def test_names_that_look_like_numbers_stay_as_written_in_a_file() -> None:
     config = written(
         "kafka: {group_prefix: 92e37308}\nbooks: [{name: 007, companies: [600519, 000001, 2.50], windows: [15m]}]"
