@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Collection
 from importlib import import_module
 from typing import Final, NamedTuple
 
@@ -60,19 +61,26 @@ class CommandTable(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, and an unknown name is answered with the nearest known one."""
-        import difflib
-
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else " `bearwire --help` lists the commands."
-            ctx.fail(f"No such command {args[0]!r}.{hint}")
-        return super().resolve_command(ctx, args)
+        """As click does, and an unknown name, here or in the group that is named, is answered with the nearest."""
+        _refuse_unknown(ctx, COMMANDS, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if isinstance(command, click.Group):
+            _refuse_unknown(click.Context(command, parent=ctx, info_name=name), command.commands, rest)
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table, without importing what is in it."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+
+
+def _refuse_unknown(ctx: click.Context, known: Collection[str], args: list[str]) -> None:
+    import difflib
+
+    if args and args[0] not in known and not args[0].startswith("-"):
+        near = difflib.get_close_matches(args[0], known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else f" `{ctx.command_path} --help` lists the commands."
+        ctx.fail(f"No such command {args[0]!r}.{hint}")
 
 
 def load_command(name: str, entry: Entry) -> click.Command:

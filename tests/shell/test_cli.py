@@ -43,6 +43,23 @@ def test_an_unknown_command_is_answered_with_the_nearest() -> None:
     assert "Did you mean 'classify'?" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("group", "name", "meant"),
+    [
+        ("config", "chek", "check"),
+        ("models", "verfy", "verify"),
+        ("rules", "tests", "test"),
+        ("dead-letters", "x", None),
+    ],
+)
+def test_an_unknown_command_of_a_group_is_answered_with_the_nearest(group: str, name: str, meant: str | None) -> None:
+    result = bearwire(group, name)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Usage: bearwire {group} ")
+    hint = f"Did you mean {meant!r}?" if meant else f"`bearwire {group} --help` lists the commands."
+    assert f"bearwire: No such command {name!r}. {hint}\n" in result.stderr
+
+
 def test_a_command_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(COMMANDS, "doctor", Entry("streamer.no_such_room", "doctor", "-"))
     result = bearwire("doctor")
