@@ -122,7 +122,8 @@ def rules_check(files: tuple[Path, ...]) -> None:
             bad = True
             click.echo(str(error), err=True)
         else:
-            click.echo(f"{file}: {len(rule_set.rules)} rules, {rule_set.version_id}")
+            count = len(rule_set.rules)
+            click.echo(f"{file}: {count} rule{'s' if count != 1 else ''}, {rule_set.version_id}")
     sys.exit(1 if bad else 0)
 
 

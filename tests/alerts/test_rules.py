@@ -155,6 +155,14 @@ def test_rules_are_tested_from_yaml(tmp_path: Path) -> None:
     assert "company:C0 within 30m of 2d10h: it did not fire; no rule selects company:C0\n" in result.output
 
 
+def test_checking_a_file_counts_its_rules(tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    for names, said in ((("a",), "1 rule, rules-"), (("a", "b"), "2 rules, rules-")):
+        file.write_text(json.dumps({"rules": [{"name": name} for name in names]}))
+        result = CliRunner().invoke(rules_command, ["check", str(file)])
+        assert (result.exit_code, result.output[: len(f"{file}: {said}")]) == (0, f"{file}: {said}")
+
+
 def test_checking_a_bad_file_exits_with_one(tmp_path: Path) -> None:
     file = tmp_path / "rules.yaml"
     file.write_text("rules: [{name: a, serie: ['*']}]")
