@@ -133,5 +133,5 @@ def _plain_value(value: Any, is_duration: bool, changed: bool) -> Any:
 
 
 def _usual(section: type[Struct]) -> SimpleNamespace:
-    """The defaults of an item of a list; what is required has none."""
-    return SimpleNamespace(**{name: field.default for name, field in fields_of(section).items()})
+    """The defaults of an item of a list; what is required has none, and its name is always told."""
+    return SimpleNamespace(**{name: field.default for name, field in fields_of(section).items() if name != "name"})

@@ -356,6 +356,11 @@ def test_what_config_show_prints_is_read_back_the_same() -> None:
         assert plain(written(shown)) == plain(config)
 
 
+def test_config_show_names_every_book_that_it_shows() -> None:
+    Path("b.yaml").write_text("books: [{}, {name: b}]", encoding="utf-8")
+    assert bearwire("config", "show", "--changed", "-c", "b.yaml").stdout == "books:\n- name: main\n- name: b\n"
+
+
 names = st.from_regex(r"[a-z][a-z0-9.-]{0,10}", fullmatch=True)
 configurations = st.fixed_dictionaries(
     {},
