@@ -28,7 +28,16 @@ from models.training.network import WEIGHTS, load_classifier, save_classifier
 from models.training.quantised import check_layers
 from models.training.recipe import Recipe, RecipeError
 from models.training.report import Reported, write_report
-from models.training.run import begun_recipe, made_of, read_held_back, record_teachers, settled, write_run
+from models.training.run import (
+    begun_recipe,
+    made_of,
+    read_held_back,
+    read_learned,
+    record_learned,
+    record_teachers,
+    settled,
+    write_run,
+)
 from models.training.variants import make_variants
 
 
@@ -67,8 +76,12 @@ def train(
     told = kept is not None
     _check(recipe, read, compute, directory, told=told)
     teachers = [data / teacher for teacher in settings.teachers] if settings is not None and not told else []
-    check_teachers(recipe, teachers)
+    check_teachers(recipe, teachers, read, say)
     write_run(directory, recipe, read.splits)
+    learned = [known for known in map(read_learned, teachers) if known is not None]
+    if answers is not None and kept is not None:
+        learned.append(kept.keys)
+    record_learned(directory, read.texts, learned)
     record_teachers(directory, made_of(teachers) if kept is None else kept.origin.models)
     if kept is not None:
         write_answers(answers_file(directory), kept)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import compress
+from itertools import chain, compress
 from pathlib import Path
 
 import msgspec
@@ -28,9 +28,11 @@ from models.training.run import (
     parent_of,
     public_teacher,
     read_data,
+    read_learned,
     read_teachers,
 )
 from models.training.sources import Example
+from models.training.text_keys import keys_of
 
 
 def taught(
@@ -119,13 +121,20 @@ def check_answers(recipe: Recipe, settings: Distillation, data: Data, answers: A
         )
     if not answers.of(data.texts, settings.temperature)[1].any():
         raise RecipeError(f"{file} has no answer to any of the texts to train on; are the data the ones it is for?")
-    judges = {e.text for split in data.splits.values() for e in split.validation} - set(data.texts)
-    learned = int(answers.of(sorted(judges), settings.temperature)[1].sum())
+    judges = _judges(data)
+    learned = int(np.isin(keys_of(judges), answers.keys).sum())
     if learned:
         raise RecipeError(
             f"{file}: the teacher has learned {learned} of the {len(judges)} texts that would judge this run; keep the "
-            "`seed`, `validation` and `split` of the run that asked it, and its data"
+            "`seed`, `validation` and `split` of the run that asked it, and its data, and measure on no text of these"
         )
+
+
+def _judges(data: Data) -> list[str]:
+    """The texts that are validated or measured on, without those that the run learns itself; each once."""
+    splits = data.splits.values()
+    rows = chain.from_iterable(chain(split.validation, *split.measure.values()) for split in splits)
+    return sorted({e.text for e in rows} - set(data.texts))
 
 
 def _placeless(teacher: Teacher | None) -> Teacher | None:
@@ -194,8 +203,10 @@ def as_taught(data: Data) -> Data:
     )
 
 
-def check_teachers(recipe: Recipe, teachers: Sequence[Path]) -> None:
-    """Raise RecipeError where one of `teachers` is no finished model, is a run that goes on, or answers other tasks."""
+def check_teachers(recipe: Recipe, teachers: Sequence[Path], data: Data, say: Say) -> None:
+    """Raise RecipeError where one of `teachers` is no finished model, is a run that goes on, answers other tasks, or
+    has learned texts that judge the student; `say` hears of one that does not tell what it has learned."""
+    judges = _judges(data)
     with torch.random.fork_rng():
         for teacher in teachers:
             if (teacher / RECIPE).is_file() and not is_finished(teacher):
@@ -204,6 +215,19 @@ def check_teachers(recipe: Recipe, teachers: Sequence[Path]) -> None:
                     "run `bearwire models train` on it again"
                 )
             _open_teacher(recipe, teacher)
+            known = read_learned(teacher)
+            if known is None:
+                say(
+                    f"distillation.teachers: {teacher} does not tell which texts it has learned, so nobody knows "
+                    "whether some of them judge this run; a run that is started again with its recipe and data tells "
+                    "it from then on"
+                )
+            elif learned := int(np.isin(keys_of(judges), known).sum()):
+                raise RecipeError(
+                    f"distillation.teachers: {teacher} has learned {learned} of the {len(judges)} texts that would "
+                    "judge this run; keep the `seed`, `validation` and `split` of that run, and its data, and measure "
+                    "on no text of these"
+                )
 
 
 def _open_teacher(recipe: Recipe, directory: Path) -> tuple[Classifier, str]:

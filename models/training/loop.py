@@ -3,6 +3,7 @@
 run/recipe.json        what was asked
 run/cleaning.json      what cleaning found, per task
 run/teachers.json      what models that teach a student, and that other runs trained, were made of
+run/learned.keys       hashes of the texts that the run and those models have learned
 run/member-0/          one trained member: epochs.jsonl, TensorBoard events, checkpoint/, its model
 run/model.safetensors  the result, with config.json, tokenizer.json, temperatures and report.json
 """

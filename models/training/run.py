@@ -8,12 +8,15 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import msgspec
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from models.bundle import DataSource, ParentModel
 from models.training.cleaning import Split
 from models.training.recipe import Recipe, RecipeError, Source, Task, Teacher
 from models.training.sources import Example
+from models.training.text_keys import keys_of
 
 RECIPE = "recipe.json"
 REPORT = "report.json"
@@ -22,6 +25,7 @@ DATA = "data.json"
 HELD_BACK = "held_back.jsonl"
 TEXTS = "texts.sha256"
 TEACHERS = "teachers.json"
+LEARNED = "learned.keys"
 
 
 class HeldBack(Struct, frozen=True):
@@ -87,6 +91,21 @@ def record_teachers(directory: Path, teachers: Iterable[TeacherRun]) -> None:
         _write(directory / TEACHERS, found)
     else:
         (directory / TEACHERS).unlink(missing_ok=True)
+
+
+def record_learned(directory: Path, texts: Iterable[str], others: Iterable[NDArray[np.uint64]]) -> None:
+    """Keep hashes of `texts`, which the run learns, and of those that its teachers have learned (`others`), beside what
+    is kept there already."""
+    before = read_learned(directory)
+    known = [keys_of(texts), *others, *([] if before is None else [before])]
+    _put(directory / LEARNED, np.unique(np.concatenate(known)).astype("<u8").tobytes())
+
+
+def read_learned(directory: Path) -> NDArray[np.uint64] | None:
+    """Hashes of the texts that the run in `directory` and its teachers have learned, ascending; None where it has kept
+    none."""
+    file = directory / LEARNED
+    return np.frombuffer(file.read_bytes(), dtype="<u8").astype(np.uint64) if file.is_file() else None
 
 
 def public_teacher(teacher: TeacherRun) -> TeacherRun:

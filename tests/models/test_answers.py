@@ -235,7 +235,20 @@ def test_answers_that_are_not_for_the_recipe_are_refused_before_anything_is_writ
         shape,
         metadata={"origin": msgspec.json.encode(kept.origin).decode()},
     )
+    data = load_data(recipe, {"data": base, "recipe": base}, lambda _: None)
+    rows = [{"text": e.text, "label": list(DESK)[e.label]} for e in data.splits["intent"].train]
+    for path, part in (("measured.jsonl", rows[:1]), ("rest.jsonl", rows[1:])):
+        (base / path).write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
+    measured = Source(path="measured.jsonl", use="measure")
+    judged = msgspec.structs.replace(
+        recipe.tasks[0], sources=(msgspec.structs.replace(source, path="rest.jsonl"), measured)
+    )
     cases: list[tuple[Recipe, Path, str]] = [
+        (
+            msgspec.structs.replace(recipe, tasks=(judged,), validation=0.0),
+            file,
+            "learned 1 of the 1 texts that would judge",
+        ),
         (others, file, "other tasks or labels"),
         (msgspec.structs.replace(recipe, distillation=None), file, "only a recipe with `distillation`"),
         (

@@ -305,6 +305,39 @@ def test_a_run_that_has_not_finished_teaches_nobody(base: Path, tmp_path: Path) 
     assert not (tmp_path / "student").exists()
 
 
+def test_a_finished_run_that_has_learned_what_judges_the_student_is_no_teacher(base: Path, tmp_path: Path) -> None:
+    (base / "late.jsonl").write_text('{"text": "send the money back", "label": "billing"}\n', encoding="utf-8")
+
+    def taught_by(*teachers: str, late: str | None = None, seed: int = 1) -> Recipe:
+        settings = {"teachers": [str(tmp_path / each) for each in teachers], "epochs": 1, "start": "base"}
+        recipe = recipe_for(base, "intent", DESK, epochs=1, seed=seed, distillation=settings if teachers else None)
+        sources = [*recipe.tasks[0].sources, *([{"path": "late.jsonl", "use": late}] if late else [])]
+        task = msgspec.structs.replace(recipe.tasks[0], sources=tuple(msgspec.convert(sources, list[Source])))
+        return msgspec.structs.replace(recipe, tasks=(task,))
+
+    def refused(recipe: Recipe) -> None:
+        with pytest.raises(
+            RecipeError, match=r"distillation\.teachers: .* has learned \d of the \d texts that would judge"
+        ):
+            run(recipe, base, tmp_path / "refused")
+        assert not (tmp_path / "refused").exists()
+
+    run(taught_by(late="train"), base, tmp_path / "teacher")
+    refused(taught_by("teacher", seed=2))
+    refused(taught_by("teacher", late="measure"))
+    refused(taught_by("teacher", late="validation"))
+    run(taught_by("teacher"), base, tmp_path / "student")
+    refused(taught_by("student", late="measure"))
+
+    (tmp_path / "teacher" / "learned.keys").unlink()
+    said: list[str] = []
+    recipe = taught_by("teacher", late="measure")
+    train(recipe, tmp_path / "warned", data=base, recipe_directory=base, threads=1, say=said.append)
+    assert any("teacher does not tell which texts it has learned" in line for line in said)
+    run(taught_by(late="train"), base, tmp_path / "teacher")
+    refused(recipe)
+
+
 def test_what_finished_teachers_were_made_of_is_recorded_and_in_the_notice(base: Path, tmp_path: Path) -> None:
     first = recipe_for(base, "intent", DESK, epochs=1, base_licence="CC-BY-4.0", base_origin="a large model")
     run(first, base, tmp_path / "first")
