@@ -12,8 +12,10 @@ import html
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
+import msgspec
 from msgspec import Struct
 
 from models.training.recipe import Task
@@ -33,7 +35,8 @@ class CleaningReport(Struct, frozen=True, kw_only=True):
     `near_across` validation rows are near-duplicates of rows to train on, as `split: random` leaves them. Of rows that
     were given to validate or measure on nothing is dropped: `held_duplicates` repeat one of the same set,
     `held_conflicting` contradict another of it, and `measured_validation` rows to measure on are near-duplicates of
-    validation rows.
+    validation rows. `other_tasks` rows to validate or measure on are near-duplicates of rows that another task trains
+    on, which the encoder that both share then learns.
     Rows with HTML entities, web addresses and cashtags are kept; the recipe's `normalisation` says what of these
     the model sees.
     """
@@ -52,6 +55,7 @@ class CleaningReport(Struct, frozen=True, kw_only=True):
     held_duplicates: int = 0
     held_conflicting: int = 0
     measured_validation: int = 0
+    other_tasks: int = 0
     train: dict[str, int]
     validation: dict[str, int]
 
@@ -118,6 +122,18 @@ def clean_and_split(
         validation=_by_label(task, part),
     )
     return Split(train, part, dict(measured), report)
+
+
+def between_tasks(splits: dict[str, Split]) -> dict[str, Split]:
+    """The splits of tasks that share an encoder, with what each holds back and another learns counted in its report."""
+    learned = {name: {near_key(e.text) for e in split.train} for name, split in splits.items()}
+    counted = {}
+    for name, split in splits.items():
+        others = set().union(*(keys for other, keys in learned.items() if other != name))
+        held = chain(split.validation, *split.measure.values())
+        report = msgspec.structs.replace(split.report, other_tasks=sum(near_key(e.text) in others for e in held))
+        counted[name] = split._replace(report=report)
+    return counted
 
 
 def _resolve(examples: list[Example]) -> tuple[list[Example], int, int]:

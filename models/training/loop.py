@@ -26,7 +26,7 @@ from models.evaluate import evaluate
 from models.probabilities import softmax
 from models.training.batches import Batch, epoch_batches, pad_id
 from models.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from models.training.cleaning import Split, clean_and_split
+from models.training.cleaning import Split, between_tasks, clean_and_split
 from models.training.compute import Compute
 from models.training.losses import LossFunction
 from models.training.measure import predict_logits, report_table
@@ -73,6 +73,8 @@ def load_data(recipe: Recipe, roots: dict[str, Path], say: Say) -> Data:
         splits[task.name] = clean_and_split(
             task, examples, validation=recipe.validation, seed=recipe.seed, apart=recipe.split == "apart"
         )
+    splits = between_tasks(splits)
+    for task in recipe.tasks:
         found = splits[task.name].report
         say(
             f"{task.name}: {found.rows} rows, {found.duplicates} duplicates and {found.conflicting} contradictory "
@@ -81,6 +83,7 @@ def load_data(recipe: Recipe, roots: dict[str, Path], say: Say) -> Data:
             f"{found.cashtags} with cashtags, "
             f"{found.leaked} leaks into validation dropped, {found.near_across} near-duplicates left on both sides, "
             f"{found.measured_overlap} measured rows also in training, {found.measured_validation} in validation, "
+            f"{found.other_tasks} rows to validate or measure on that another task learns from, "
             f"{found.held_duplicates} duplicates and {found.held_conflicting} contradictory rows kept in "
             "given validation and measured sets; "
             f"{sum(found.train.values())} to train, {sum(found.validation.values())} to validate"

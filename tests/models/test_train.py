@@ -171,6 +171,21 @@ def test_the_bundle_of_a_run_states_probabilities_that_are_right_as_often_as_the
     assert abs(float(said.max(axis=1).mean()) - right.mean()) < 0.03
 
 
+def test_a_run_says_how_many_texts_that_judge_one_task_another_learns(base: Path) -> None:
+    recipe = recipe_for(base, "intent", DESK, validation=0.3, seed=5)
+    halves = {"kind": "paper", "other": "no paper"}
+    names = {label: halves["kind" if label == "billing" else "other"] for label in DESK}
+    source = msgspec.structs.replace(recipe.tasks[0].sources[0], labels=names)
+    second = msgspec.structs.replace(recipe.tasks[0], name="kind", labels=tuple(halves.values()), sources=(source,))
+    said: list[str] = []
+    recipe = msgspec.structs.replace(recipe, tasks=(*recipe.tasks, second))
+    data = load_data(recipe, {"data": base, "recipe": base}, said.append)
+    learned = {e.text for e in data.splits["kind"].train}
+    number = sum(e.text in learned for e in data.splits["intent"].validation)
+    assert number > 0
+    assert f" {number} rows to validate or measure on that another task learns from" in said[0]
+
+
 def test_two_tasks_share_one_encoder(base: Path, tmp_path: Path) -> None:
     both = recipe_for_both(base, epochs=2, sampling=0.5, thinning=0.5, members=2)
     run(both, base, tmp_path / "run")
