@@ -119,6 +119,15 @@ class Encoder:
         words = [(*_trimmed(text, start, end), places) for start, end, places in found]
         return [word for word in words if any(letter.isalnum() for letter in text[word[0] : word[1]])]
 
+    def seen(self, text: str) -> str:
+        """The beginning of `text` up to the last token within the limit; all of it where nothing is cut off, as from
+        chunks."""
+        with _failures("fails on a text"):
+            encoding = self._tokenizer.encode(_without_surrogates(text))
+        if self._chunks or not encoding.overflowing:
+            return text
+        return text[: max((end for _, end in encoding.offsets), default=0)]
+
     @property
     def highest_id(self) -> int:
         """The largest number that a token can have."""

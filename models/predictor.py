@@ -181,6 +181,10 @@ class Predictor:
         """Where the words lie that the model sees: (start, end) in characters, punctuation left out."""
         return self._encoder.word_spans(text)
 
+    def seen(self, text: str) -> str:
+        """The beginning of `text` that the model sees, where it is longer than the limit."""
+        return self._encoder.seen(text)
+
     def warm_up(self) -> None:
         """Run the model before the first text comes: on a GPU the largest batch of every length, since each new
         shape costs there; on the CPU one short row and one long one; then some texts, which count nowhere. Raises

@@ -64,7 +64,7 @@ def add_word_scores(
     predictor.warm_up()
     column = bundle.task(task).labels.index(label)
     chosen = [
-        text
+        predictor.seen(text)
         for text, row in zip(texts, predictor.predict(texts).of_all(task), strict=True)
         if int(row.argmax()) == column
     ][:TEXTS]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models.bundle import Bundle
 from models.explain import WordWeight, explain, explain_many, strongest
 from models.predictor import Predictor
+from models.word_scores_fit import add_word_scores
 
 TEXT = "The company says fraud, in the market today."
 
@@ -36,6 +38,30 @@ def test_without_a_label_it_explains_what_the_model_chose(predictor: Predictor) 
 def test_several_texts_in_one_pass_get_what_each_gets_alone(predictor: Predictor) -> None:
     texts = [TEXT, "", "profit", "公司 profit", "!!!"]
     assert explain_many(predictor, texts, "topic") == [explain(predictor, text, "topic") for text in texts]
+
+
+def test_what_the_model_does_not_see_weighs_on_no_word(predictor: Predictor) -> None:
+    seen = "record profit, " + "the company says " * 6 + "today"
+    unseen = " fraud lawsuit fraud lawsuit"
+    assert explain(predictor, seen + unseen, "sentiment") == explain(predictor, seen, "sentiment")
+    assert explain(predictor, seen[: -len("today")] + unseen, "sentiment") != explain(predictor, seen, "sentiment")
+
+
+def test_words_are_fitted_to_what_the_model_sees_of_texts(
+    predictor: Predictor, tiny: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explained: list[str] = []
+
+    def stop(predictor: Predictor, texts: list[str], task: str, label: str) -> None:
+        explained.extend(texts)
+        raise InterruptedError
+
+    monkeypatch.setattr("models.word_scores_fit._last_hidden", lambda *_: "hidden")
+    monkeypatch.setattr("models.word_scores_fit.explain_many", stop)
+    seen = "fraud, " + "the company says " * 6 + "today in"
+    with pytest.raises(InterruptedError):
+        add_word_scores(tiny, [seen + " record profit"] * 40, task="sentiment", label="negative", say=str)
+    assert set(explained) == {seen}
 
 
 def test_chinese_characters_are_words_of_their_own(predictor: Predictor) -> None:
