@@ -8,7 +8,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from models.bundle import Bundle, DataSource, write_manifest
-from models.calibration import EXPONENT_TEXTS, fit_calibration, negative_log_likelihood
+from models.calibration import EXPONENT_TEXTS, Logits, fit_calibration, negative_log_likelihood
 from models.evaluate import Evaluation, as_metric, evaluate
 from models.labelled import Labelled
 from models.predictor import Predictor
@@ -47,23 +47,19 @@ def fit(bundle: Bundle, rows: Labelled, task: str) -> Fitted:
     logits = _logits(bundle, rows.texts, task)
     if (logits.argmax(axis=1) == rows.truth).all():
         raise CalibrationError("the model is right about every text, so that no calibration is best; give harder ones")
-    second = _second_half(rows.texts)
+    second = second_half(rows.texts)
     # What is written is of the kind that is measured: with an exponent only where each half can tell one.
     enough = min(int(second.sum()), int((~second).sum())) >= EXPONENT_TEXTS
     exponent_texts = EXPONENT_TEXTS if enough else len(second) + 1
     calibration = fit_calibration(logits, rows.truth, exponent_texts=exponent_texts)
-    apart = np.empty(logits.shape)
-    surprises = np.empty(2)
-    for number, half in enumerate((second, ~second)):
-        other = fit_calibration(logits[~half], rows.truth[~half], exponent_texts=exponent_texts)
-        apart[half] = softmax(logits[half], *other)
-        surprises[number] = negative_log_likelihood(logits[half], rows.truth[half], other) * half.mean()
+    apart = by_halves(logits, rows.truth, second, exponent_texts=exponent_texts)
+    surprise = -np.log(np.maximum(apart[np.arange(len(second)), rows.truth], 1e-300)).mean()
     fitted = Fitted(
         calibration=calibration,
         before=evaluate(softmax(logits, *now).astype(np.float32), rows.truth, task=task, labels=labels),
         after=evaluate(apart.astype(np.float32), rows.truth, task=task, labels=labels),
         surprise_before=negative_log_likelihood(logits, rows.truth, now),
-        surprise_after=float(surprises.sum()),
+        surprise_after=float(surprise),
     )
     if fitted.surprise_after >= fitted.surprise_before:
         raise CalibrationError(
@@ -71,6 +67,17 @@ def fit(bundle: Bundle, rows: Labelled, task: str) -> Fitted:
             "give more texts, or keep the bundle"
         )
     return fitted
+
+
+def by_halves(
+    logits: Logits, truth: NDArray[np.int64], second: NDArray[np.bool_], *, exponent_texts: int
+) -> NDArray[np.float64]:
+    """Probabilities float64[n, labels] of the texts of each half under the calibration fitted on those of the other."""
+    apart = np.empty(logits.shape)
+    for half in (second, ~second):
+        other = fit_calibration(logits[~half], truth[~half], exponent_texts=exponent_texts)
+        apart[half] = softmax(logits[half], *other)
+    return apart
 
 
 def calibrate(bundle: Bundle, fitted: Fitted, data: str) -> Bundle:
@@ -117,7 +124,7 @@ def _logits(bundle: Bundle, texts: list[str], task: str) -> NDArray[np.float64]:
     return np.log(np.maximum(said.astype(np.float64), 1e-30))
 
 
-def _second_half(texts: list[str]) -> NDArray[np.bool_]:
+def second_half(texts: list[str]) -> NDArray[np.bool_]:
     """Which texts are of the second half, drawn by chance, but always the same; equal texts are of the same."""
     _, numbers = np.unique(np.array(texts, dtype=object), return_inverse=True)
     order = np.random.default_rng(11).permutation(int(numbers.max()) + 1)

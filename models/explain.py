@@ -35,9 +35,9 @@ def explain(predictor: Predictor, text: str, task: str, label: str | None = None
     """Weights of the words of `text`, in text order; without `label`, for the one the model chose.
 
     Words are the tokenizer's (single characters in Chinese); punctuation is left out, as is what lies beyond
-    the model's limit or the first 256 words. A word that is
-    taken out makes no room for it. Raises ValueError for a task or label the model does not have, BundleError where it
-    has no numbers for the text or for what is left without a word.
+    the model's limit or the first 256 words. A word that is taken out makes no room for it. Raises ValueError for a
+    task or label the model does not have, BundleError where it has no numbers for the text or for what is left without
+    a word.
     """
     (weights,) = explain_many(predictor, [text], task, label)
     return weights

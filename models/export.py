@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from models.bundle import (
@@ -28,7 +29,8 @@ from models.bundle import (
     unlisted,
     write_manifest,
 )
-from models.calibration import fit_calibration
+from models.calibrate import by_halves, second_half
+from models.calibration import EXPONENT_TEXTS, fit_calibration
 from models.evaluate import as_metric, evaluate
 from models.export_parity import Parity, check_parity
 from models.export_source import Exportable, ExportError, open_source, plain_name
@@ -255,7 +257,9 @@ def _recipe_name(recipe: Recipe) -> str:
 
 
 def _calibrated(manifest: Manifest, draft: Path, model: Exportable) -> Manifest:
-    """The manifest with each task's calibration fitted on validation texts, and what the bundle reaches."""
+    """The manifest with each task's calibration fitted on validation texts, and what the bundle reaches: on these each
+    half under the calibration that was fitted on the other half, so that the calibration error is none of texts that
+    the calibration knows."""
     groups = grouped(model.held_back)
     if not groups:
         return manifest
@@ -266,21 +270,28 @@ def _calibrated(manifest: Manifest, draft: Path, model: Exportable) -> Manifest:
     }
     truth = {key: np.array([row.label for row in rows], dtype=np.int64) for key, rows in groups.items()}
     tasks = []
+    halved: dict[tuple[str, str, str], NDArray[np.float64]] = {}
     for task in manifest.tasks:
         fitted = sorted({group_of(row) for row in calibrating(model.recipe, task.name, model.held_back)})
         calibration = Calibration()
         if fitted:
-            calibration = fit_calibration(
-                np.concatenate([said[key] for key in fitted]), np.concatenate([truth[key] for key in fitted])
-            )
+            logits, answers = (np.concatenate([table[key] for key in fitted]) for table in (said, truth))
+            calibration = fit_calibration(logits, answers)
+            second = second_half([row.text for key in fitted for row in groups[key]])
+            least = 0 if len(second) >= EXPONENT_TEXTS else len(second) + 1
+            apart = by_halves(logits, answers, second, exponent_texts=least)
+            ends = np.cumsum([len(groups[key]) for key in fitted])[:-1]
+            halved.update(zip(fitted, np.split(apart, ends), strict=True))
         tasks.append(msgspec.structs.replace(task, **calibration._asdict()))
     by_name = {task.name: task for task in tasks}
     metrics = []
     for key, logits in said.items():
         task = by_name[key[0]]
-        probabilities = softmax(logits, *task.calibration).astype(np.float32)
-        result = evaluate(probabilities, truth[key], task=task.name, labels=task.labels)
+        stated = halved[key] if key in halved else softmax(logits, *task.calibration)
+        result = evaluate(stated.astype(np.float32), truth[key], task=task.name, labels=task.labels)
         use = "held back" if key[1] == "validation" else "never trained on"
+        if key in halved:
+            use += "; calibrated on, by halves"
         metrics.append(as_metric(result, f"{public_file(key[2])} ({use})"))
     return msgspec.structs.replace(manifest, tasks=tuple(tasks), metrics=tuple(metrics))
 
