@@ -44,10 +44,15 @@ class Reported(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """The content of report.json: what the run was computed with, and a result per task and data set."""
+    """The content of report.json: what the run was computed with, and a result per task and data set.
+
+    `validation_only` are the tasks without a data set that is only measured: all results of theirs are of texts that
+    early stopping, search and calibration look at.
+    """
 
     computed: Computed
     results: tuple[Reported, ...]
+    validation_only: tuple[str, ...] = ()
 
 
 class Mistake(Struct, frozen=True, kw_only=True):
@@ -109,7 +114,14 @@ def write_report(
     (directory / "mistakes.jsonl").write_bytes(
         b"".join(msgspec.json.encode(mistake) + b"\n" for mistake in mistakes[:MISTAKES])
     )
-    finish_run(directory, Report(computed=computed(compute), results=tuple(reported)))
+    uses = {task.name: {each.use for each in reported if each.result.task == task.name} for task in recipe.tasks}
+    alone = tuple(name for name, found in uses.items() if found == {"validation"})
+    if alone:
+        say(
+            f"{', '.join(alone)}: reported on validation texts alone, which early stopping, search and calibration "
+            "look at, so new texts may fare worse; give a source with `use: measure` for the final word"
+        )
+    finish_run(directory, Report(computed=computed(compute), results=tuple(reported), validation_only=alone))
     return reported
 
 

@@ -130,6 +130,20 @@ def test_at_the_end_stand_reports_pictures_and_mistakes(finished: tuple[Path, st
     assert sure == sorted(sure, reverse=True)
 
 
+def test_a_task_that_nothing_is_measured_on_is_said_to_be_judged_by_validation_alone(
+    finished: tuple[Path, str], desk: Path, tmp_path: Path
+) -> None:
+    warning = "intent: reported on validation texts alone"
+    assert warning not in finished[1]
+    assert json.loads((finished[0] / "report.json").read_text(encoding="utf-8"))["validation_only"] == []
+    task = {"name": "intent", "labels": list(TEXTS), "sources": [{"path": "learned.jsonl"}]}
+    recipe = write_recipe(desk, tmp_path / "recipe.yaml", epochs=1, tasks=[task])
+    done = bearwire("models", "train", str(recipe), "--data", str(desk), "-o", str(tmp_path / "run"), "--threads", "1")
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines()[-2].startswith(warning)
+    assert json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))["validation_only"] == ["intent"]
+
+
 def test_the_picture_has_the_counts_and_the_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.figure import Figure
 
