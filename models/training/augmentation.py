@@ -6,6 +6,7 @@ import re
 
 from numpy.random import Generator
 
+from models.encoding import UNSPACED
 from models.training.entities import Entities, swap_entities
 from models.training.recipe import Augmentation
 
@@ -16,6 +17,8 @@ _NEIGHBOURS = {
 }
 _PUNCTUATION = re.compile(r"[^\w\s$%]")
 _DIGIT = re.compile(r"\d")
+_SCRIPTS = re.compile(f"[{UNSPACED}]+|[^{UNSPACED}]+")
+_UNSPACED = re.compile(f"[{UNSPACED}]")
 
 
 def augment(text: str, settings: Augmentation, rng: Generator, pool: Entities = NOBODY) -> str:
@@ -38,12 +41,38 @@ def augment(text: str, settings: Augmentation, rng: Generator, pool: Entities = 
 
 
 def misspell(text: str, share: float, rng: Generator) -> str:
-    """A typo in about `share` of the words of four letters or more: swapped, dropped, doubled, a key beside."""
+    """A typo in about `share` of the words of four letters or more: swapped, dropped, doubled, a key beside.
+
+    In scripts that put no space between words, such as Chinese, every letter counts as a word, without the key beside.
+    """
     words = text.split(" ")
     for place, word in enumerate(words):
-        if len(word) >= 4 and not word.startswith("http") and rng.random() < share:
-            words[place] = _typo(word, rng)
+        words[place] = "".join(_misspelt(part, share, rng) for part in _SCRIPTS.findall(word))
     return " ".join(words)
+
+
+def _misspelt(part: str, share: float, rng: Generator) -> str:
+    """`part` of a word, in one script, with typos."""
+    if _UNSPACED.match(part):
+        return _misspelt_letters(part, share, rng)
+    if len(part) >= 4 and not part.startswith("http") and rng.random() < share:
+        return _typo(part, rng)
+    return part
+
+
+def _misspelt_letters(part: str, share: float, rng: Generator) -> str:
+    letters = list(part)
+    for at, letter in enumerate(part):
+        if not letter.isalpha() or rng.random() >= share:
+            continue
+        kind = rng.integers(3)
+        if kind == 0 and at + 1 < len(part):
+            letters[at], letters[at + 1] = letters[at + 1], letters[at]
+        elif kind == 1:
+            letters[at] = ""
+        else:
+            letters[at] *= 2
+    return "".join(letters) or part
 
 
 def _typo(word: str, rng: Generator) -> str:

@@ -1,7 +1,8 @@
 """Who a text is about, found without a model, to be swapped for others: what is said should count, not of whom.
 
 An entity is a cashtag, or two to four capitalised words in a row. Texts that capitalise most of their words, as
-headlines may, have no names that could be told apart; only their cashtags count.
+headlines may, have no names that could be told apart; only their cashtags count. So do those of scripts without
+capitals, such as Chinese.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import NamedTuple
 
 from numpy.random import Generator
 
-_CASHTAG = re.compile(r"\$[A-Z][A-Z.]{0,9}\b")
+from models.training.tokenisation import TAG_END
+
+_CASHTAG = re.compile(rf"\$[A-Z][A-Z.]{{0,9}}{TAG_END}")
 _NAME = re.compile(r"\b[A-Z][a-z]+(?: [A-Z][a-z]+){1,3}\b")
 _WORD = re.compile(r"[^\W\d_]+")
 

@@ -186,7 +186,11 @@ class Augmentation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     typos: Annotated[Fraction, Meta(description="Share of texts with typos.")] = 0.0
     typo_words: Annotated[
-        Fraction, Meta(description="Share of the words of such a text, of four letters or more, that get a typo.")
+        Fraction,
+        Meta(
+            description="Share of the words of such a text, of four letters or more, that get a typo; in scripts that "
+            "put no space between words, such as Chinese, share of the letters."
+        ),
     ] = 0.12
     punctuation: Annotated[
         Fraction, Meta(description="Share of texts that lose their punctuation; `$` and `%` stay.")
@@ -199,7 +203,7 @@ class Augmentation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Fraction,
         Meta(
             description="Share of texts with other companies, people and cashtags for their own, out of the training "
-            "texts."
+            "texts. Names are told by their capitals, so in Chinese only cashtags are swapped."
         ),
     ] = 0.0
 

@@ -29,7 +29,8 @@ _ENTITIES = (
 WEB_ADDRESS = rf"(?:https?://|www\.)[^\s{UNSPACED}]+"
 """A web address; Chinese goes on right behind one, without a space."""
 
-CASHTAG = rf"\$[A-Za-z][A-Za-z._-]{{0,9}}(?:\b|(?=[{UNSPACED}]))"
+TAG_END = rf"(?:\b|(?=[{UNSPACED}]))"
+CASHTAG = rf"\$[A-Za-z][A-Za-z._-]{{0,9}}{TAG_END}"
 """A ticker as tweets write it."""
 
 WORD_PIECE_MODELS = ("bert", "distilbert", "electra")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +209,39 @@ def test_noise_is_decided_by_the_generator_alone() -> None:
 @given(st.text(max_size=80), st.integers(0, 1000))
 def test_misspelling_keeps_the_number_of_words(text: str, seed: int) -> None:
     assert len(misspell(text, 1.0, np.random.default_rng(seed)).split(" ")) == len(text.split(" "))
+
+
+def test_noise_on_texts_with_spaces_between_words_is_as_it_was_when_answers_to_them_were_kept() -> None:
+    """The teacher's answers that are committed, and runs that were begun, hold only while it does not change."""
+    files = sorted((Path(models.__file__).parent / "data").glob("own-*.jsonl"))
+    texts = [json.loads(line)["text"] for file in files for line in file.read_text(encoding="utf-8").splitlines()][::6]
+    settings = Augmentation(typos=0.6, typo_words=0.3, punctuation=0.3, case=0.3, numbers=0.4, entities=0.5)
+    pool = find_entities(texts)
+    digest = hashlib.sha256(repr(pool).encode())
+    for number, text in enumerate(texts):
+        digest.update(augment(text, settings, np.random.default_rng(number), pool).encode())
+    assert digest.hexdigest() == "ce45dec8ccc930d91eee92eaacbf904113790438816188721fe92ce448a0e2fb"
+
+
+CHINESE = "稻溪食品营收下滑，亏损扩大；$DXSP 股价跌去三成"
+
+
+def test_typos_of_chinese_fall_on_about_their_share_of_the_characters_and_add_no_other() -> None:
+    changed = []
+    for seed in range(200):
+        noisy = misspell(CHINESE, 0.15, np.random.default_rng(seed))
+        assert set(noisy) <= set(CHINESE) | set("abcdefghijklmnopqrstuvwxyz")
+        same = SequenceMatcher(None, CHINESE, noisy, autojunk=False).get_matching_blocks()
+        changed.append(len(CHINESE) - sum(block.size for block in same) + max(0, len(noisy) - len(CHINESE)))
+    letters = sum(letter.isalpha() for letter in CHINESE)
+    assert 0.1 * letters < np.mean(changed) < 0.2 * letters
+    assert misspell("跌", 1.0, np.random.default_rng(0))
+    assert misspell(CHINESE, 0.0, np.random.default_rng(0)) == CHINESE
+
+
+def test_a_cashtag_may_have_chinese_right_behind_it() -> None:
+    assert find_entities(["$AAPL上涨，$TSLA 下跌", "上涨$BRK.B"]).cashtags == ("$AAPL", "$BRK.B", "$TSLA")
+    assert swap_entities("$AAPL上涨", Entities(("$NEWT",), ()), np.random.default_rng(0)) == "$NEWT上涨"
 
 
 SPOKEN = [
