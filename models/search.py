@@ -31,6 +31,7 @@ import torch
 import yaml
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from models.train import check
 from models.training.compute import Compute, choose_compute
 from models.training.loop import EPOCHS, Data, load_data, train_member
 from models.training.network import CONFIG, TOKENIZER, WEIGHTS
@@ -42,17 +43,22 @@ from models.training.search_space import Parameter, Value, parameters, with_valu
 Say = Callable[[str], None]
 DATABASE = "study.sqlite"
 BEST = "best.yaml"
-_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+_REFUSED = "refused"
+"""What the study keeps of a trial that failed: why. One that a dead process left unfinished has no such reason."""
 
 
 class Tried(NamedTuple):
-    """A finished trial: its number from 0, whether it was stopped early, its score after `epochs` epochs, its keys."""
+    """A finished trial: its number from 0, whether it was stopped early, its score after `epochs` epochs, its keys.
+
+    One that `failed`, since no recipe can be followed with its keys, has no score.
+    """
 
     number: int
     pruned: bool
     score: float
     epochs: int
     values: dict[str, Value]
+    failed: bool = False
 
 
 class _OutOfTime(Exception):
@@ -74,9 +80,9 @@ def search(
 ) -> list[Tried]:
     """Search what the recipe in `content` (plain data) asks for, in `directory`; the finished trials, best first.
 
-    `trials` and `hours` override the recipe's; `clock` gives seconds. A trial trains one member and no student.
-    Raises RecipeError where the recipe or its space cannot be followed, or `directory` holds another search or one
-    over other texts.
+    `trials` and `hours` override the recipe's; `clock` gives seconds. A trial trains one member and no student; one
+    whose keys cannot be followed fails, and the search goes on. Raises RecipeError where the recipe itself or its space
+    cannot be followed, or `directory` holds another search or one over other texts.
     """
     recipe = parse_recipe(content, where)
     plain: dict[str, Any] = content  # type: ignore[assignment]
@@ -98,8 +104,9 @@ def search(
                 f"{directory} holds a search over other texts, so its trials do not compare with further ones; put the "
                 "data back as they were, or choose another directory"
             )
+        check(msgspec.structs.replace(recipe, distillation=None), read, compute, directory, told=False)
         study = _study(directory, settings)
-        while (number := len(study.get_trials(deepcopy=False, states=_FINISHED))) < wanted and clock() < end:
+        while (number := len(_finished(study))) < wanted and clock() < end:
             study.sampler = optuna.samplers.TPESampler(
                 n_startup_trials=settings.startup, seed=settings.seed * 1_000_003 + number
             )
@@ -114,11 +121,16 @@ def search(
             except _OutOfTime:
                 say(f"trial {number}: the time is up; started again, the search goes on here")
                 break
+            except RecipeError as error:
+                trial.set_user_attr(_REFUSED, str(error))
+                study.tell(trial, state=TrialState.FAIL)
+                say(f"trial {number}: failed, {error}; {_written(values)}")
+                continue
             tried = _tried(study, settings)[-1]
             say(f"trial {number}: {_outcome(tried, settings)}; {_written(values)}")
-        found = sorted(_tried(study, settings), key=lambda one: (one.pruned, -one.score, one.number))
+        found = sorted(_tried(study, settings), key=lambda one: (one.failed, one.pruned, -one.score, one.number))
         _write_table(directory / "trials.csv", found, space, settings)
-        if found and not found[0].pruned:
+        if found and not (found[0].pruned or found[0].failed):
             best = with_values(plain, found[0].values)
             _write_best(directory / BEST, best, found[0], settings, recipe_directory)
     return found
@@ -128,7 +140,7 @@ def table(found: list[Tried]) -> str:
     """The trials as text, a line each."""
     lines = ["trial     score  epochs           values"]
     for one in found:
-        state = "stopped" if one.pruned else ""
+        state = "failed" if one.failed else "stopped" if one.pruned else ""
         lines.append(f"{one.number:5d}  {one.score:8.4f}  {one.epochs:6d}  {state:7}  {_written(one.values)}")
     return "\n".join(lines)
 
@@ -274,7 +286,6 @@ def _draw(trial: Trial, parameter: Parameter) -> Value:
 
 def _tried(study: optuna.Study, settings: Search) -> list[Tried]:
     """Finished trials in the order they ran, numbered without those that were given up."""
-    finished: list[FrozenTrial] = study.get_trials(deepcopy=False, states=_FINISHED)
     return [
         Tried(
             number=number,
@@ -282,9 +293,17 @@ def _tried(study: optuna.Study, settings: Search) -> list[Tried]:
             score=float(trial.value or 0.0),
             epochs=max(trial.intermediate_values, default=0),
             values={key: trial.params[key] for key in settings.space},
+            failed=trial.state == TrialState.FAIL,
         )
-        for number, trial in enumerate(finished)
+        for number, trial in enumerate(_finished(study))
     ]
+
+
+def _finished(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that came to an end: complete, stopped early, or failed for a reason."""
+    ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    trials: list[FrozenTrial] = study.get_trials(deepcopy=False, states=ended)
+    return [trial for trial in trials if trial.state != TrialState.FAIL or _REFUSED in trial.user_attrs]
 
 
 def _outcome(tried: Tried, settings: Search) -> str:
@@ -304,8 +323,9 @@ def _write_table(file: Path, found: list[Tried], space: list[Parameter], setting
         writer = csv.writer(stream)
         writer.writerow(["trial", "state", settings.metric, "epochs", *keys])
         for one in found:
-            state = "stopped" if one.pruned else "complete"
-            writer.writerow([one.number, state, f"{one.score:.6f}", one.epochs, *(one.values[key] for key in keys)])
+            state = "failed" if one.failed else "stopped" if one.pruned else "complete"
+            score = "" if one.failed else f"{one.score:.6f}"
+            writer.writerow([one.number, state, score, one.epochs, *(one.values[key] for key in keys)])
 
 
 def _write_best(file: Path, best: dict[str, Any], found: Tried, settings: Search, recipe_directory: Path) -> None:

@@ -74,7 +74,7 @@ def train(
     if answers is not None:
         kept = _given(recipe, read, answers, kept)
     told = kept is not None
-    _check(recipe, read, compute, directory, told=told)
+    check(recipe, read, compute, directory, told=told)
     teachers = [data / teacher for teacher in settings.teachers] if settings is not None and not told else []
     check_teachers(recipe, teachers, read, say)
     write_run(directory, recipe, read.splits)
@@ -129,7 +129,7 @@ def _given(recipe: Recipe, data: Data, file: Path, own: Answers | None) -> Answe
     return given
 
 
-def _check(recipe: Recipe, data: Data, compute: Compute, directory: Path, *, told: bool) -> None:
+def check(recipe: Recipe, data: Data, compute: Compute, directory: Path, *, told: bool) -> None:
     """Raise RecipeError for what would only fail after hours, or do something else than the recipe says. `told`: the
     teacher's answers are there already."""
     for name, split in data.splits.items():

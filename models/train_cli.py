@@ -102,6 +102,8 @@ def search(
     if not found:
         raise click.ClickException("no trial was finished; start it again to go on, with more --hours")
     click.echo(f"\n{table(found)}\n")
+    if found[0].failed:
+        raise click.ClickException("every trial failed; choose another output and `search.space`")
     click.echo(f"train the best with `bearwire models train {output / BEST} --data {place} -o RUN`")
 
 

@@ -161,6 +161,29 @@ def test_a_trial_that_falls_behind_is_stopped_early(pruner: str, base: Path, tmp
     assert found[0].score == max(one.score for one in found if not one.pruned)
 
 
+def test_a_trial_that_no_model_can_be_built_for_fails_and_the_search_goes_on(base: Path, tmp_path: Path) -> None:
+    space = {"freeze.layers": {"choices": [0, 99]}, "head_dropout": {"low": 0.0, "high": 0.3}}
+    content = recipe_for(base, {"space": space, "trials": 5, "startup": 5}, epochs=1)
+    said: list[str] = []
+    run(content, base, tmp_path / "study", trials=3, say=said.append)
+    found = run(content, base, tmp_path / "study", say=said.append)
+    assert sorted(one.number for one in found) == [0, 1, 2, 3, 4]
+    failed = [one for one in found if one.failed]
+    assert failed and found[-len(failed) :] == failed
+    assert all((one.values["freeze.layers"] == 99) == one.failed for one in found)
+    assert sum(": failed, freeze.layers: 99, but the encoder has 2 layers" in line for line in said) == len(failed)
+    with (tmp_path / "study" / "trials.csv").open(encoding="utf-8", newline="") as stream:
+        states = [row["state"] for row in csv.DictReader(stream)]
+    assert states.count("failed") == len(failed)
+    assert run(content, base, tmp_path / "whole") == found
+
+
+def test_a_recipe_that_cannot_be_trained_is_refused_before_the_first_trial(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"freeze\.layers: 99"):
+        run(recipe_for(base, freeze={"layers": 99}), base, tmp_path / "study")
+    assert not (tmp_path / "study" / "study.sqlite").exists()
+
+
 def test_a_directory_with_another_search_is_left_alone(base: Path, tmp_path: Path) -> None:
     run(recipe_for(base), base, tmp_path / "study", trials=1)
     with pytest.raises(RecipeError, match="another recipe or space"):
