@@ -170,7 +170,7 @@ def _check_base(recipe: Recipe, data: Data, compute: Compute) -> None:
     classifier, _ = untrained(recipe, data, compute)
     if recipe.quantisation is not None:
         check_layers(classifier.encoder)
-    adapt(classifier, recipe, len(data.texts))
+    adapt(classifier, recipe)
 
 
 def _members_needed(recipe: Recipe, *, told: bool) -> bool:

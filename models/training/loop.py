@@ -39,6 +39,7 @@ from models.training.optimisation import (
     make_optimiser,
     merge_lora,
     orthogonality,
+    pace_ranks,
     rate_factor,
     restore_adapter,
     set_rates,
@@ -115,11 +116,11 @@ def untrained(recipe: Recipe, data: Data, compute: Compute) -> tuple[Classifier,
     return classifier, tokenizer
 
 
-def adapt(classifier: Classifier, recipe: Recipe, texts: int) -> None:
-    """Freeze what is to stand still, and put adapters on where asked for, which `texts` an epoch are to train."""
+def adapt(classifier: Classifier, recipe: Recipe) -> None:
+    """Freeze what is to stand still, and put adapters on where asked for."""
     freeze(classifier, recipe.freeze)
     if recipe.lora is not None:
-        add_lora(classifier, recipe.lora, recipe.freeze, texts * recipe.epochs // recipe.batch)
+        add_lora(classifier, recipe.lora, recipe.freeze)
 
 
 def some_texts(recipe: Recipe, data: Data, number: int) -> list[str]:
@@ -153,7 +154,7 @@ def fit(
     layout, called = layout_of(recipe), called or f"member {member}"
     tokenizer = Tokenizer.from_str(tokenizer_json)
     texts = len(data.texts)
-    adapt(classifier, recipe, texts)
+    adapt(classifier, recipe)
     classifier.to(compute.device)
     optimiser = make_optimiser(classifier, recipe.optimiser)
     checkpoint = directory / "checkpoint"
@@ -176,6 +177,8 @@ def fit(
                 say(f"{called}: stopped early, epoch {progress.best_epoch + 1} was best")
                 break
             batches = _epoch(recipe, data, tokenizer, member, epoch, losses["before"].numpy())
+            before = progress.steps_before
+            pace_ranks(classifier, before, before + len(batches) * (recipe.epochs - epoch))
             for step in range(progress.step, len(batches)):
                 torch.manual_seed(hash((recipe.seed, member, epoch, step)) % (1 << 62))
                 done = (epoch + step / len(batches)) / recipe.epochs

@@ -37,7 +37,7 @@ def freeze(classifier: Classifier, what: Freeze) -> None:
             parameter.requires_grad_(False)
 
 
-def add_lora(classifier: Classifier, settings: Lora, frozen: Freeze, steps: int) -> None:
+def add_lora(classifier: Classifier, settings: Lora, frozen: Freeze) -> None:
     """Put low-rank adapters on the encoder but not on what is `frozen`; everything else of it stands still.
 
     Raises RecipeError where a target names no linear layer of the encoder, with the names that there are.
@@ -65,17 +65,23 @@ def add_lora(classifier: Classifier, settings: Lora, frozen: Freeze, steps: int)
         shared["exclude_modules"] = still
     config: Any
     if settings.kind == "adalora":
-        config = AdaLoraConfig(
-            init_r=settings.rank * 2,
-            target_r=settings.rank,
-            total_step=max(steps, 3),
-            tinit=steps // 10,
-            tfinal=steps // 5,
-            **shared,
-        )
+        config = AdaLoraConfig(init_r=settings.rank * 2, target_r=settings.rank, total_step=1, **shared)
     else:
         config = LoraConfig(r=settings.rank, **shared)
     classifier.encoder = get_peft_model(classifier.encoder, config)
+
+
+def pace_ranks(classifier: Classifier, done: int, total: int) -> None:
+    """Let AdaLoRA take rank over the steps from a tenth to four fifths of `total`, of which `done` are made.
+
+    To be told before the first step, and again wherever a run turns out longer or shorter; ranks that are settled stay.
+    """
+    adapted = _adalora(classifier)
+    if adapted is not None:
+        config = adapted.peft_config[adapted.trainable_adapter_name]
+        settled = bool(config.rank_pattern) and not adapted.rankallocator.ipt
+        end = 0 if settled else max(total - total // 5, done)
+        config.total_step, config.tinit, config.tfinal = total, total // 10, total - end
 
 
 def orthogonality(classifier: Classifier) -> Tensor | float:

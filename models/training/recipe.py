@@ -219,7 +219,8 @@ class Lora(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal["lora", "adalora"],
         Meta(
             description="`adalora` begins with twice the rank and takes it from where it helps least (Zhang et al. "
-            "2023, arXiv:2303.10512)."
+            "2023, arXiv:2303.10512), over the steps from a tenth to four fifths of all epochs; a run that `patience` "
+            "ends before keeps more than `rank`."
         ),
     ] = "lora"
     rank: Annotated[Count, Meta(description="Rank of an adapter; of `adalora` the mean that remains.")] = 8

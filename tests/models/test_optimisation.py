@@ -141,6 +141,6 @@ def test_momentum_carries_a_step_into_the_next(base: Path) -> None:
 
 def test_adapters_weigh_alpha_over_their_rank(base: Path) -> None:
     classifier, _ = new_classifier(recipe_for(base, "intent", DESK))
-    add_lora(classifier, Lora(rank=2, alpha=6.0), Freeze(), steps=20)
+    add_lora(classifier, Lora(rank=2, alpha=6.0), Freeze())
     scales = {value for part in classifier.modules() for value in getattr(part, "scaling", {}).values()}
     assert scales == {3.0}

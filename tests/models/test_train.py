@@ -24,8 +24,8 @@ from models.train import train
 from models.training.compute import Compute, choose_compute, has_fast_bf16
 from models.training.loop import layout_of, load_data, train_member
 from models.training.measure import predict_logits
-from models.training.network import load_classifier, new_classifier, save_classifier
-from models.training.optimisation import add_lora, allocate_ranks, make_optimiser, orthogonality
+from models.training.network import Classifier, load_classifier, new_classifier, save_classifier
+from models.training.optimisation import add_lora, allocate_ranks, make_optimiser, orthogonality, pace_ranks
 from models.training.pruning import narrow_feed_forward
 from models.training.recipe import Recipe, RecipeError, Source
 from models.training.recipe_file import parse_recipe
@@ -265,15 +265,19 @@ def test_patience_gives_the_weights_of_the_best_epoch(base: Path, tmp_path: Path
     assert all(np.array_equal(patient[name], short[name]) for name in short)
 
 
-def test_adalora_ends_with_the_rank_that_was_asked_for(base: Path) -> None:
+@pytest.mark.parametrize(("total", "shorter"), [(20, 20), (60, 20), (24, 20)])
+def test_adalora_ends_with_the_rank_that_was_asked_for(total: int, shorter: int, base: Path) -> None:
     recipe = recipe_for(base, "intent", DESK, lora={"kind": "adalora", "rank": 2})
     assert recipe.lora is not None
     classifier, _ = new_classifier(recipe)
-    add_lora(classifier, recipe.lora, recipe.freeze, steps=20)
+    add_lora(classifier, recipe.lora, recipe.freeze)
+    pace_ranks(classifier, 0, total)
     optimiser = make_optimiser(classifier, recipe.optimiser)
     ids = torch.randint(4, 60, (8, 12), generator=torch.Generator().manual_seed(1))
     truth = torch.arange(8) % 3
     for step in range(20):
+        if step == 17:
+            pace_ranks(classifier, step, shorter)
         logits = classifier(ids, torch.ones_like(ids))["intent"]
         loss = torch.nn.functional.cross_entropy(logits, truth) + orthogonality(classifier)
         loss.backward()
@@ -283,6 +287,31 @@ def test_adalora_ends_with_the_rank_that_was_asked_for(base: Path) -> None:
     values = [value for name, value in classifier.named_parameters() if "lora_E" in name]
     assert sum(len(value) for value in values) == 4 * len(values)
     assert 0 < sum(int((value != 0).sum()) for value in values) <= 2 * len(values)
+
+
+def test_adalora_knows_how_many_steps_a_run_really_makes(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    told: list[tuple[int, int]] = []
+
+    def allocated(classifier: Classifier, step: int) -> None:
+        made.append(step)
+        allocate_ranks(classifier, step)
+
+    def paced(classifier: Classifier, done: int, total: int) -> None:
+        told.append((done, total))
+        pace_ranks(classifier, done, total)
+
+    monkeypatch.setattr("models.training.loop.allocate_ranks", allocated)
+    monkeypatch.setattr("models.training.loop.pace_ranks", paced)
+    recipe = recipe_for(base, "intent", DESK, epochs=4, thinning=0.9, lora={"kind": "adalora", "rank": 2})
+    often = msgspec.structs.replace(recipe.tasks[0].sources[0], repeat=3)
+    task = msgspec.structs.replace(recipe.tasks[0], sources=(often,))
+    run(msgspec.structs.replace(recipe, tasks=(task,)), base, tmp_path / "run")
+    assert made == list(range(told[-1][1]))
+    assert told[0] == (0, 4 * told[1][0])
+    assert told[-1][1] < told[0][1]
 
 
 def test_a_base_that_would_run_code_or_unpickle_is_refused(base: Path, tmp_path: Path) -> None:
