@@ -49,6 +49,8 @@ Precision = Literal["fp32", "fp16", "int8"]
 AGREEMENT = {"fp32": 1.0, "fp16": 0.995, "int8": 0.995}
 LARGEST_FP32 = 1e-3
 PARITY_TEXTS = 2560
+ENOUGH_TEXTS = 200
+"""Of fewer, one text with another label is more than what int8 and fp16 are allowed."""
 
 
 class Exported(NamedTuple):
@@ -112,6 +114,11 @@ def export(
             f"logit {parity.largest_difference:.2g}; alone as in a batch: {parity.alone_equal} of {parity.alone}"
         )
         _refuse(parity, precision)
+        if AGREEMENT[precision] < 1.0 and parity.texts < ENOUGH_TEXTS:
+            say(
+                f"{parity.texts} texts are few to tell {AGREEMENT[precision]:.1%} by, {ENOUGH_TEXTS} or more are "
+                "better; give them with --texts FILE"
+            )
         (draft / "NOTICE").write_text(_notice(model), encoding="utf-8")
         manifest = _manifest(model, precision, version, created, read)
         write_manifest(draft, manifest)

@@ -11,7 +11,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models.export_source import Exportable
+from models.export_source import Exportable, ExportError
 from models.training.batches import pad, pad_id, token_rows
 
 BATCH = 24
@@ -30,7 +30,10 @@ class Parity(Struct, frozen=True, kw_only=True):
 
 
 def check_parity(model: Path, source: Exportable, texts: Sequence[str]) -> Parity:
-    """Compare the ONNX file with torch, and texts alone with the same texts in their batch, on real texts."""
+    """Compare the ONNX file with torch, and texts alone with the same texts in their batch, on real texts.
+
+    Raises ExportError where either gives logits that are not numbers.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
@@ -45,6 +48,8 @@ def check_parity(model: Path, source: Exportable, texts: Sequence[str]) -> Parit
         together = session.run(names, feed)
         wanted = source.reference(ids, mask)
         for task, logits in zip(source.tasks, together, strict=True):
+            _check_numbers(task, wanted[task], "torch", "its weights overflow, so train it again at a lower rate")
+            _check_numbers(task, logits, "the exported graph", "export it with --precision fp32")
             largest = max(largest, float(np.abs(logits - wanted[task]).max()))
             agreed[task] += int((logits.argmax(axis=1) == wanted[task].argmax(axis=1)).sum())
         for row in range(0, len(ids), every):
@@ -58,6 +63,11 @@ def check_parity(model: Path, source: Exportable, texts: Sequence[str]) -> Parit
         alone=alone,
         alone_equal=equal,
     )
+
+
+def _check_numbers(task: str, logits: NDArray[np.float32], model: str, remedy: str) -> None:
+    if not np.isfinite(logits).all():
+        raise ExportError(f"{model} gives a text logits of {task!r} that are not numbers; {remedy}")
 
 
 def _batches(source: Exportable, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
