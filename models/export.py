@@ -5,6 +5,7 @@ Nothing is left at the destination unless the graph says what torch says and tre
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -74,7 +75,8 @@ def export(
     texts: list[str] | None = None,
     say: Callable[[str], None] = print,
 ) -> Exported:
-    """Write the model at `source` (see `open_source`) as a bundle at `destination`, replacing a bundle there.
+    """Write the model at `source` (see `open_source`) as a bundle at `destination`, replacing a bundle there, or the
+    one that a link there leads to.
 
     `texts` are what it is compared with torch on; without them, texts that the run held back, or the sentiment
     texts that ship with Bearwire, which are English. `languages` are those that a Hugging Face model reads, "en" where
@@ -82,6 +84,7 @@ def export(
     depend on its batch, or where `destination` holds something else than a bundle and its files. `name` is what the
     bundle is called; without it, what the recipe, the Hugging Face id or the directory is.
     """
+    destination = Path(os.path.realpath(destination)) if destination.is_symlink() else destination
     _check_destination(destination)
     plain_name("--version", version)
     if name is not None:

@@ -75,7 +75,7 @@ def _metric_rows(manifest: Manifest) -> list[tuple[str, ...]]:
             str(m.rows),
             f"{m.accuracy:.4f}",
             f"{m.macro_f1:.4f}",
-            "" if m.ece is None else f"{m.ece:.4f}",
+            _ece(m.ece),
         )
         for m in manifest.metrics
     ]

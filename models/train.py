@@ -70,9 +70,9 @@ def train(
     say(f"computing in {compute.precision} on {compute.device.type}: {compute.why}")
     read = load_data(recipe, {"data": data, "recipe": recipe_directory}, say)
     settings, student = recipe.distillation, directory / "student"
-    kept = own_answers(directory, say)
+    kept = own = own_answers(directory, say)
     if answers is not None:
-        kept = _given(recipe, read, answers, kept)
+        kept = _given(recipe, read, answers, own)
     told = kept is not None
     check(recipe, read, compute, directory, told=told)
     teachers = [data / teacher for teacher in settings.teachers] if settings is not None and not told else []
@@ -82,7 +82,8 @@ def train(
     if answers is not None and kept is not None:
         learned.append(kept.keys)
     record_learned(directory, read.texts, learned)
-    record_teachers(directory, made_of(teachers) if kept is None else kept.origin.models)
+    if own is None:
+        record_teachers(directory, made_of(teachers) if kept is None else kept.origin.models)
     if kept is not None:
         write_answers(answers_file(directory), kept)
     members: list[Path] = []

@@ -238,6 +238,19 @@ def test_a_run_that_goes_on_asks_no_more_for_bases_whose_fits_are_done(base: Pat
     assert (tmp_path / "run" / "report.json").is_file()
 
 
+def test_a_run_that_goes_on_lists_no_teacher_that_it_trained_itself(base: Path, tmp_path: Path) -> None:
+    settings = {"start": "base", "epochs": 1, "teacher": {"base": str(base), "epochs": 1}}
+    recipe = recipe_for(base, "intent", DESK, epochs=1, distillation=settings)
+    for _ in range(2):
+        run(recipe, base, tmp_path / "run")
+        assert not (tmp_path / "run" / "teachers.json").exists()
+    file = answers_file(tmp_path / "run")
+    train(recipe, tmp_path / "told", data=base, recipe_directory=base, answers=file, threads=1, say=lambda _: None)
+    before = (tmp_path / "told" / "teachers.json").read_bytes()
+    run(recipe, base, tmp_path / "told")
+    assert (tmp_path / "told" / "teachers.json").read_bytes() == before
+
+
 def test_a_teacher_without_a_text_of_its_own_is_refused(base: Path, tmp_path: Path) -> None:
     settings = {"start": "base", "teacher": {"base": str(base)}}
     recipe = recipe_for(base, "intent", DESK, epochs=1, distillation=settings)

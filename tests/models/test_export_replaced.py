@@ -15,6 +15,8 @@ from models.bundle import Bundle
 from models.export import _check_destination, _new_draft, _replace
 from models.export_source import ExportError
 from tests.models.tiny_bundle import write_tiny_bundle
+from tests.models.tiny_model import write_classifier
+from tests.shell.commands import bearwire
 
 pytestmark = pytest.mark.train
 
@@ -78,3 +80,23 @@ def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory", encoding="utf-8")
     with pytest.raises(ExportError, match=f"{tmp_path / 'file'} cannot be written to: "):
         _new_draft(tmp_path / "file" / "bundle")
+
+
+def test_where_a_link_lies_the_bundle_that_it_leads_to_is_replaced_and_the_link_stays(
+    old: Bundle, tmp_path: Path
+) -> None:
+    texts = ["orders rise", "profit falls", "the meeting is on tuesday"]
+    write_classifier(tmp_path / "source", texts, ["up", "down", "flat"])
+    (tmp_path / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "current"
+    link.symlink_to(old.path)
+    result = bearwire(
+        "models", "export", str(tmp_path / "source"), "-o", str(link), "--precision", "fp32",
+        "--texts", str(tmp_path / "texts.txt"),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert link.readlink() == old.path
+    assert Bundle.load(old.path).version_id == Bundle.load(link).version_id != old.version_id
+    assert list(link.parent.iterdir()) == [link]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
