@@ -103,14 +103,14 @@ class AlertEngine:
                 detector.forget(self.base.keep_block ** (self.base.block - before), float(self.base.kind_series.sum()))
             self._keep_budget(pane.start_ms)
         ids = np.asarray(pane.ids, np.int64)
-        if not len(ids) and pane.end_ms % _CHECK_MS:
+        due = pane.end_ms // _CHECK_MS > pane.start_ms // _CHECK_MS
+        if not len(ids) and not due:
             return []
         negative = self._count(pane, ids) if len(ids) else np.zeros(0)
         records: list[AlertRecord] = []
         touched = set(ids.tolist()) if self.lives else set()
         for number, rule in enumerate(self.rules.rules):
             chosen = ids[(negative > 0) & self._selected(number, ids, pane.keys)]
-            due = pane.end_ms % _CHECK_MS == 0
             live = [series for of, series in self.lives if of == number and (due or series in touched)]
             asked = np.union1d(chosen, np.array(live, np.int64)) if live else chosen
             if not len(asked) or self.base.watched_ms < self.warm_up_ms / 2:

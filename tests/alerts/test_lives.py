@@ -1,0 +1,57 @@
+"""What the engine does with live alerts while their series are silent, while they fire, and after they end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from alerts.engine import AlertEngine
+from alerts.life import Life
+from alerts.panes import DOCUMENTS, FIELDS, NEGATIVE, NO_EVIDENCE, ClosedPane
+from alerts.records import AlertRecord
+from alerts.rules import RuleSet
+from tests.alerts.streams import DAY_MS, HOUR_MS, MINUTE_MS
+
+KEYS = ("all", "company:A")
+START_MS = 20_000 * DAY_MS
+
+
+def shown(engine: AlertEngine, at_ms: int, said: dict[int, tuple[int, int]]) -> list[AlertRecord]:
+    """What the engine makes of the pane from `at_ms` on, of which alone the windows are; `said` has documents and
+    negative ones by series."""
+    ids = np.array(sorted(said), np.int64)
+    counts = np.zeros((len(ids), len(FIELDS)), np.int64)
+    counts[:, [DOCUMENTS, NEGATIVE]] = np.array([said[series] for series in ids.tolist()]).reshape(-1, 2)
+    windows = np.zeros((len(engine.windows_ms), len(KEYS), len(FIELDS)), np.int64)
+    windows[:, ids] = counts
+    pane = ClosedPane(at_ms, at_ms + engine.pane_ms, ids, counts, windows, KEYS)
+    return engine.observe(pane, lambda series, start_ms, end_ms: NO_EVIDENCE, "model-test")
+
+
+def watching(rules: RuleSet, *, pane_ms: int = MINUTE_MS) -> AlertEngine:
+    """An engine that has seen ten calm days, up to `START_MS`."""
+    engine = AlertEngine(rules, book="main", pane_ms=pane_ms, windows_ms=(pane_ms, 4 * pane_ms))
+    for hour in range(-240, 0):
+        shown(engine, (START_MS + hour * HOUR_MS) // pane_ms * pane_ms, dict.fromkeys((0, 1), (1, int(hour % 5 == 0))))
+    return engine
+
+
+def fire(engine: AlertEngine, at_ms: int) -> None:
+    """Let an alert on `company:A` be firing since `at_ms`."""
+    engine.lives[0, 1] = Life(
+        id="x", rule=0, series=1, key=KEYS[1], channel=0, since_ms=at_ms, severity=0, peak_severity=0, rarity=3.0,
+        state="firing", sequence=1, fired_ms=at_ms, told_ms=at_ms,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("pane_minutes", "minutes"), [(1, 20), (5, 20), (16, 32), (45, 90)])
+def test_a_silent_alert_is_looked_at_every_ten_minutes_or_every_longer_pane(pane_minutes: int, minutes: int) -> None:
+    """Calm is seen at the first look, and has lasted `resolve_after: 10m` at the second."""
+    pane_ms = pane_minutes * MINUTE_MS
+    engine = watching(RuleSet(), pane_ms=pane_ms)
+    start_ms = -(-START_MS // (10 * pane_ms)) * 10 * pane_ms
+    fire(engine, start_ms)
+    records: list[AlertRecord] = []
+    for pane in range(100):
+        records += shown(engine, start_ms + pane * pane_ms, {})
+    assert [(record.change, record.at_ms - start_ms) for record in records] == [("resolved", minutes * MINUTE_MS)]
