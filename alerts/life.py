@@ -108,12 +108,12 @@ class Life(msgspec.Struct):
         return None
 
     def _step_pending(self, now_ms: int, rarity: float, timings: Timings, backed: bool) -> Change | None:
-        if rarity >= timings.calm and backed and now_ms - self.since_ms >= timings.pending_ms:
+        calm_ms = self._calm_for(now_ms, rarity < timings.calm)
+        if calm_ms < 0 and backed and now_ms - self.since_ms >= timings.pending_ms:
             self.state, self.fired_ms = "firing", now_ms
             self.severity = self.peak_severity = max(timings.severity(rarity), 0)
-            self.calm_since_ms = -1
             return self._tell("fired", now_ms)
-        if rarity < timings.calm and self._calm_for(now_ms, True) >= timings.resolve_after_ms:
+        if calm_ms >= timings.resolve_after_ms:
             self.state, self.resolved_ms = "resolved", now_ms
             return self._tell("withdrawn", now_ms)
         if self.sequence == 0:

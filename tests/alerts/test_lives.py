@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from alerts.engine import AlertEngine
-from alerts.life import Life
+from alerts.life import Life, Timings
 from alerts.panes import DOCUMENTS, FIELDS, NEGATIVE, NO_EVIDENCE, ClosedPane
 from alerts.records import AlertRecord
-from alerts.rules import RuleSet
+from alerts.rules import Rule, RuleSet
 from tests.alerts.streams import DAY_MS, HOUR_MS, MINUTE_MS
 
 KEYS = ("all", "company:A")
@@ -55,3 +55,19 @@ def test_a_silent_alert_is_looked_at_every_ten_minutes_or_every_longer_pane(pane
     for pane in range(100):
         records += shown(engine, start_ms + pane * pane_ms, {})
     assert [(record.change, record.at_ms - start_ms) for record in records] == [("resolved", minutes * MINUTE_MS)]
+
+
+def test_a_pending_alert_is_withdrawn_after_calm_that_lasts_and_not_after_two_moments_of_it() -> None:
+    life = Life(
+        id="x", rule=0, series=1, key=KEYS[1], channel=0, since_ms=0, severity=0, peak_severity=0, rarity=0.0
+    )  # fmt: skip
+    timings = Timings.of(Rule(name="r", min_sources=2))
+    changes = {}
+    for minute in range(80):
+        rarity = 0.0 if minute in (1, 60) or minute > 65 else 5.0
+        change = life.step(minute * MINUTE_MS, rarity, timings, backed=False)
+        if change is not None:
+            changes[minute] = change
+            if change == "withdrawn":
+                break
+    assert changes == {0: "pending", 76: "withdrawn"}
