@@ -187,10 +187,14 @@ class AlertEngine:
         until = self.rested.get((number, series))
         if until is None:
             return True
-        if now_ms - until >= max(self.windows_ms):
+        if now_ms - until >= self._remembered_ms(number):
             del self.rested[number, series]
             return True
         return now_ms - until >= self.timings[number].cool_down_ms
+
+    def _remembered_ms(self, number: int) -> int:
+        """How long the end of an alert of rule `number` matters: a window may hold the alert, or its series rest."""
+        return max(*self.windows_ms, self.timings[number].cool_down_ms)
 
     def _present(self, life: Life, scores: Scores, place: int) -> float:
         """The rarity of a live alert by its leading channel or a faster one; a slower, rarer one takes the lead."""

@@ -9,8 +9,12 @@ from alerts.engine import AlertEngine
 from alerts.life import Life, Timings
 from alerts.panes import DOCUMENTS, FIELDS, NEGATIVE, NO_EVIDENCE, ClosedPane
 from alerts.records import AlertRecord
+from alerts.rules import Life as Times
 from alerts.rules import Rule, RuleSet
-from tests.alerts.streams import DAY_MS, HOUR_MS, MINUTE_MS
+from tests.alerts import streams
+from tests.alerts.streams import DAY_MS, HOUR_MS, MINUTE_MS, gather, run
+from tests.alerts.test_life_properties import START_MS as STREAM_MS
+from tests.alerts.test_life_properties import burst, quiet_days
 
 KEYS = ("all", "company:A")
 START_MS = 20_000 * DAY_MS
@@ -71,3 +75,13 @@ def test_a_pending_alert_is_withdrawn_after_calm_that_lasts_and_not_after_two_mo
             if change == "withdrawn":
                 break
     assert changes == {0: "pending", 76: "withdrawn"}
+
+
+def test_a_series_rests_for_all_of_a_cool_down_that_is_longer_than_the_longest_window() -> None:
+    rng = np.random.default_rng(3)
+    hours = (55.0, 85.0, 115.0)
+    rows = quiet_days(rng, 6, 120) + [row for hour in hours for row in burst(rng, hour, 40, 1.0, streams.NEGATIVE)]
+    rules = RuleSet(rules=(Rule(name="r", series=("company:C2",), life=Times(cool_down="2d")),))
+    engine = AlertEngine(rules, book="main", pane_ms=MINUTE_MS, windows_ms=(15 * MINUTE_MS, HOUR_MS))
+    fired = [record.at_ms - STREAM_MS for record in run(engine, gather(sorted(rows))) if record.change == "fired"]
+    assert [at_ms // HOUR_MS for at_ms in fired] == [55, 115]
