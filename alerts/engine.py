@@ -121,21 +121,23 @@ class AlertEngine:
     def _count(self, pane: ClosedPane, ids: Ints) -> Floats:
         documents = pane.counts[:, DOCUMENTS]
         negative = pane.counts[:, NEGATIVE]
-        teaching = np.ones(len(ids), np.bool_)
-        firing, _ = present(
-            ids,
-            (
-                life.series
-                for life in self.lives.values()
-                if life.state == "firing" and pane.end_ms - life.fired_ms < _TEACH_AFTER_MS
-            ),
-        )
-        teaching[firing] = False
         told = pane.counts.astype(np.float64)
-        self.base.add(ids, pane.keys, told[:, DOCUMENTS], told[:, NEGATIVE], told[:, POSITIVE], teaching)
+        taught = self._taught(ids, pane.end_ms)
+        self.base.add(ids, pane.keys, told[:, DOCUMENTS], told[:, NEGATIVE], told[:, POSITIVE], taught)
         self.season.add(float(documents.max()))
         self.history.add(ids, pane.start_ms, documents, negative)
         return np.asarray(negative.astype(np.float64))
+
+    def _taught(self, ids: Ints, now_ms: int) -> NDArray[np.bool_]:
+        """bool[n]: whether these series learn; not in the first days of a firing alert on them."""
+        taught = np.ones(len(ids), np.bool_)
+        firing = (
+            life.series
+            for life in self.lives.values()
+            if life.state == "firing" and now_ms - life.fired_ms < _TEACH_AFTER_MS
+        )
+        taught[present(ids, firing)[0]] = False
+        return taught
 
     def _selected(self, number: int, ids: Ints, keys: Sequence[str]) -> NDArray[np.bool_]:
         """Whether rule `number` watches these series; asked once per series (0 not asked yet, 1 yes, 2 no)."""
@@ -155,7 +157,7 @@ class AlertEngine:
     ) -> list[AlertRecord]:  # fmt: skip
         detector, timings = self.detectors[number], self.timings[number]
         live = [series for of, series in self.lives if of == number]
-        self.base.fold(asked, np.ones(len(asked), np.bool_))
+        self.base.fold(asked, self._taught(asked, pane.end_ms))
         muted = {series: until for (of, series), until in self.rested.items() if of == number}
         scores = detector.score(asked, pane.windows, pane.end_ms, self.base, muted)
         if len(chosen):

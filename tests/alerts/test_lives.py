@@ -85,3 +85,19 @@ def test_a_series_rests_for_all_of_a_cool_down_that_is_longer_than_the_longest_w
     engine = AlertEngine(rules, book="main", pane_ms=MINUTE_MS, windows_ms=(15 * MINUTE_MS, HOUR_MS))
     fired = [record.at_ms - STREAM_MS for record in run(engine, gather(sorted(rows))) if record.change == "fired"]
     assert [at_ms // HOUR_MS for at_ms in fired] == [55, 115]
+
+
+def test_a_firing_alert_teaches_nothing_though_its_silent_series_is_looked_at() -> None:
+    """What was said in a block of six hours is learned when the series is next looked at: in a pane of its own texts,
+    or, as long as an alert on it is live, in any."""
+    learned = []
+    for due in (False, True):
+        engine = watching(RuleSet.from_mapping({"rules": [{"name": "r", "life": {"min_firing": "1d"}}]}))
+        fire(engine, START_MS)
+        shown(engine, START_MS + MINUTE_MS, dict.fromkeys((0, 1), (60, 60)))
+        before = engine.base.documents[1], engine.base.negative[1]
+        if due:
+            shown(engine, START_MS + 6 * HOUR_MS + 9 * MINUTE_MS, {})
+        shown(engine, START_MS + 6 * HOUR_MS + 20 * MINUTE_MS, {1: (1, 0)})
+        learned.append((engine.base.documents[1] - before[0], engine.base.negative[1] - before[1]))
+    assert learned[0] == learned[1]
