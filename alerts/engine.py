@@ -312,6 +312,7 @@ class AlertEngine:
         head = {
             "shapes": [self._shape(number) for number in range(len(self.detectors))],
             "tightness": self.tightness,
+            "severities": [timings.severities for timings in self.timings],
             "season": self.season.dump(),
             "base": self.base.dump(),
             "lives": [msgspec.to_builtins(life) for life in self.lives.values()],
@@ -347,8 +348,9 @@ class AlertEngine:
         """Take over the state of a `snapshot`; under the rules that made it, to continue bit-identically.
 
         Under other rules, what was learned of the series stays, and so does what was learned of a rule's scores where
-        one over the same windows is among the rules now. Returns the ids of the live alerts that no rule here stands
-        behind; they are forgotten. Raises StateError where the state does not fit.
+        one over the same windows is among the rules now. Live alerts keep their severities by name (see
+        `Timings.place`). Returns the ids of the live alerts that no rule here stands behind; they are forgotten.
+        Raises StateError where the state does not fit.
         """
         if "alerts/head" not in chunks:
             raise StateError("alert state: the chunk alerts/head is missing")
@@ -378,15 +380,20 @@ class AlertEngine:
             (numbers[names[rule]], series): until for rule, series, until in head["rested"] if names[rule] in numbers
         }
         lives = [msgspec.convert(life, Life) for life in head["lives"]]
-        return self._succeed(lives, names, numbers)
+        # A state that does not say so is only ever restored under the rules that made it.
+        severities = head.get("severities") or [timings.severities for timings in self.timings]
+        return self._succeed(lives, names, numbers, severities)
 
     def _shape(self, number: int) -> list[Any]:
         """What a rule's detector must share with another's for their states to fit: all but the rule's name."""
         detector = self.detectors[number]
         return [self.rules.rules[number].name, detector.windows_ms.tolist(), detector.slow]
 
-    def _succeed(self, lives: list[Life], names: list[str], numbers: Mapping[str, int]) -> list[str]:
-        """Take over live alerts of rules called `names`; returns the ids of those that nobody here stands behind."""
+    def _succeed(
+        self, lives: list[Life], names: list[str], numbers: Mapping[str, int], severities: Sequence[Sequence[str]]
+    ) -> list[str]:
+        """Take over live alerts of rules called `names`, with these severities; returns the ids of those that nobody
+        here stands behind."""
         orphans = []
         self.lives = {}
         for life in lives:
@@ -394,10 +401,11 @@ class AlertEngine:
             if number is None or not self.rules.rules[number].selects(life.key):
                 orphans.append(life.id)
                 continue
+            known, timings = severities[life.rule], self.timings[number]
             life.rule = number
             life.channel = min(life.channel, self.detectors[number].channels - 1)
-            most = len(self.timings[number].severities) - 1
-            life.severity, life.peak_severity = min(life.severity, most), min(life.peak_severity, most)
+            life.severity = timings.place(known[life.severity], life.rarity)
+            life.peak_severity = max(life.severity, timings.place(known[life.peak_severity], life.peak_rarity))
             self.lives[number, life.series] = life
         return orphans
 

@@ -54,6 +54,10 @@ class Timings(NamedTuple):
         """Index of the severity that this rarity stands for; the mildest at least."""
         return max((i for i, level in enumerate(self.levels) if rarity >= level), default=0)
 
+    def place(self, severity: str, rarity: float) -> int:
+        """Index of the severity of this name; where there is none, of the one that this rarity stands for."""
+        return self.severities.index(severity) if severity in self.severities else self.severity(rarity)
+
 
 class Life(msgspec.Struct):
     """One live alert. -1 stands for "not yet" in times."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from alerts.desk import Desk
 from alerts.engine import AlertEngine
 from alerts.life import Life, Timings
+from alerts.packing import pack, unpack
 from alerts.panes import DOCUMENTS, FIELDS, NEGATIVE, NO_EVIDENCE, ClosedPane
 from alerts.records import AlertRecord
 from alerts.rules import Life as Times
@@ -101,3 +103,29 @@ def test_a_firing_alert_teaches_nothing_though_its_silent_series_is_looked_at() 
         shown(engine, START_MS + 6 * HOUR_MS + 20 * MINUTE_MS, {1: (1, 0)})
         learned.append((engine.base.documents[1] - before[0], engine.base.negative[1] - before[1]))
     assert learned[0] == learned[1]
+
+
+def test_a_change_of_rules_leaves_a_live_alert_the_names_of_its_severities_that_there_still_are() -> None:
+    """The rarity of one and a half false alarms a year is `serious` where there is no `high`."""
+    milder = {"notice": "1 per 7d", "warning": "1 per 30d", "high": "1 per 1y", "critical": "1 per 10y"}
+    fewer = {"notice": "1 per 7d", "serious": "1 per 180d", "critical": "1 per 10y"}
+    for severities, said in ((milder, ("high", "critical")), (fewer, ("serious", "critical"))):
+        desk = Desk(RuleSet(rules=(Rule(name="r"),)), book="main", pane_ms=MINUTE_MS, windows_ms=(15 * MINUTE_MS,))
+        fire(desk.engine, START_MS)
+        alert = desk.engine.lives[0, 1]
+        alert.severity, alert.peak_severity, alert.rarity, alert.peak_rarity = 1, 2, 2.4, 4.0
+        desk.take_rules(RuleSet(rules=(Rule(name="other"), Rule(name="r", severities=severities))), START_MS)
+        alert, names = desk.engine.lives[1, 1], desk.engine.timings[1].severities
+        assert (names[alert.severity], names[alert.peak_severity]) == said
+
+
+def test_a_state_that_does_not_name_severities_is_taken_over() -> None:
+    engine = watching(RuleSet())
+    fire(engine, START_MS)
+    engine.lives[0, 1].severity = engine.lives[0, 1].peak_severity = 2
+    chunks = engine.snapshot()
+    values, arrays = unpack(chunks["alerts/head"])
+    del values["severities"]
+    again = AlertEngine(RuleSet(), book="main", pane_ms=MINUTE_MS, windows_ms=engine.windows_ms)
+    again.restore(chunks | {"alerts/head": pack(values, arrays)})
+    assert again.snapshot() == chunks
