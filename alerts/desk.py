@@ -59,7 +59,7 @@ class Desk:
         if rules == self.rules:
             return Told([], [])
         engine = self._engine(rules)
-        orphans = engine.restore(self.engine.snapshot())
+        orphans = engine.restore(self.engine.snapshot(), changed_ms=clock_ms)
         ended = self.dispatch.end(clock_ms, orphans, "rules_changed") if clock_ms is not None else Told([], [])
         self.rules, self.engine = rules, engine
         self.dispatch.take_rules(rules)

@@ -67,8 +67,9 @@ class AlertEngine:
         self.timings = [Timings.of(rule, tightness) for rule in self.rules.rules]
 
     def _keep_budget(self, now_ms: int) -> None:
-        """Tighten all rules alike until the sum over their active series is within the book's budget."""
+        """Tighten all rules alike until the sum over their active series is within the book's budget, if any."""
         if self.rules.budget is None:
+            self._tighten(1.0)
             return
         since_ms = now_ms - parse_duration_ms(self.rules.learning.memory)
         asked = sum(
@@ -344,12 +345,14 @@ class AlertEngine:
             }
         return columns
 
-    def restore(self, chunks: Mapping[str, bytes]) -> list[str]:
+    def restore(self, chunks: Mapping[str, bytes], *, changed_ms: int | None = None) -> list[str]:
         """Take over the state of a `snapshot`; under the rules that made it, to continue bit-identically.
 
-        Under other rules, what was learned of the series stays, and so does what was learned of a rule's scores where
-        one over the same windows is among the rules now. Live alerts keep their severities by name (see
-        `Timings.place`). Returns the ids of the live alerts that no rule here stands behind; they are forgotten.
+        `changed_ms` is when other rules than those came into force; their budget holds at once. What was learned of the
+        series stays, and so does what was learned of a rule's scores where one over the same windows is among the rules
+        now. Live alerts keep their severities by name (see `Timings.place`). Returns the ids of the live alerts that no
+        rule here stands behind; they are forgotten.
+
         Raises StateError where the state does not fit.
         """
         if "alerts/head" not in chunks:
@@ -373,6 +376,8 @@ class AlertEngine:
             detector.peak, detector.last_ms = columns[f"{mark}peak"].copy(), columns[f"{mark}last_ms"].copy()
             detector.fired, detector.seen_ms = columns[f"{mark}fired"].copy(), columns[f"{mark}seen_ms"].copy()
         self._tighten(head["tightness"])
+        if changed_ms is not None:
+            self._keep_budget(changed_ms)
         self.watched = np.zeros((len(self.rules.rules), 64), np.int8)
         names = [shape[0] for shape in head["shapes"]]
         numbers = {rule.name: number for number, rule in enumerate(self.rules.rules)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from alerts.desk import Desk
 from alerts.engine import AlertEngine
 from alerts.panes import NO_EVIDENCE
 from alerts.rules import Budget, Rule, RuleSet
@@ -13,9 +14,16 @@ from tests.alerts.test_life_properties import encoded, stream
 RULES = (Rule(name="all", max_false_alarms="1 per week"), Rule(name="parts", series=("company:*",)))
 
 
+def rule_set(budget: str | None) -> RuleSet:
+    return RuleSet(rules=RULES, budget=None if budget is None else Budget(max_false_alarms=budget))
+
+
 def engine(budget: str | None) -> AlertEngine:
-    rules = RuleSet(rules=RULES, budget=None if budget is None else Budget(max_false_alarms=budget))
-    return AlertEngine(rules, book="main", pane_ms=60_000, windows_ms=WINDOWS_MS)
+    return AlertEngine(rule_set(budget), book="main", pane_ms=60_000, windows_ms=WINDOWS_MS)
+
+
+def desk(budget: str | None) -> Desk:
+    return Desk(rule_set(budget), book="main", pane_ms=60_000, windows_ms=WINDOWS_MS)
 
 
 def spent_per_day(watching: AlertEngine) -> float:
@@ -56,3 +64,29 @@ def test_a_restart_keeps_to_the_same_rates() -> None:
             current[-1].restore(current[0].snapshot())
         records += current[-1].observe(pane, lambda series, start_ms, end_ms: NO_EVIDENCE, "model-test")
     assert encoded(records) == whole
+
+
+@pytest.mark.parametrize(("before", "after"), [("1 per 30d", "2 per week"), (None, "1 per 30d"), ("1 per 30d", None)])
+def test_a_budget_that_is_changed_added_or_taken_out_counts_from_there_on(
+    before: str | None, after: str | None
+) -> None:
+    watching, clock_ms = desk(before), 0
+    for pane in panes(stream(3), lambda: watching.is_live()):
+        watching.observe(pane, lambda series, start_ms, end_ms: NO_EVIDENCE, "model-test")
+        clock_ms = pane.end_ms
+    watching.take_rules(rule_set(after), clock_ms)
+    if after is None:
+        assert watching.engine.tightness == 1.0
+        assert watching.engine.timings == engine(None).timings
+    else:
+        assert spent_per_day(watching.engine) == pytest.approx(Budget(max_false_alarms=after).per_day, rel=1e-9)
+    restarted = desk(before)
+    restarted.restore(watching.snapshot())
+    assert restarted.engine.timings == watching.engine.timings
+
+
+def test_rules_without_a_budget_do_not_stay_tightened() -> None:
+    watching = engine(None)
+    watching._tighten(0.1)
+    run(watching, stream(3))
+    assert watching.tightness == 1.0
