@@ -74,8 +74,12 @@ class Desk:
         """Whether quiet panes must be observed too, because something may change with time alone."""
         return bool(self.dispatch.alerts) or self.engine.is_live()
 
+    def held_series(self, now_ms: int) -> set[int]:
+        """The series whose ids nobody else may have at `now_ms`: an alert on them is live, or they rest from one."""
+        return self.engine.held_series(now_ms)
+
     def drop_series(self, ids: Iterable[int]) -> None:
-        """Forget these series; their ids may be given to others."""
+        """Forget these series, none of which is held; their ids may be given to others."""
         self.engine.drop_series(ids)
 
     def snapshot(self) -> dict[str, bytes]:

@@ -294,10 +294,16 @@ class AlertEngine:
         """Whether quiet panes must be observed too, because an alert may change with time alone."""
         return bool(self.lives)
 
+    def held_series(self, now_ms: int) -> set[int]:
+        """The series with a live alert, and those that still rest from one at `now_ms`."""
+        resting = (
+            series for (number, series), until in self.rested.items() if now_ms - until < self._remembered_ms(number)
+        )
+        return {series for _, series in self.lives}.union(resting)
+
     def drop_series(self, ids: Iterable[int]) -> None:
-        """Forget these series; their ids may be given to others. A live alert keeps its series until it is resolved."""
-        held = {series for _, series in self.lives}
-        gone = np.array(sorted(series for series in set(map(int, ids)) if series not in held), np.int64)
+        """Forget these series, none of which is held; their ids may be given to others."""
+        gone = np.array(sorted(set(map(int, ids))), np.int64)
         if not len(gone):
             return
         self.base.drop(gone)

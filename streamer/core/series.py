@@ -8,12 +8,13 @@ There are never more than `most` at once: symbols come from outside, and memory 
 them are kept free of companies, so that however many symbols there are, `all`, topics and sectors have theirs. What
 finds no number is not followed until others are forgotten. That happens sooner where few numbers are left: first to
 companies that were hardly ever heard of, so that a flood of invented symbols does not shut out real ones for long.
+Never to a series with a live alert, or one that rests from one: its number must not become another's.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -114,13 +115,14 @@ class SeriesIndex:
         self.last_pane[numbers] = pane
         self.panes[numbers] += 1
 
-    def forget_before(self, pane: int, *, crowded: int, rare: int) -> list[int]:
+    def forget_before(self, pane: int, *, crowded: int, rare: int, held: Iterable[int] = ()) -> list[int]:
         """Forget the series whose last document is older than `pane`; their numbers, which become free.
 
         Where few numbers are left for companies, also those of no more than `FEW_PANES` panes whose last document is
-        older than `rare`; and where that was not enough, all that are older than `crowded`.
+        older than `rare`; and where that was not enough, all that are older than `crowded`. Those `held` stay.
         """
         there = self.last_pane != NEVER
+        there[np.fromiter(held, np.int64)] = False
         going = there & (self.last_pane < pane)
         for few, before in ((FEW_PANES, rare), (np.iinfo(np.int64).max, crowded)):
             left = self.room_for_companies + int(np.count_nonzero(going))

@@ -299,7 +299,10 @@ class Watch:
         retained = max(self.settings.series_retention_ms // self.settings.pane_ms, self._longest)
         week = CROWDED_RETENTION_MS // self.settings.pane_ms
         forgotten = self.series.forget_before(
-            first - retained, crowded=first - max(min(week, retained), self._longest), rare=first - self._longest
+            first - retained,
+            crowded=first - max(min(week, retained), self._longest),
+            rare=first - self._longest,
+            held=self.desk.held_series(first * self.settings.pane_ms),
         )
         if forgotten:
             self._sums.advance(first)
