@@ -9,8 +9,13 @@ A text is named by a hash, so the file holds none. An answer is the logarithm of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gzip
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import NamedTuple
 
 import msgspec
@@ -96,13 +101,13 @@ def write_answers(file: Path, answers: Answers) -> None:
 
 
 def read_answers(file: Path) -> Answers:
-    """The answers in a file. Raises RecipeError where it is none, or cut short."""
+    """The answers in a file, packed where its name ends in .gz. Raises RecipeError where it is none, or cut short."""
     try:
-        with safe_open(file, framework="numpy") as opened:
+        with _plain(file) as plain, safe_open(plain, framework="numpy") as opened:
             origin = msgspec.json.decode((opened.metadata() or {}).get("origin", "null"), type=Origin)
             said = {task: opened.get_tensor(task) for task in origin.labels}
             keys = opened.get_tensor(KEY)
-    except (OSError, SafetensorError, msgspec.DecodeError) as error:
+    except (OSError, EOFError, zlib.error, SafetensorError, msgspec.DecodeError) as error:
         raise RecipeError(f"{file} holds no answers of a teacher that a run has kept: {error}") from error
     if keys.dtype != np.uint64 or keys.ndim != 1 or (keys[1:] <= keys[:-1]).any():
         raise RecipeError(f"{file} has keys that are no ascending hashes of texts")
@@ -110,3 +115,15 @@ def read_answers(file: Path) -> Answers:
         if said[task].shape != (len(keys), len(labels)) or said[task].dtype != np.uint8:
             raise RecipeError(f"{file} has other answers than one byte for every of its texts and labels of {task!r}")
     return Answers(keys, said, origin)
+
+
+@contextmanager
+def _plain(file: Path) -> Iterator[Path]:
+    if file.suffix != ".gz":
+        yield file
+        return
+    with NamedTemporaryFile() as plain:
+        with gzip.open(file) as packed:
+            shutil.copyfileobj(packed, plain)
+        plain.flush()
+        yield Path(plain.name)

@@ -287,10 +287,18 @@ def test_a_notice_names_the_teacher_that_was_not_there(
 
 def test_the_answers_that_are_committed_are_those_of_the_shipped_recipe_s_teacher() -> None:
     place = Path(__file__).parents[2] / "models" / "recipes"
-    recipe, kept = load_recipe(place / "finance-en.yaml"), read_answers(place / "finance-en.answers.safetensors")
+    recipe, kept = load_recipe(place / "finance-en.yaml"), read_answers(place / "finance-en.answers.safetensors.gz")
     assert recipe.distillation is not None
     teacher = recipe.distillation.teacher
     assert teacher is not None
     assert kept.origin.teacher == msgspec.structs.replace(teacher, base="all-mpnet-base-v2")
     assert kept.origin.labels == {task.name: task.labels for task in recipe.tasks}
     assert len(kept.keys) > 50_000
+
+
+def test_packed_answers_that_are_cut_short_are_refused(tmp_path: Path) -> None:
+    place = Path(__file__).parents[2] / "models" / "recipes" / "finance-en.answers.safetensors.gz"
+    for name, content in (("cut.gz", place.read_bytes()[:-5000]), ("none.gz", b"none")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(RecipeError, match=f"{name} holds no answers"):
+            read_answers(tmp_path / name)
