@@ -17,7 +17,8 @@ from aiokafka.errors import TopicAlreadyExistsError
 from streamer.core.blocks import MAGIC
 from streamer.kafka.client import client_arguments
 from streamer.kafka.topic_reader import open_consumer, partitions_of, read_to_end
-from streamer.worker.topics import changelog_name, planned_topics
+from streamer.worker.missed_digests import acknowledged
+from streamer.worker.topics import changelog_name, planned_topics, watch_app_id
 from tests.integration.deployment import OUTPUTS, Deployment, WorkerProcess, until
 from tests.integration.stream import documents
 
@@ -93,6 +94,14 @@ async def produce(deployment: Deployment, topic: str, records: list[tuple[bytes 
             await producer.send_and_wait(topic, value, key=key, partition=0)
     finally:
         await producer.stop()
+
+
+async def has_taken_all(deployment: Deployment) -> bool:
+    """Whether the book has acknowledged every digest that there is; one that is deleted unread would be missing."""
+    kafka, name = deployment.config.kafka, deployment.config.topics.digests.name
+    async with open_consumer(kafka) as consumer:
+        (end,) = (await consumer.end_offsets(await partitions_of(consumer, name))).values()
+    return 0 < end == await acknowledged(kafka, watch_app_id(deployment.config), name, 0)
 
 
 async def delete(deployment: Deployment, topic: str) -> None:
@@ -183,9 +192,11 @@ async def test_a_documents_topic_that_is_made_anew_is_watched_on(deployment: Dep
 async def test_a_digests_topic_that_is_made_anew_is_watched_on(deployment: Deployment, live: bool) -> None:
     # Many digests, which the new log does not have as many of by the time that somebody looks.
     worker = await watched(deployment, "--set", "worker.fetch_max_records=10", hours_ago=60)
+    name = deployment.config.topics.digests.name
+    await asyncio.sleep(4)  # by then the last digest, which says that the partition is idle, is there
+    await until(lambda: has_taken_all(deployment), "the book has taken all digests", worker=worker)
     if not live:
         assert await asyncio.to_thread(worker.finish) == 0, worker.tail()
-    name = deployment.config.topics.digests.name
     await delete(deployment, name)
     if live:
         await create(deployment, name)
