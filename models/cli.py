@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -325,7 +325,7 @@ def _labelled(
     odd = [pair for pair in label_names if "=" not in pair]
     if odd:
         raise click.ClickException(f"--label {odd[0]} is not of the form WRITTEN=LABEL")
-    names = _Names(pair.split("=", 1) for pair in label_names)
+    names = dict(pair.split("=", 1) for pair in label_names)
     known = {name.casefold() for name in labels[task]}
     for written, meant in names.items():
         if meant.casefold() not in known:
@@ -336,21 +336,9 @@ def _labelled(
         rows = read_labelled(data, labels[task], text=text, label=label, names=names)
     except LabelledError as error:
         raise click.ClickException(str(error)) from error
-    for written in names.keys() - names.asked:
+    for written in (each for each in names if each not in rows.written):
         click.echo(f"bearwire: note: --label {written}={names[written]}: {data} has no {written!r}", err=True)
     return rows
-
-
-class _Names(dict[str, str]):
-    """What values of the label column mean; `asked` are the values that came up."""
-
-    def __init__(self, pairs: Iterable[list[str]]) -> None:
-        super().__init__(dict(pairs))
-        self.asked: set[str] = set()
-
-    def get(self, key: str, default: str) -> str:  # type: ignore[override]
-        self.asked.add(key)
-        return super().get(key, default)
 
 
 def _print_json(value: object) -> None:

@@ -23,10 +23,11 @@ class LabelledError(ValueError):
 
 
 class Labelled(NamedTuple):
-    """Texts and, for each, the index of its true label: int64[n]."""
+    """Texts and, for each, the index of its true label: int64[n]; and what the label column held, each value once."""
 
     texts: list[str]
     truth: NDArray[np.int64]
+    written: frozenset[str] = frozenset()
 
 
 def read_labelled(
@@ -48,6 +49,7 @@ def read_labelled(
     translate = names or {}
     texts: list[str] = []
     truth: list[int] = []
+    found: set[str] = set()
     for number, row in enumerate(_rows(file), start=1):
         if text not in row or label not in row:
             raise LabelledError(f"{file}, row {number}: expected columns {text!r} and {label!r}, found {list(row)}")
@@ -66,9 +68,10 @@ def read_labelled(
             )
         texts.append(str(row[text] or ""))
         truth.append(at)
+        found.add(written)
     if not texts:
         raise LabelledError(f"{file} has no rows")
-    return Labelled(texts, np.array(truth, dtype=np.int64))
+    return Labelled(texts, np.array(truth, dtype=np.int64), frozenset(found))
 
 
 def read_texts(file: Path) -> list[str]:

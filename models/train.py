@@ -20,7 +20,8 @@ from models.training.distillation import (
     larger,
     own_answers,
     taught,
-    train_teacher,
+    teachers_of,
+    train_teachers,
 )
 from models.training.loop import Data, Loss, adapt, fit_quantised, layout_of, load_data, train_member, untrained
 from models.training.losses import LossFunction
@@ -97,9 +98,8 @@ def train(
     loss: Loss = LossFunction(recipe, read.splits)
     if settings is not None:
         if settings.teacher is not None and not told:
-            teachers = [directory / "teacher"]
-            if not (teachers[0] / WEIGHTS).is_file():
-                train_teacher(recipe, settings.teacher, read, teachers[0], compute=compute, say=say)
+            train_teachers(recipe, settings.teacher, read, directory, compute=compute, say=say)
+            teachers = teachers_of(directory, settings.teacher)
         if settings.variants:
             made = make_variants(read.texts, settings.variants, recipe.seed)
             read = read._replace(unlabelled=tuple(made))
@@ -149,7 +149,7 @@ def check(recipe: Recipe, data: Data, compute: Compute, directory: Path, *, told
     with torch.random.fork_rng():
         if _begins_at_base(recipe, directory, told=told):
             _check_base(recipe, data, compute)
-        if teacher is None or (directory / "teacher" / WEIGHTS).is_file():
+        if teacher is None or all((each / WEIGHTS).is_file() for each in teachers_of(directory, teacher)):
             return
         try:
             _check_base(larger(recipe, teacher), as_taught(data), compute)

@@ -14,12 +14,12 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
 from models.probabilities import softmax
-from models.training.answers import Answers, Origin, answers_to, read_answers, write_answers
+from models.training.answers import STEP, Answers, Origin, answers_to, read_answers, write_answers
 from models.training.compute import Compute
 from models.training.loop import Data, Say, fit, paced, train_member, untrained
 from models.training.losses import DistilledLoss, LossFunction
 from models.training.measure import predict_logits
-from models.training.network import Classifier, load_classifier
+from models.training.network import WEIGHTS, Classifier, load_classifier
 from models.training.recipe import Distillation, Recipe, RecipeError, Teacher
 from models.training.run import (
     RECIPE,
@@ -106,6 +106,7 @@ def _origin(recipe: Recipe, settings: Distillation, run: Path) -> Origin:
         temperature=settings.temperature,
         teacher=_placeless(settings.teacher),
         models=tuple(public_teacher(each) for each in models),
+        step=STEP,
     )
 
 
@@ -163,14 +164,26 @@ def distil(
     fit(changed, data, directory, classifier, tokenizer, loss, recipe.members, compute, say, called="student")
 
 
-def train_teacher(
-    recipe: Recipe, settings: Teacher, data: Data, directory: Path, *, compute: Compute, say: Say
-) -> None:
-    """Train the larger model that `settings` describe on the recipe's texts and leave it in `directory`."""
-    say(f"training the teacher, {settings.base}")
-    train_member(
-        larger(recipe, settings), as_taught(data), directory, member=0, compute=compute, say=say, called="teacher"
-    )
+def teachers_of(run: Path, settings: Teacher) -> list[Path]:
+    """Where a run keeps the teachers that it trains itself."""
+    return [run / f"teacher-{number}" for number in range(settings.members)]
+
+
+def train_teachers(recipe: Recipe, settings: Teacher, data: Data, run: Path, *, compute: Compute, say: Say) -> None:
+    """Train the larger models that `settings` describe on the recipe's texts, but for those that `run` has already."""
+    for number, directory in enumerate(teachers_of(run, settings)):
+        if not (directory / WEIGHTS).is_file():
+            called = f"teacher {number + 1} of {settings.members}" if settings.members > 1 else "teacher"
+            say(f"training the {called}, {settings.base}")
+            train_member(
+                larger(recipe, settings),
+                as_taught(data),
+                directory,
+                member=number,
+                compute=compute,
+                say=say,
+                called=called,
+            )
 
 
 def larger(recipe: Recipe, settings: Teacher) -> Recipe:

@@ -303,6 +303,13 @@ class Teacher(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     base_sha256: BaseDigest = ""
     base_licence: BaseLicence = ""
     base_origin: BaseOrigin = ""
+    members: Annotated[
+        Count,
+        Meta(
+            description="How many are trained alike, each with another order of texts and other dropout. The mean of "
+            "their logits teaches: several make fewer mistakes than one, and take as many times as long."
+        ),
+    ] = 1
     epochs: Annotated[Count, Meta(description="How many times the teacher goes over its texts.")] = 3
     batch: Annotated[Count, Meta(description="Texts in one of its steps.")] = 32
     dropout: Annotated[

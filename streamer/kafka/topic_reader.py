@@ -12,7 +12,7 @@ from streamer.config.settings import KafkaSettings
 from streamer.core.records import Headers
 from streamer.kafka.client import KafkaSetupError, client_arguments, plain_error
 
-_POLL_MS: Final = 1000
+POLL_MS: Final = 1000
 _PATIENCE: Final = 30
 """Polls without any progress before the broker is taken to have lost what it promised."""
 
@@ -67,6 +67,11 @@ async def partitions_of(consumer: Any, topic: str) -> list[TopicPartition]:
     return [TopicPartition(topic, partition) for partition in sorted(partitions)]
 
 
+def fetched_end(consumer: Any, partition: TopicPartition, listed: int) -> int:
+    """The end of a partition of which something was fetched: the embedded broker's list of them stops a batch early."""
+    return max(listed, consumer.highwater(partition) or 0)
+
+
 async def read_to_end(
     consumer: Any,
     partitions: list[TopicPartition],
@@ -100,13 +105,12 @@ async def read_to_end(
     unsure = set(waiting)
     idle = 0
     while waiting:
-        batches = await consumer.getmany(timeout_ms=_POLL_MS)
+        batches = await consumer.getmany(timeout_ms=POLL_MS)
         idle = 0 if batches else idle + 1
         for partition, records in batches.items():
             if partition in unsure and not committed:
-                # The embedded broker's list of end offsets stops one batch early; a fetch knows the true end.
                 unsure.discard(partition)
-                ends[partition] = max(ends[partition], consumer.highwater(partition) or 0)
+                ends[partition] = fetched_end(consumer, partition, ends[partition])
             for record in records:
                 if record.offset < ends[partition]:
                     yield TopicRecord(

@@ -13,13 +13,10 @@ from typing import Final, NamedTuple
 from aiokafka import TopicPartition
 
 from streamer.config.settings import KafkaSettings
-from streamer.kafka.topic_reader import TopicRecord, open_consumer, read_to_end
+from streamer.kafka.topic_reader import POLL_MS, TopicRecord, fetched_end, open_consumer, read_to_end
 
 PATIENCE_SECONDS: Final = 2.0
 """How long a book may read by itself in one go: a rebalance waits for it."""
-
-
-_POLL_MS: Final = 1000
 
 
 class Bounds(NamedTuple):
@@ -57,10 +54,9 @@ class DigestLog:
             if end >= offset:
                 return None
             first = (await consumer.beginning_offsets([place]))[place]
-            # The embedded broker's list of end offsets stops one batch early; a fetch knows the true end.
             consumer.seek(place, max(first, end - 1))
-            await consumer.getmany(place, timeout_ms=_POLL_MS)
-            end = max(end, consumer.highwater(place) or 0)
+            await consumer.getmany(place, timeout_ms=POLL_MS)
+            end = fetched_end(consumer, place, end)
         return Bounds(first, end) if end < offset else None
 
 

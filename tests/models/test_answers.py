@@ -38,7 +38,7 @@ from tests.models.tiny_model import write_encoder
 
 pytestmark = pytest.mark.train
 
-ORIGIN = Origin(labels={"intent": ("a", "b", "c")}, temperature=2.0, teacher=None, models=())
+ORIGIN = Origin(labels={"intent": ("a", "b", "c")}, temperature=2.0, teacher=None, models=(), step=STEP)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_answers_come_back_at_any_temperature(logits: list[list[float]], tempera
     said, known = kept.of([*order, "never asked"], temperature)
     assert known.tolist() == [True] * len(texts) + [False]
     wrong = np.abs(np.log(said["intent"][:-1] / softmax(rows[::-1], temperature)))
-    assert wrong.max() <= 1.001 * STEP * 2.0 / temperature  # at 2.0, as asked: e ** (1 / 16) - 1, 6.5 %
+    assert wrong.max() <= 1.001 * STEP * 2.0 / temperature  # at 2.0, as asked: e ** (1 / 8) - 1, 13.3 %
     assert said["intent"][-1].tolist() == pytest.approx([1 / 3] * 3)
 
 
@@ -91,7 +91,7 @@ def test_a_run_that_is_given_the_answers_ends_like_the_one_that_asked(
     recipe, first, _ = whole
     said = learn(recipe, base, tmp_path / "second", answers_file(first))
     assert not any("teacher" in line for line in said)
-    assert not (tmp_path / "second" / "teacher").exists()
+    assert not (tmp_path / "second" / "teacher-0").exists()
     for place in ("student", "."):
         one, _, _ = load_classifier(first / place)
         other, _, _ = load_classifier(tmp_path / "second" / place)
@@ -175,7 +175,7 @@ def test_a_task_may_be_called_key(tmp_path: Path) -> None:
     write_answers(tmp_path / "file", answers_to(["one", "two"], {"key": np.array([[0.9, 0.1], [0.2, 0.8]])}, origin))
     said, known = read_answers(tmp_path / "file").of(["two"], 2.0)
     assert known.all()
-    assert said["key"][0] == pytest.approx([0.2, 0.8], rel=0.07)
+    assert said["key"][0] == pytest.approx([0.2, 0.8], rel=0.14)
 
 
 def test_a_run_goes_on_where_a_relative_base_has_gone(

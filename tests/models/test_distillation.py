@@ -20,6 +20,7 @@ import torch
 from tokenizers import Tokenizer
 
 from models.export import export
+from models.probabilities import softmax
 from models.train import train
 from models.training.answers import STEP, read_answers
 from models.training.batches import NO_TASK, Batch, epoch_batches
@@ -90,11 +91,11 @@ def test_a_run_trains_its_larger_teacher_first_and_its_student_alone_is_told_som
     said: list[str] = []
     train(recipe, tmp_path, data=base, recipe_directory=base, threads=1, say=said.append)
     assert not (tmp_path / "member-0").exists()
-    assert (tmp_path / "teacher" / "model.safetensors").is_file()
+    assert (tmp_path / "teacher-0" / "model.safetensors").is_file()
     assert any("training the teacher" in line for line in said)
     data = load_data(recipe, {"data": base, "recipe": base}, lambda _: None)
     texts = [e.text for e in data.splits["intent"].train]
-    answers = {"intent": torch.from_numpy(ask(recipe, data, [tmp_path / "teacher"], 2.0, CPU)["intent"])}
+    answers = {"intent": torch.from_numpy(ask(recipe, data, [tmp_path / "teacher-0"], 2.0, CPU)["intent"])}
     assert recipe.distillation is not None
     asked = torch.tensor([float(not e.source.student_only) for e in data.splits["intent"].train])
     labels = LossFunction(recipe, data.splits)
@@ -113,6 +114,33 @@ def test_a_run_trains_its_larger_teacher_first_and_its_student_alone_is_told_som
     assert torch.equal(loss(logits, batch), labels(logits, batch))
     taught = batch._replace(text=torch.tensor([0]))
     assert not torch.equal(loss(logits, taught), labels(logits, taught))
+
+
+def test_several_teachers_differ_and_the_mean_of_their_logits_teaches(base: Path, tmp_path: Path) -> None:
+    rates = {"kind": "adamw", "rate": 3.0e-3, "head_rate": 3.0e-2}
+    teacher = {"base": str(base), "members": 2, "epochs": 6, "batch": 8, "optimiser": rates}
+    settings = {"start": "base", "epochs": 1, "teacher": teacher}
+    recipe = recipe_for(base, "intent", DESK, epochs=1, distillation=settings)
+
+    def begin() -> list[str]:
+        said: list[str] = []
+        train(recipe, tmp_path, data=base, recipe_directory=base, threads=1, say=said.append)
+        return [line.split(",")[0] for line in said if line.startswith(("training the", "asking"))]
+
+    assert begin() == ["training the teacher 1 of 2", "training the teacher 2 of 2", "asking 2 teachers"]
+    data = load_data(recipe, {"data": base, "recipe": base}, lambda _: None)
+    teachers = [tmp_path / "teacher-0", tmp_path / "teacher-1"]
+    one, other = (np.log(ask(recipe, data, [teacher], 2.0, CPU)["intent"]) for teacher in teachers)
+    assert np.abs(one - other).max() > 4 * STEP
+    kept, _ = read_answers(answers_file(tmp_path)).of(data.texts, 2.0)
+    np.testing.assert_allclose(kept["intent"], softmax((one + other) / 2, 1.0), rtol=1.05 * STEP / 2, atol=1e-6)
+    first = (teachers[0] / "model.safetensors").read_bytes()
+    for lost in (teachers[1] / "model.safetensors", answers_file(tmp_path)):  # as a kill between the two leaves it
+        lost.unlink()
+    shutil.rmtree(teachers[1])
+    shutil.rmtree(tmp_path / "student")
+    assert begin() == ["training the teacher 2 of 2", "asking 2 teachers"]
+    assert (teachers[0] / "model.safetensors").read_bytes() == first
 
 
 def test_labels_of_a_source_can_be_less_sure_for_a_student_but_not_for_its_teacher(base: Path, tmp_path: Path) -> None:
@@ -172,7 +200,7 @@ def test_variants_are_answered_by_the_teacher_alone_and_learned_from_in_every_ep
     assert known.all()
     assert answers.shape == (3 * number, 3)
     np.testing.assert_allclose(
-        answers, ask(recipe, data, [tmp_path / "teacher"], 2.0, CPU)["intent"], rtol=1.05 * STEP / 2, atol=1e-6
+        answers, ask(recipe, data, [tmp_path / "teacher-0"], 2.0, CPU)["intent"], rtol=1.05 * STEP / 2, atol=1e-6
     )
     batches = epoch_batches(
         [data.splits["intent"].train],
@@ -385,7 +413,7 @@ def test_a_whole_recipe_run_twice_gives_the_same_weights_to_the_bit(base: Path, 
     for name in ("first", "second"):
         run(recipe, base, tmp_path / name)
         torch.manual_seed(7)
-    for part in ("teacher", "student", "quantised", "."):
+    for part in ("teacher-0", "student", "quantised", "."):
         first, second = ((tmp_path / name / part / "model.safetensors").read_bytes() for name in ("first", "second"))
         assert first == second, part
 

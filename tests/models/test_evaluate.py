@@ -83,6 +83,7 @@ def test_labels_and_columns_may_have_other_names(tmp_path: Path) -> None:
     names = {"0": "negative", "1": "positive"}
     found = read_labelled(tmp_path / "a.csv", LABELS, text="tweet", label="mood", names=names)
     assert found.truth.tolist() == [2, 0]
+    assert found.written == {"0", "1"}
 
 
 @pytest.mark.parametrize(
