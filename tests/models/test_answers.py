@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
 import shutil
 from pathlib import Path
 from typing import Any
@@ -296,9 +298,27 @@ def test_the_answers_that_are_committed_are_those_of_the_shipped_recipe_s_teache
     assert len(kept.keys) > 50_000
 
 
-def test_packed_answers_that_are_cut_short_are_refused(tmp_path: Path) -> None:
-    place = Path(__file__).parents[2] / "models" / "recipes" / "finance-en.answers.safetensors.gz"
-    for name, content in (("cut.gz", place.read_bytes()[:-5000]), ("none.gz", b"none")):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(RecipeError, match=f"{name} holds no answers"):
-            read_answers(tmp_path / name)
+def test_answers_may_be_packed_and_cut_ones_are_refused(tmp_path: Path) -> None:
+    texts = [f"text {number}" for number in range(900)]
+    kept = answers_to(texts, {"intent": softmax(np.random.default_rng(1).normal(size=(900, 3)), 2.0)}, ORIGIN)
+    write_answers(tmp_path / "plain", kept)
+    content = (tmp_path / "plain").read_bytes()
+    for pack, end in ((gzip.compress, ".gz"), (lzma.compress, ".xz")):
+        packed, cut, none = (tmp_path / f"{name}{end}" for name in ("packed", "cut", "none"))
+        packed.write_bytes(pack(content))
+        assert same_answers(read_answers(packed), kept)
+        cut.write_bytes(pack(content)[:-5])
+        none.write_bytes(content)
+        for file in (cut, none):
+            with pytest.raises(RecipeError, match=f"{file.name} holds no answers"):
+                read_answers(file)
+
+
+def test_answers_of_earlier_files_are_read(tmp_path: Path) -> None:
+    kept = answers_to(["one", "two"], {"intent": np.array([[0.9, 0.1, 0.0], [0.2, 0.5, 0.3]])}, ORIGIN)
+    origin = msgspec.to_builtins(ORIGIN)
+    del origin["step"]
+    save_file({KEY: kept.keys, **kept.said}, tmp_path / "file", metadata={"origin": json.dumps(origin)})
+    earlier = read_answers(tmp_path / "file")
+    assert earlier.keys.tolist() == kept.keys.tolist()
+    assert earlier.origin.step == 1 / 16
