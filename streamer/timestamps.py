@@ -27,7 +27,7 @@ def parse_rfc3339(text: str) -> int:
 
     The offset is required. A leap second counts as the first moment of the next minute, as POSIX has it.
     """
-    if not (len(text) == 20 and text[4] == text[7] == "-" and text[10] == "T" and text[13] == text[16] == ":"):
+    if not (len(text) == 20 and text[4] == text[7] == "-" and text[10:17:3] == "T::" and text[19] == "Z"):
         # Whole seconds in UTC, the common form, leave fromisoformat nothing to be lenient about.
         match = _RFC3339.fullmatch(text)
         if match is None:
