@@ -9,6 +9,9 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w|y)")
 _RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s+(?:per|/)\s+(.+?)\s*")
 _WORDS = {"minute": "1m", "hour": "1h", "day": "1d", "week": "1w", "month": "30d", "quarter": "91d", "year": "1y"}
 
+_TOO_LONG_MS = 1 << 53
+"""285,000 years; longer ones a float does not hold to the millisecond."""
+
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 
@@ -20,7 +23,10 @@ def parse_duration_ms(text: str) -> int:
         raise ValueError(
             f"{text!r} is not a duration; write a number and a unit (ms, s, m, h, d, w, y), for example 15m or 1h30m"
         )
-    return round(sum(float(number) * _UNITS_MS[unit] for number, unit in parts))
+    duration_ms = sum(float(number) * _UNITS_MS[unit] for number, unit in parts)
+    if duration_ms >= _TOO_LONG_MS:
+        raise ValueError(f"{text[:60]!r} is too long for a duration")
+    return round(duration_ms)
 
 
 def parse_rate_per_day(text: str) -> float:

@@ -212,6 +212,8 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             except ValueError as error:
                 raise RulesError(f"budget.max_false_alarms: {error}") from error
         _check_duration(self.learning.memory, "learning.memory")
+        if parse_duration_ms(self.learning.memory) <= 0:
+            raise RulesError(f"learning.memory: {self.learning.memory!r} must be above zero: a half-life, such as 28d")
         _check_duration(self.learning.warm_up, "learning.warm_up")
         for rule in self.rules:
             where = f"rules.{rule.name}"

@@ -23,6 +23,8 @@ from alerts.rules import Rule, RulesError, RuleSet
         ({"rules": [{"name": "a", "life": {"cooldown": "1h"}}]}, "did you mean 'cool_down'"),
         ({"rules": [{"name": "a", "max_false_alarms": "seldom"}]}, "rules.a.max_false_alarms"),
         ({"rules": [{"name": "a", "life": {"repeat": "often"}}]}, "rules.a.life.repeat"),
+        ({"rules": [{"name": "a", "life": {"repeat": "9" * 400 + "d"}}]}, "rules.a.life.repeat: .* too long"),
+        ({"learning": {"memory": "0d"}}, "learning.memory: '0d' must be above zero"),
         ({"rules": [{"name": "a"}, {"name": "a"}]}, "two rules are called 'a'"),
         ({"rules": [{"name": "a", "min_negative": "many"}]}, "min_negative"),
         ({"rules": ["a"]}, "expected a mapping"),
