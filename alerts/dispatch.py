@@ -160,6 +160,7 @@ class Dispatch:
             if effective is not None:
                 self.silences[silence.id] = effective
                 news.append(effective)
+                self._seen = None
         return news
 
     def dump(self) -> dict[str, Any]:

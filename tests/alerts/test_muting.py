@@ -164,6 +164,19 @@ def test_a_silence_mutes_from_its_start_until_its_end() -> None:
     assert not state.silences
 
 
+def test_a_silence_whose_matchers_are_changed_while_it_holds_mutes_by_the_new_ones_from_then_on() -> None:
+    state = dispatch()
+    asked = silence(starts_ms=START_MS, ends_ms=START_MS + HOUR_MS)
+    state.take_silences([asked], "main", START_MS)
+    said = play(state, [Story(changed("company:A", 5), (1,)), Story(changed("all", 5), (2,))], 10)
+    assert muted(said) == [(5, "company:A", ("silence:s",))]
+    other = msgspec.structs.replace(asked, revision=2, matchers={"series": ("all",)})
+    state.take_silences([other], "main", START_MS + 9 * MINUTE_MS)
+    said = play(state, [], 20, since=10)
+    assert muted(said) == [(10, "all", ("silence:s",))]
+    assert [(minute_of(n), n.alerts[0].series) for n in said.notifications] == [(12, "company:A")]
+
+
 @given(st.integers(0, 60), st.one_of(st.none(), st.integers(0, 60)), st.one_of(st.none(), st.integers(0, 60)))
 def test_what_a_book_took_in_replays_to_the_same_decisions(start: int, intake: int | None, expiry: int | None) -> None:
     """Live it arrives after minute `intake` and is expired after `expiry`; the replay has the effective one."""
