@@ -298,8 +298,10 @@ class PartitionScorer:
         sizes = np.full(len(prepared.record_offsets), 9, dtype=np.int64)
         for row in selected.tolist():
             document = prepared.documents[row]
-            strings = 4 * (min(len(document.text), EXCERPT_CHARACTERS) + len(document.url or "") + len(document.id))
-            tables = 4 * (len(document.source or "") + sum(map(len, document.symbols)) + 4 * len(document.symbols))
+            scored = min(len(document.title or "") + 2 + len(document.text), EXCERPT_CHARACTERS)
+            strings = 4 * (scored + len(document.url or "") + len(document.id))
+            names = (document.source or "", document.lang or "", *document.symbols)
+            tables = 4 * (sum(map(len, names)) + 4 * len(names))
             sizes[prepared.document_rows[row]] += strings + tables + 2 * FINGERPRINT_SIZE + 80 + MAX_WORDS_BYTES
         for row in missed.tolist():
             symbols = prepared.documents[row].symbols

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.model_set import Answer
+from models.word_scores import MAX_WORDS_BYTES, Words
 from streamer.core.blocks import MAGIC, VERSION, DigestBlock, DigestError, DigestVersionError
-from tests.core.worlds import START_MS, blocks_of, record
+from tests.core.worlds import START_MS, blocks_of, probabilities, record, scorer
 
 documents = st.fixed_dictionaries(
     {"published_at": st.integers(START_MS, START_MS + 600_000)},
@@ -82,6 +84,19 @@ def test_an_unsound_header_is_refused_by_name(change: dict[str, object], says: s
     fields = {field: getattr(block, field) for field in DigestBlock.__dataclass_fields__} | change
     with pytest.raises(DigestError, match=says):
         DigestBlock.decode(DigestBlock(**fields).encode())
+
+
+def test_blocks_are_cut_before_they_are_too_large_whatever_their_documents_hold() -> None:
+    """A short text under a long title, an invented language each, and words as long as words may be."""
+    scoring, mark, most = scorer(), "\U0001f600", 20_000
+    scoring.max_block_bytes = most
+    fields = {"text": "x", "title": mark * 400}
+    prepared = scoring.prepare([record(n, **fields, lang=f"{mark * 29}{n:06}") for n in range(60)])
+    words: list[Words] = [(mark * (MAX_WORDS_BYTES // 4),)] * 60
+    answer = Answer(probabilities(prepared.texts), ("stand-in-1",), words)
+    blocks = scoring.finish(prepared, answer).blocks["main"]
+    one_more_and_the_names_of_columns = 4_000
+    assert max(map(len, blocks)) < most + one_more_and_the_names_of_columns
 
 
 def test_another_version_is_refused_with_its_number() -> None:
