@@ -110,11 +110,12 @@ class AlertEngine:
         negative = self._count(pane, ids) if len(ids) else np.zeros(0)
         records: list[AlertRecord] = []
         touched = set(ids.tolist()) if self.lives else set()
+        learns = self.base.watched_ms >= self.warm_up_ms / 2
         for number, rule in enumerate(self.rules.rules):
-            chosen = ids[(negative > 0) & self._selected(number, ids, pane.keys)]
+            chosen = ids[(negative > 0) & self._selected(number, ids, pane.keys)] if learns else ids[:0]
             live = [series for of, series in self.lives if of == number and (due or series in touched)]
             asked = np.union1d(chosen, np.array(live, np.int64)) if live else chosen
-            if not len(asked) or self.base.watched_ms < self.warm_up_ms / 2:
+            if not len(asked):
                 continue
             records += self._decide(number, rule, asked, chosen, ids, negative, pane, evidence, model)
         return records

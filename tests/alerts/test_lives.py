@@ -105,6 +105,15 @@ def test_a_firing_alert_teaches_nothing_though_its_silent_series_is_looked_at() 
     assert learned[0] == learned[1]
 
 
+def test_a_live_alert_ends_though_new_rules_ask_for_a_longer_warm_up() -> None:
+    before, asked = watching(RuleSet()), RuleSet.from_mapping({"learning": {"warm_up": "60d"}})
+    fire(before, START_MS)
+    engine = AlertEngine(asked, book="main", pane_ms=MINUTE_MS, windows_ms=before.windows_ms)
+    engine.restore(before.snapshot(), changed_ms=START_MS)
+    records = [record for minute in range(30) for record in shown(engine, START_MS + minute * MINUTE_MS, {})]
+    assert [(record.change, record.at_ms - START_MS) for record in records] == [("resolved", 20 * MINUTE_MS)]
+
+
 def test_a_change_of_rules_leaves_a_live_alert_the_names_of_its_severities_that_there_still_are() -> None:
     """The rarity of one and a half false alarms a year is `serious` where there is no `high`."""
     milder = {"notice": "1 per 7d", "warning": "1 per 30d", "high": "1 per 1y", "critical": "1 per 10y"}
