@@ -312,8 +312,8 @@ class AlertEngine:
         self.watched[:, gone[gone < self.watched.shape[1]]] = 0
         for detector in self.detectors:
             detector.drop(gone)
-        for key in [key for key in self.rested if key[1] in set(gone.tolist())]:
-            del self.rested[key]
+        forgotten = set(gone.tolist())
+        self.rested = {key: until for key, until in self.rested.items() if key[1] not in forgotten}
 
     def snapshot(self) -> dict[str, bytes]:
         """The whole state in named chunks: `alerts/head`, and `alerts/series/N` for every 4096 series ids."""

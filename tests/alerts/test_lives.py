@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -112,6 +114,15 @@ def test_a_live_alert_ends_though_new_rules_ask_for_a_longer_warm_up() -> None:
     engine.restore(before.snapshot(), changed_ms=START_MS)
     records = [record for minute in range(30) for record in shown(engine, START_MS + minute * MINUTE_MS, {})]
     assert [(record.change, record.at_ms - START_MS) for record in records] == [("resolved", 20 * MINUTE_MS)]
+
+
+def test_forgetting_many_series_that_have_rested_takes_no_time_that_grows_with_the_square_of_them() -> None:
+    engine, many = watching(RuleSet()), range(2, 20_002)
+    engine.rested = dict.fromkeys(((0, series) for series in range(20_002)), 0)
+    begun = time.process_time()
+    engine.drop_series(many)
+    assert time.process_time() - begun < 2
+    assert set(engine.rested) == {(0, 0), (0, 1)}
 
 
 def test_a_change_of_rules_leaves_a_live_alert_the_names_of_its_severities_that_there_still_are() -> None:
