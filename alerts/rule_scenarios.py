@@ -78,6 +78,11 @@ class _Texts:
             rows.append((int(rng.random() * quiet.days * DAY_MS), bool(rng.random() < quiet.negative_share), names))
         for burst in bursts:
             start, length = parse_duration_ms(burst.after), parse_duration_ms(burst.length)
+            if start + length > _length_ms(quiet):
+                raise ValueError(
+                    f"the burst on {burst.series} after {burst.after} ends later than the test, a day after its "
+                    f"{quiet.days:g} quiet ones; give it more days"
+                )
             names = _with_sectors(("all", burst.series, *burst.also), quiet)
             rows += [
                 (start + int(rng.random() * length), bool(rng.random() < burst.negative), names)
@@ -104,7 +109,8 @@ class _Texts:
 def replay(
     rules: RuleSet, quiet: Quiet, bursts: Sequence[Burst], silences: Sequence[TestSilence], windows: Sequence[str]
 ) -> Told:
-    """What these rules make of such days. Raises ValueError where a duration or a window is none."""
+    """What these rules make of such days. Raises ValueError where a duration or a window is none, and for a burst that
+    would go on after the end."""
     windows_ms = tuple(parse_duration_ms(window) for window in windows)
     texts = _Texts(quiet, bursts)
     desk = Desk(
@@ -114,7 +120,7 @@ def replay(
     told = Told([], [])
     nothing = np.zeros((len(texts.keys), len(FIELDS)), np.int64)
     sums: NDArray[Any] = np.zeros((len(windows_ms), len(texts.keys), len(FIELDS)), np.int64)
-    for pane in range(round((quiet.days + 1) * DAY_MS) // _PANE_MS):
+    for pane in range(_length_ms(quiet) // _PANE_MS):
         counts = texts.panes.get(pane, nothing)
         for number, window_ms in enumerate(windows_ms):
             sums[number] += counts - texts.panes.get(pane - window_ms // _PANE_MS, nothing)
@@ -126,6 +132,11 @@ def replay(
             told.alerts.extend(said.alerts)
             told.notifications.extend(said.notifications)
     return told
+
+
+def _length_ms(quiet: Quiet) -> int:
+    """How long a scenario is: its quiet days and one more."""
+    return round((quiet.days + 1) * DAY_MS)
 
 
 def _with_sectors(names: tuple[str, ...], quiet: Quiet) -> tuple[str, ...]:

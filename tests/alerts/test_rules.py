@@ -212,6 +212,21 @@ def test_rule_tests_judge_who_is_told_with_what_and_what_is_muted(tmp_path: Path
         assert said in second
 
 
+def test_a_burst_that_no_test_would_come_to_is_refused(tmp_path: Path) -> None:
+    late = """
+tests:
+  - name: never reached
+    quiet: {days: 0.1}
+    bursts: [{series: "company:C0", after: %s, length: 1h, texts: 40}]
+    expect: [{series: "company:C0", fires: false, within: 20d}]
+"""
+    for after, said in (("2d", "test 'never reached': the burst on company:C0 after 2d ends later"), ("1d", "")):
+        (tmp_path / "tests.yaml").write_text(late % after, encoding="utf-8")
+        result = CliRunner().invoke(rules_command, ["test", str(tmp_path / "tests.yaml")])
+        assert said in result.stderr
+        assert bool(result.stderr) == bool(said)
+
+
 SECTOR_TEST = """
 rules:
   rules: [{name: surge, max_false_alarms: 1 per 90d}]
