@@ -115,7 +115,7 @@ class Life(msgspec.Struct):
         calm_ms = self._calm_for(now_ms, rarity < timings.calm)
         if calm_ms < 0 and backed and now_ms - self.since_ms >= timings.pending_ms:
             self.state, self.fired_ms = "firing", now_ms
-            self.severity = self.peak_severity = max(timings.severity(rarity), 0)
+            self.severity = self.peak_severity = timings.severity(rarity)
             return self._tell("fired", now_ms)
         if calm_ms >= timings.resolve_after_ms:
             self.state, self.resolved_ms = "resolved", now_ms

@@ -48,7 +48,11 @@ class NumericSettings(NamedTuple):
 
 
 class NumericScores(NamedTuple):
-    """Columns float64[n] and bool[n], one row per input row; nothing in a row depends on later rows."""
+    """Columns float64[n] and bool[n], one row per input row.
+
+    Whether the values are counts is told from all of them, and the first spread of other values from the first 20;
+    nothing else in a row depends on later rows.
+    """
 
     expected: Floats
     score: Floats

@@ -113,7 +113,10 @@ class Segment:
 
     @property
     def name(self) -> str:
-        """A name that no other content of a segment has in the life of a book."""
+        """A name that no other segment has at the same time: of one slot, each is less than half as long as the last.
+
+        A segment of copies alone may later have the name of one that was merged; snapshots go by content.
+        """
         return f"{self.first_story}-{len(self.slot)}-{self.first_slot}-{len(self.ids)}"
 
     def chunks(self) -> dict[str, bytes]:
