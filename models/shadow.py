@@ -84,6 +84,7 @@ class ShadowQueue:
         self.shadow = shadow
         self.skipped = 0
         self.failure: str | None = None
+        self._counting = threading.Lock()
         self._ended = threading.Event()
         self._queue: queue.Queue[tuple[Sequence[str], Probabilities] | None] = queue.Queue(waiting)
         self._thread = threading.Thread(target=self._run, name="bearwire-shadow", daemon=True)
@@ -99,7 +100,7 @@ class ShadowQueue:
                 return
         except queue.Full:
             pass
-        self.skipped += len(texts)
+        self._skip(len(texts))
 
     def close(self) -> None:
         """Compare what waits, then end."""
@@ -114,13 +115,16 @@ class ShadowQueue:
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None and not self._ended.is_set():
-            if self.failure is not None:
-                self.skipped += len(item[0])
-                continue
+            compared = 0
             try:
-                self.skipped += len(item[0]) - self.shadow.observe(*item)
+                if self.failure is None:
+                    compared = self.shadow.observe(*item)
             except BaseException as error:  # whatever ails the candidate, a panic too, must not reach the stream
                 self.failure = f"{type(error).__name__}: {error}"
-                self.skipped += len(item[0])
                 version = self.shadow.candidate.version_id
                 log.error("the shadow %s has failed and is compared no longer: %r", version, self.failure)
+            self._skip(len(item[0]) - compared)
+
+    def _skip(self, texts: int) -> None:
+        with self._counting:  # two threads count, one of them while the other compares
+            self.skipped += texts

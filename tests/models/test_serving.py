@@ -150,6 +150,30 @@ def test_a_shadow_that_fails_or_falls_behind_is_told_of_and_holds_nothing_back(
     assert shadow.agreement["topic"].texts == 0
 
 
+def test_texts_that_a_slow_shadow_leaves_out_while_it_compares_others_are_all_counted(tiny: Bundle) -> None:
+    candidate = make(tiny)
+    held, begun = threading.Event(), threading.Event()
+    original = candidate.predict
+
+    def slow(texts: list[str]) -> object:
+        begun.set()
+        held.wait()
+        return original(texts)
+
+    candidate.predict = slow  # type: ignore[method-assign,assignment]
+    behind = ShadowQueue(Shadow(candidate, candidate.labels), waiting=2)
+    served = make(tiny).predict(["profit"]).probabilities
+    behind.offer(["profit"], served)
+    begun.wait()
+    for _ in range(9):
+        behind.offer(["profit"], served)
+    assert behind.skipped == 7
+    held.set()
+    behind.close()
+    assert behind.shadow.agreement["topic"].texts == 3
+    assert behind.skipped == 7
+
+
 def test_texts_go_to_the_model_of_their_language(tiny: Bundle, tmp_path: Path) -> None:
     topics = (TASKS[0], Task("topic", ("Markets", "Courts", "Earnings"), "topic"))
     other = write_tiny_bundle(tmp_path / "b", version="2", seed=5, tasks=topics)
