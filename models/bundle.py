@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -223,6 +223,22 @@ def plain_name(option: str, name: str) -> str:
         raise BundleError(f"{wrong} ({error})") from error
 
 
+def control_characters(value: object, field: str = "") -> Iterator[tuple[str, str]]:
+    """The control characters, as U+000A, in the keys and strings of a manifest, and the field of each: a terminal would
+    obey them. Texts for people may have lines and tabs."""
+    if isinstance(value, str):
+        allowed = "\n\t" if field in TEXT_FIELDS else ""
+        odd = (c for c in value if unicodedata.category(c) == "Cc" and c not in allowed)
+        yield from ((f"U+{ord(c):04X}", field) for c in odd)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from control_characters(key, f"a key of {field or 'its top level'}")
+            yield from control_characters(inner, f"{field}.{key}" if field else key)
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from control_characters(inner, f"{field}[{number}]")
+
+
 def default_bundle_path() -> Path:
     """The English finance bundle that ships inside the package."""
     return Path(__file__).parent / "bundles" / "finance-en"
@@ -266,7 +282,8 @@ def _read_manifest(path: Path) -> Manifest:
     raw = file.read_bytes()
     try:
         head = msgspec.json.decode(raw, type=dict[str, object])
-        _check_characters(file, head)
+        for character, field in control_characters(head):
+            raise _error(file, f"has the control character {character} in {field}")
         if head.get("format") != FORMAT:
             raise _error(
                 file,
@@ -289,23 +306,6 @@ def _read_manifest(path: Path) -> Manifest:
         if required not in manifest.files:
             raise _error(file, f"does not list {required}")
     return manifest
-
-
-def _check_characters(file: Path, value: object, field: str = "") -> None:
-    """No string of a manifest, key or value, has control characters, which a terminal would obey; texts for people may
-    have lines and tabs."""
-    if isinstance(value, str):
-        allowed = "\n\t" if field in TEXT_FIELDS else ""
-        odd = next((c for c in value if unicodedata.category(c) == "Cc" and c not in allowed), None)
-        if odd is not None:
-            raise _error(file, f"has the control character U+{ord(odd):04X} in {field}")
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            _check_characters(file, key, f"a key of {field or 'its top level'}")
-            _check_characters(file, inner, f"{field}.{key}" if field else key)
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            _check_characters(file, inner, f"{field}[{number}]")
 
 
 def _check_tasks(file: Path, tasks: tuple[Task, ...]) -> None:

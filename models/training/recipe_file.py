@@ -11,6 +11,7 @@ import msgspec
 import yaml
 from msgspec import Struct
 
+from models.bundle import SENTIMENT_LABELS, TEXT_FIELDS, control_characters
 from models.training.recipe import Recipe, RecipeError
 
 _EXPONENT = re.compile(r"([-+]?\d+(?:\.\d*)?)[eE]([-+]?)(\d+)")
@@ -67,9 +68,35 @@ def parse_recipe(content: object, where: str = "recipe") -> Recipe:
     return recipe
 
 
+    _check_for_bundle(recipe, where)
 def _nearest(message: str) -> str:
     """A hint for an unknown key: the known key nearest to it."""
     if "unknown field" not in message:
+def _check_for_bundle(recipe: Recipe, where: str) -> None:
+    """Raise RecipeError for what no bundle may say, which an export would find hours later."""
+    if not recipe.languages:
+        raise RecipeError(f"{where}: languages is empty; name one at least, such as en")
+    for task in recipe.tasks:
+        if set(task.labels) == set(SENTIMENT_LABELS) and task.labels != SENTIMENT_LABELS:
+            raise RecipeError(
+                f"{where}: task {task.name!r} orders its labels as {', '.join(task.labels)}; a bundle has them in the "
+                f"order {', '.join(SENTIMENT_LABELS)}"
+            )
+        if "" in task.labels:
+            raise RecipeError(f"{where}: task {task.name!r} has an empty label")
+    kept = ("name", "base", "tasks", "base_licence", "base_origin", "languages", *TEXT_FIELDS, "licence")
+    said = {key: value for key, value in msgspec.to_builtins(recipe).items() if key in kept}
+    for entry in said["tasks"]:
+        del entry["class_weights"]
+        for source in entry["sources"]:
+            del source["labels"], source["text"], source["label"]
+    for character, field in control_characters(said):
+        raise RecipeError(
+            f"{where}: {field} has the control character {character}, which no bundle may have; write it in one line "
+            "(a line break at the end is that of YAML's `>` and `|`; write `>-` or `|-`)"
+        )
+
+
         return ""
     wrong = message.split("`")[1]
     known = {field for section in _sections(Recipe) for field in section.__struct_fields__}

@@ -97,11 +97,26 @@ def test_the_hint_is_about_the_key_that_is_wrong() -> None:
             "'z', which is none of its labels",
         ),
         ({"tasks": [{"name": "a", "labels": ["yes", "YES"], "sources": [{"path": "f"}]}]}, "lists a label twice"),
+        ({"tasks": [{"name": "a", "labels": ["yes", ""], "sources": [{"path": "f"}]}]}, "an empty label"),
+        (
+            {"tasks": [{"name": "a", "labels": ["positive", "neutral", "negative"], "sources": [{"path": "f"}]}]},
+            "in the order negative, neutral, positive",
+        ),
+        (
+            {"tasks": [{"name": "a", "labels": ["x", "y"], "sources": [{"path": "f", "origin": "a wire\n"}]}]},
+            r"tasks\[0\]\.sources\[0\]\.origin has the control character U\+000A",
+        ),
+        ({"licence": "Apache-2.0\n"}, "licence has the control character"),
+        ({"languages": []}, "languages is empty"),
     ],
 )
 def test_a_recipe_that_cannot_be_followed_says_why(changes: dict[str, object], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         parse_recipe(minimal(**changes))
+
+
+def test_texts_for_people_may_have_lines() -> None:
+    assert parse_recipe(minimal(description="a\nb\n", limitations="\tc\n")).description == "a\nb\n"
 
 
 def read(directory: Path, said: list[str], **source: Any) -> list[Example]:
