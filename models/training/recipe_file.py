@@ -28,6 +28,9 @@ def read_recipe(path: Path) -> object:
         content: object = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        odd = f"0x{error.object[error.start]:02x}"
+        raise RecipeError(f"{path}: expected UTF-8, found the byte {odd}; save the file in UTF-8") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not YAML: {error}") from error
     return content
@@ -65,13 +68,10 @@ def parse_recipe(content: object, where: str = "recipe") -> Recipe:
                         f"{where}: {source.path or source.dataset} maps to {label!r}, "
                         f"which is not a label of {task.name!r}: " + ", ".join(task.labels)
                     )
+    _check_for_bundle(recipe, where)
     return recipe
 
 
-    _check_for_bundle(recipe, where)
-def _nearest(message: str) -> str:
-    """A hint for an unknown key: the known key nearest to it."""
-    if "unknown field" not in message:
 def _check_for_bundle(recipe: Recipe, where: str) -> None:
     """Raise RecipeError for what no bundle may say, which an export would find hours later."""
     if not recipe.languages:
@@ -97,6 +97,9 @@ def _check_for_bundle(recipe: Recipe, where: str) -> None:
         )
 
 
+def _nearest(message: str) -> str:
+    """A hint for an unknown key: the known key nearest to it."""
+    if "unknown field" not in message:
         return ""
     wrong = message.split("`")[1]
     known = {field for section in _sections(Recipe) for field in section.__struct_fields__}

@@ -119,6 +119,12 @@ def test_texts_for_people_may_have_lines() -> None:
     assert parse_recipe(minimal(description="a\nb\n", limitations="\tc\n")).description == "a\nb\n"
 
 
+def test_a_recipe_that_is_not_utf_8_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes("description: für Händler".encode("latin-1"))
+    with pytest.raises(RecipeError, match=r"a\.yaml: expected UTF-8, found the byte 0xfc"):
+        load_recipe(tmp_path / "a.yaml")
+
+
 def read(directory: Path, said: list[str], **source: Any) -> list[Example]:
     return read_source(TASK, Source(**source), {"data": directory, "recipe": directory}, said.append)
 
