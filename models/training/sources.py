@@ -27,7 +27,10 @@ def read_source(task: Task, source: Source, roots: dict[str, Path], say: Callabl
     if source.dataset:
         return [e for file in hub_files(source) for e in _read(file, task, source)]
     root = roots[source.root]
-    files = sorted(root.glob(source.path)) if "*" in source.path else [root / source.path]
+    try:
+        files = sorted(root.glob(source.path)) if "*" in source.path else [root / source.path]
+    except (ValueError, NotImplementedError) as error:
+        raise RecipeError(f"{source.path} is no pattern of files below {root}: {error}") from error
     files = [file for file in files if file.is_file()]
     if not files and source.use == "measure":
         say(f"{task.name}: {root / source.path} does not exist, so nothing is measured on it")

@@ -148,6 +148,12 @@ def test_a_missing_training_file_is_an_error_and_a_missing_measured_one_is_said(
     assert len(said) == 1 and f"{tmp_path / 'b.csv'} does not exist" in said[0]
 
 
+@pytest.mark.parametrize("pattern", ["/srv/*.csv", "**.csv"])
+def test_a_pattern_that_cannot_be_followed_is_named(tmp_path: Path, pattern: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(f"{pattern} is no pattern of files below {tmp_path}")):
+        read(tmp_path, [], path=pattern)
+
+
 def test_a_label_without_a_meaning_is_an_error_that_says_where_a_recipe_gives_it(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\nmy card was charged twice,7\n", encoding="utf-8")
     with pytest.raises(LabelledError, match=r'the source\'s `labels: \{"7": LABEL\}`'):
