@@ -122,6 +122,7 @@ def _rows_of(file: Path) -> Iterator[Mapping[str, object]]:
             yield from csv.DictReader(io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""))
             return
         for number, line in enumerate(raw, start=1):
+            line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             if line.strip():
                 try:
                     yield msgspec.json.decode(line, type=dict[str, object])

@@ -131,7 +131,7 @@ def read(directory: Path, said: list[str], **source: Any) -> list[Example]:
 
 def test_csv_and_jsonl_give_the_same_examples(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\nmy card was charged twice,0\n", encoding="utf-8")
-    (tmp_path / "a.jsonl").write_text('{"text": "my card was charged twice", "label": 0}\n', encoding="utf-8")
+    (tmp_path / "a.jsonl").write_text('{"text": "my card was charged twice", "label": 0}\n', encoding="utf-8-sig")
     for file in ("a.csv", "a.jsonl"):
         found = read(tmp_path, [], path=file, labels={"0": "billing"})
         assert [example[:2] for example in found] == [("my card was charged twice", 0)]
