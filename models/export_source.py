@@ -24,6 +24,7 @@ from models.training.run import (
     HeldBack,
     TeacherRun,
     is_finished,
+    kept_recipe,
     parent_of,
     public_file,
     read_data,
@@ -93,7 +94,7 @@ def open_source(source: str, task: str | None, *, licence: str = "", rounded: bo
 
 
 def _run(directory: Path, rounded: bool) -> Exportable:
-    recipe = msgspec.json.decode((directory / RECIPE).read_bytes(), type=Recipe)
+    recipe = kept_recipe(directory / RECIPE)
     if not is_finished(directory):
         raise ExportError(f"{directory} is a training run that has not finished; run `bearwire models train` again")
     classifier, tokenizer, layout = load_classifier(directory)

@@ -37,7 +37,7 @@ from models.training.loop import EPOCHS, Data, load_data, train_member
 from models.training.network import CONFIG, TOKENIZER, WEIGHTS
 from models.training.recipe import Recipe, RecipeError, Search
 from models.training.recipe_file import parse_recipe
-from models.training.run import digest, same_texts
+from models.training.run import digest, kept_recipe, same_texts
 from models.training.search_space import Parameter, Value, parameters, with_values
 
 Say = Callable[[str], None]
@@ -160,7 +160,7 @@ def _run(
     """Train the trial's recipe in `directory`, or go on with it, and tell the study what came of it."""
     recipe = parse_recipe(with_values(content, values))
     asked = directory / "recipe.json"
-    if asked.is_file() and msgspec.json.decode(asked.read_bytes(), type=Recipe) != recipe:
+    if asked.is_file() and kept_recipe(asked) != recipe:
         shutil.rmtree(directory)
     directory.mkdir(parents=True, exist_ok=True)
     asked.write_bytes(msgspec.json.encode(recipe))
@@ -227,7 +227,7 @@ def _refuse_another(directory: Path, recipe: Recipe, settings: Search) -> None:
         if (directory / DATABASE).exists():
             raise RecipeError(f"{directory} holds a study of something else; choose another directory")
         file.write_bytes(msgspec.json.format(msgspec.json.encode(wanted), indent=1))
-    elif msgspec.json.decode(file.read_bytes(), type=Recipe) != wanted:
+    elif kept_recipe(file) != wanted:
         raise RecipeError(f"{directory} holds a search of another recipe or space; choose another directory")
 
 

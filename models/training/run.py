@@ -181,7 +181,18 @@ def _absolute(base: str, earlier: Collection[str]) -> str:
 def begun_recipe(directory: Path) -> Recipe | None:
     """The recipe of the run in `directory`, None where there is none yet."""
     file = directory / RECIPE
-    return msgspec.json.decode(file.read_bytes(), type=Recipe) if file.is_file() else None
+    return kept_recipe(file) if file.is_file() else None
+
+
+def kept_recipe(file: Path) -> Recipe:
+    """The recipe that a run or search keeps in `file`. Raises RecipeError where it is none that this version knows."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Recipe)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"{file} is damaged, or of another version of Bearwire: {error}; use that version, or choose another "
+            "directory"
+        ) from error
 
 
 def is_path(base: str) -> bool:

@@ -26,7 +26,7 @@ from models.training.cleaning import clean_and_split, near_key
 from models.training.entities import Entities, find_entities, swap_entities
 from models.training.recipe import Augmentation, Normalisation, RecipeError, Source, Task
 from models.training.recipe_file import load_recipe, parse_recipe
-from models.training.run import HeldBack, calibrating
+from models.training.run import RECIPE, HeldBack, begun_recipe, calibrating
 from models.training.sources import Example, read_source
 from models.training.tokenisation import build_tokenizer
 from models.training.variants import make_variants
@@ -123,6 +123,13 @@ def test_a_recipe_that_is_not_utf_8_says_so(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes("description: für Händler".encode("latin-1"))
     with pytest.raises(RecipeError, match=r"a\.yaml: expected UTF-8, found the byte 0xfc"):
         load_recipe(tmp_path / "a.yaml")
+
+
+def test_a_run_of_another_version_is_named(tmp_path: Path) -> None:
+    assert begun_recipe(tmp_path) is None
+    (tmp_path / RECIPE).write_text(json.dumps(minimal(of_tomorrow=1)), encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"recipe\.json is damaged, or of another version of Bearwire: .*of_tomorrow"):
+        begun_recipe(tmp_path)
 
 
 def read(directory: Path, said: list[str], **source: Any) -> list[Example]:
