@@ -18,6 +18,7 @@ _TOP = (
 )  # fmt: skip
 _SECTIONS = ("normalisation", "augmentation", "optimiser", "freeze", "lora")
 _OF_TASK = ("weight", "class_weights")
+_OF_BASE = ("base_revision", "base_sha256", "base_licence", "base_origin")
 
 
 class Parameter(NamedTuple):
@@ -54,9 +55,13 @@ def searchable(recipe: Recipe) -> dict[str, Value]:
 
 
 def with_values(content: dict[str, Any], values: dict[str, Value]) -> dict[str, Any]:
-    """The plain data of a recipe with keys set anew, and without its search."""
+    """The plain data of a recipe with keys set anew, and without its search; with another `base` also without what it
+    says of its own one."""
     changed = copy.deepcopy(content)
     changed.pop("search", None)
+    if values.get("base", content["base"]) != content["base"]:
+        for key in _OF_BASE:
+            changed.pop(key, None)
     for key, value in values.items():
         *path, last = key.split(".")
         place: Any = changed

@@ -225,5 +225,12 @@ def test_every_searchable_key_can_be_set_and_nothing_else_changes() -> None:
     assert "tasks.intent.weight" in searchable(recipe)
     own = {**recipe_for(Path("somewhere"))["tasks"][0], "class_weights": {"login": 2.0}}
     weighed = parse_recipe(recipe_for(Path("somewhere"), lora={}, tasks=[own]))
+def test_another_base_goes_without_what_the_recipe_says_of_its_own() -> None:
+    own = {"base_revision": "main", "base_sha256": "0" * 64, "base_licence": "MIT", "base_origin": "small-encoder"}
+    content = recipe_for(Path("base"), **own)
+    assert with_values(content, {"base": "base", "batch": 4}).items() >= own.items()
+    assert not with_values(content, {"base": "other"}).keys() & own.keys()
+
+
     assert set(searchable(recipe)) - set(searchable(weighed)) == {"tasks.intent.class_weights"}
     assert [p.kind for p in parameters(recipe, content, recipe.search.space)] == ["float", "choice", "float"]
