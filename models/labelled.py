@@ -111,7 +111,8 @@ def _rows_of(file: Path) -> Iterator[Mapping[str, object]]:
 
         try:
             for batch in parquet.ParquetFile(file).iter_batches():
-                yield from batch.to_pylist()
+                for row in batch.to_pylist():  # some writers leave texts marked as mere bytes
+                    yield {name: cell.decode() if isinstance(cell, bytes) else cell for name, cell in row.items()}
         except (pa.ArrowException, ValueError, OverflowError) as error:
             raise LabelledError(f"{file} cannot be read: {error}") from error
         return

@@ -86,6 +86,14 @@ def test_labels_and_columns_may_have_other_names(tmp_path: Path) -> None:
     assert found.written == {"0", "1"}
 
 
+def test_texts_that_parquet_has_as_bytes_are_utf_8(tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"text": ["für 公司".encode()], "label": [b"neutral"]}), tmp_path / "a.parquet")
+    assert read_labelled(tmp_path / "a.parquet", LABELS).texts == ["für 公司"]
+    parquet.write_table(pa.table({"text": [b"\xff"], "label": [0]}), tmp_path / "a.parquet")
+    with pytest.raises(LabelledError, match=r"a\.parquet cannot be read: 'utf-8' codec"):
+        read_labelled(tmp_path / "a.parquet", LABELS)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
