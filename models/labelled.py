@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 csv.field_size_limit(1 << 26)
+_MORE = "\0more"
 
 
 class LabelledError(ValueError):
@@ -120,7 +121,14 @@ def _rows_of(file: Path) -> Iterator[Mapping[str, object]]:
         raise LabelledError(f"{file} is neither .csv, .jsonl nor .parquet")
     with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as raw:
         if suffix == ".csv":
-            yield from csv.DictReader(io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""))
+            reader = csv.DictReader(io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), restkey=_MORE)
+            for cells in reader:
+                if any(cells.pop(_MORE, ())):
+                    raise LabelledError(
+                        f"{file}, line {reader.line_num}: more cells than the first line names; put a text with commas "
+                        "in quotes"
+                    )
+                yield cells
             return
         for number, line in enumerate(raw, start=1):
             line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line

@@ -100,6 +100,7 @@ def test_texts_that_parquet_has_as_bytes_are_utf_8(tmp_path: Path) -> None:
         ("a.csv", "text,label\nx,7\n", r"row 1: '7' is not a label of the task .* --label 7=LABEL"),
         ("a.csv", "body,label\nx,neutral\n", "expected columns 'text' and 'label', found"),
         ("a.csv", "text,label\n", "has no rows"),
+        ("a.csv", "label,text\nneutral,a loss, at last\n", "line 2: more cells than the first line names"),
         ("a.jsonl", "{\n", "line 1: not a JSON object"),
         ("a.csv", "text,label\nx\udcff,neutral\n", "a.csv cannot be read"),
         ("a.csv.gz", "plain", "a.csv.gz cannot be read"),
