@@ -124,6 +124,7 @@ def search(
             except RecipeError as error:
                 trial.set_user_attr(_REFUSED, str(error))
                 study.tell(trial, state=TrialState.FAIL)
+                _clear(directory / "trials" / str(number))
                 say(f"trial {number}: failed, {error}; {_written(values)}")
                 continue
             tried = _tried(study, settings)[-1]
@@ -183,6 +184,11 @@ def _run(
         study.tell(trial, state=TrialState.PRUNED)
     else:
         study.tell(trial, read_scores(directory, settings.metric)[kept_epoch(directory, recipe)])
+    _clear(directory)
+
+
+def _clear(directory: Path) -> None:
+    """Remove the weights of a trial that has come to its end."""
     for name in ("checkpoint", "best"):
         shutil.rmtree(directory / name, ignore_errors=True)
     for name in (WEIGHTS, CONFIG, TOKENIZER):

@@ -46,7 +46,7 @@ from models.training.optimisation import (
 )
 from models.training.pruning import TEXTS, narrow_feed_forward
 from models.training.quantised import CALIBRATION_TEXTS, round_tables, set_ranges
-from models.training.recipe import Quantisation, Recipe
+from models.training.recipe import Quantisation, Recipe, RecipeError
 from models.training.sources import read_source
 
 EPOCHS = "epochs.jsonl"
@@ -149,7 +149,7 @@ def fit(
 
     `member` tells apart the data orders of models that share a recipe; what is said of it names it so, or as it is
     `called`. `after_epoch` is told how many epochs are done once each is validated and saved, and where a run goes on;
-    what it raises ends the run, which can go on later.
+    what it raises ends the run, which can go on later. Raises RecipeError where the weights run away.
     """
     layout, called = layout_of(recipe), called or f"member {member}"
     tokenizer = Tokenizer.from_str(tokenizer_json)
@@ -186,6 +186,8 @@ def fit(
                 each = _step(
                     classifier, optimiser, batches[step], loss_of, recipe, compute, progress.steps_before + step
                 )
+                if not bool(torch.isfinite(each).all()):
+                    raise _run_away(f"{called}, epoch {epoch + 1}, step {step}")
                 losses["now"][batches[step].text] = each
                 if step % 50 == 0:
                     mean = float(each.mean())
@@ -325,6 +327,8 @@ def _validate(
             max_tokens=recipe.train_tokens,
             compute=compute,
         )
+        if not np.isfinite(logits[task.name]).all():
+            raise _run_away(f"{task.name} after epoch {epoch + 1}")
         result = evaluate(
             softmax(logits[task.name]).astype(np.float32),
             np.array([e.label for e in examples]),
@@ -339,6 +343,13 @@ def _validate(
     with (directory / EPOCHS).open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(entry) + "\n")
     return float(np.mean(accuracies)) if accuracies else 0.0
+
+
+def _run_away(where: str) -> RecipeError:
+    return RecipeError(
+        f"{where}: the model's answers are no numbers any more, its weights have run away; lower `optimiser.rate` or "
+        "`optimiser.head_rate`"
+    )
 
 
 def _board(directory: Path) -> Any:

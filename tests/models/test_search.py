@@ -104,6 +104,16 @@ def test_trials_over_other_texts_are_not_ranked_together(base: Path, tmp_path: P
     assert len(run(content, base, tmp_path, trials=2)) == 2
 
 
+def test_a_trial_whose_weights_run_away_fails_and_the_search_goes_on(base: Path, tmp_path: Path) -> None:
+    space = {"optimiser.rate": {"choices": [2.0e-3, 1.0e30]}}
+    content = recipe_for(base, {"space": space}, optimiser={"rate": 1.0e30}, epochs=1)
+    said: list[str] = []
+    found = run(content, base, tmp_path, say=said.append, trials=1)
+    assert [one.failed for one in found] == [True]
+    assert any("weights have run away; lower `optimiser.rate`" in line for line in said)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 def test_the_recipe_itself_is_tried_first_and_the_best_is_written_and_trains(base: Path, tmp_path: Path) -> None:
     (base / "recipe.yaml").write_text(yaml.safe_dump(recipe_for(base)), encoding="utf-8")
     result = bearwire("models", "search", str(base / "recipe.yaml"), "-o", str(tmp_path / "study"), "--trials", "3")
@@ -215,6 +225,13 @@ def test_a_space_that_cannot_be_searched_names_the_key(
         run(recipe_for(tmp_path, {"space": {key: allowed}}), tmp_path, tmp_path / "study")
 
 
+def test_another_base_goes_without_what_the_recipe_says_of_its_own() -> None:
+    own = {"base_revision": "main", "base_sha256": "0" * 64, "base_licence": "MIT", "base_origin": "small-encoder"}
+    content = recipe_for(Path("base"), **own)
+    assert with_values(content, {"base": "base", "batch": 4}).items() >= own.items()
+    assert not with_values(content, {"base": "other"}).keys() & own.keys()
+
+
 def test_every_searchable_key_can_be_set_and_nothing_else_changes() -> None:
     content = recipe_for(Path("base"), lora={})
     recipe = parse_recipe(content)
@@ -225,12 +242,5 @@ def test_every_searchable_key_can_be_set_and_nothing_else_changes() -> None:
     assert "tasks.intent.weight" in searchable(recipe)
     own = {**recipe_for(Path("somewhere"))["tasks"][0], "class_weights": {"login": 2.0}}
     weighed = parse_recipe(recipe_for(Path("somewhere"), lora={}, tasks=[own]))
-def test_another_base_goes_without_what_the_recipe_says_of_its_own() -> None:
-    own = {"base_revision": "main", "base_sha256": "0" * 64, "base_licence": "MIT", "base_origin": "small-encoder"}
-    content = recipe_for(Path("base"), **own)
-    assert with_values(content, {"base": "base", "batch": 4}).items() >= own.items()
-    assert not with_values(content, {"base": "other"}).keys() & own.keys()
-
-
     assert set(searchable(recipe)) - set(searchable(weighed)) == {"tasks.intent.class_weights"}
     assert [p.kind for p in parameters(recipe, content, recipe.search.space)] == ["float", "choice", "float"]

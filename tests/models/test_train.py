@@ -133,6 +133,13 @@ def run(recipe: Recipe, base: Path, directory: Path) -> Any:
     return train(recipe, directory, data=base, recipe_directory=base, threads=1, say=lambda _: None)
 
 
+@pytest.mark.parametrize("batch", [8, 64])
+def test_a_run_whose_weights_run_away_says_what_to_lower(batch: int, base: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(base, "intent", DESK, batch=batch, epochs=1, optimiser={"rate": 1e30})
+    with pytest.raises(RecipeError, match=r"weights have run away; lower `optimiser\.rate`"):
+        run(recipe, base, tmp_path / "run")
+
+
 @pytest.mark.parametrize(("name", "groups"), [("intent", DESK), ("complaint", CLINIC)])
 def test_a_few_dozen_texts_become_a_bundle_that_knows_them(
     name: str, groups: dict[str, list[str]], base: Path, tmp_path: Path
