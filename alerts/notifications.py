@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 import orjson
 
+from alerts.decoding import decode_json
 from alerts.records import AlertRecord, rounded
 
 SCHEMA = "bearwire.notification/1"
@@ -53,7 +54,7 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
 
 def decode_notification(data: bytes) -> Notification:
     """The notification in `data`. Raises `msgspec.DecodeError` or `msgspec.ValidationError` where it is not one."""
-    return msgspec.json.decode(data, type=Notification)
+    return decode_json(data, Notification)
 
 
 def notification_id(group: str, sequence: int) -> str:

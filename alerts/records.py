@@ -12,6 +12,8 @@ from typing import Any, Literal
 import msgspec
 import orjson
 
+from alerts.decoding import decode_json
+
 SCHEMA = "bearwire.alert/1"
 
 State = Literal["pending", "firing", "resolved"]
@@ -120,7 +122,7 @@ class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 def decode_alert(data: bytes) -> AlertRecord:
     """The record in `data`. Raises `msgspec.DecodeError` or `msgspec.ValidationError` where it is not one."""
-    return msgspec.json.decode(data, type=AlertRecord)
+    return decode_json(data, AlertRecord)
 
 
 def alert_id(book: str, rule: str, series: str, start_ms: int) -> str:

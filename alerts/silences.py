@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 import orjson
 
+from alerts.decoding import decode_json
 from alerts.labels import matches
 
 SCHEMA = "bearwire.silence/1"
@@ -62,7 +63,7 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True):
 
 def decode_silence(data: bytes) -> Silence:
     """The silence in `data`. Raises `msgspec.DecodeError` or `msgspec.ValidationError` where it is not one."""
-    silence = msgspec.json.decode(data, type=Silence)
+    silence = decode_json(data, Silence)
     if silence.schema != SCHEMA:
         raise msgspec.ValidationError(f"schema {silence.schema!r}, expected {SCHEMA!r}")
     if not silence.matchers or silence.ends_ms - max(silence.starts_ms, silence.created_ms) > MAX_LENGTH_MS:

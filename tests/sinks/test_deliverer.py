@@ -107,6 +107,19 @@ async def test_a_log_that_begins_anew_while_it_is_delivered_is_settled_by_itself
         assert progress[0].position() == (5, "")
 
 
+@pytest.mark.parametrize("odd", [b"{", b'{"id":"\xff"}', b'{"other":' + b"[" * 100_000])
+async def test_a_message_that_is_no_notification_is_a_dead_letter_and_holds_up_nothing(
+    odd: bytes, tmp_path: Path
+) -> None:
+    async with delivering(tmp_path, range(3)) as deliverer:
+        consumer: Any = deliverer._consumer
+        publisher: Any = deliverer._publisher
+        consumer.records[1] = SourceRecord(1, None, b"group", odd)
+        await deliverer._take()
+        assert told(deliverer) == {"desk": [0, 2], "archive": [0, 2]}
+        assert publisher.sent == [("bearwire.dead-letters", odd)]
+
+
 class Hanging(FakeConsumer):
     """A consumer of which a fetch hangs once `hangs` is set."""
 
