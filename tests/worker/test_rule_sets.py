@@ -47,6 +47,20 @@ def test_rules_may_move_from_the_configuration_to_a_file_that_is_then_looked_at(
     assert names(sets, "b0") == ["changed-since"]
 
 
+@pytest.mark.parametrize("odd", ["on: 2026-13-01", "[" * 5000, "rules: \x00", "a: [", "\udcff"])
+def test_a_file_that_is_no_rules_is_refused_whatever_is_in_it_and_looked_at_again(odd: str, tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text("rules: [{name: first}]", encoding="utf-8")
+    status = WorkerStatus("watch")
+    sets = RuleSets(config(str(file)), status)
+    file.write_text(odd, encoding="utf-8", errors="surrogateescape")
+    sets.look()
+    assert names(sets, "b0") == ["first"] and status.rule_reloads == {"accepted": 0, "refused": 1}
+    file.write_text("rules: [{name: mended}]", encoding="utf-8")
+    sets.look()
+    assert names(sets, "b0") == ["mended"]
+
+
 def test_a_configuration_that_cannot_be_read_keeps_all_rules(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "bearwire.yaml"
     file.write_text("books: [{rules: {rules: [{name: first}]}}]", encoding="utf-8")
