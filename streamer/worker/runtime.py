@@ -10,7 +10,7 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 import faust
@@ -96,7 +96,7 @@ class Worker:
             loop.call_soon_threadsafe(self._fail, WorkerError(why))
 
         watchdog = Watchdog(self.status, self.config.worker.stall_timeout_seconds, stalled)
-        self._tasks = [asyncio.create_task(self._beat())]
+        self._beside(self._beat())
         watchdog.start()
         page = self._page()
         try:
@@ -136,12 +136,12 @@ class Worker:
             self.status.hold("model", "loading")
             loading = asyncio.create_task(asyncio.to_thread(ModelsInService, self.config.model, self.config.books))
         admin = await connected_admin(self.config, self.status)
-        self._tasks.append(asyncio.create_task(watch_broker(admin, self.config, self.status)))
+        self._beside(watch_broker(admin, self.config, self.status))
         if role in ("all", "sinks") and self.config.sinks.all():
             self._deliverer = Deliverer(self.config, self.status)
             self._delivering = asyncio.create_task(self._keep_running("sinks", self._deliverer.run))
         if role in ("all", "watch") or self.config.web.enabled:
-            self._tasks.append(asyncio.create_task(self._silences.follow()))
+            self._beside(self._silences.follow())
         log.info("starting as role %s", role)
         if role != "sinks":
             app = self._app = faust_app(self.config)
@@ -159,7 +159,7 @@ class Worker:
         if self._models is None:
             log.warning("told to swap models, but this worker serves none (yet)")
             return
-        self._tasks.append(asyncio.create_task(self._models.swap(reload, self.status)))
+        self._beside(self._models.swap(reload, self.status))
 
     async def _with_scorer(self, app: faust.App, in_service: ModelsInService) -> None:
         self._models = in_service
@@ -192,10 +192,19 @@ class Worker:
         make = book_maker(self.config, self.status, rules.desk)
         silences = self._silences
         self._watcher = Watcher(app, self.config, self.status, make, self._fail, rules=rules, silences=silences)
-        self._tasks += [
-            asyncio.create_task(self._watcher.keep_house()),
-            asyncio.create_task(self._look_at_rules(rules)),
-        ]
+        self._beside(self._watcher.keep_house())
+        self._beside(self._look_at_rules(rules))
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something done beside the rest until the worker ends; an error that it does not deal with ends it."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self._fail(error)
+
+        task = asyncio.create_task(work)
+        task.add_done_callback(ended)
+        self._tasks.append(task)
 
     async def _look_at_rules(self, rules: RuleSets) -> None:
         while True:

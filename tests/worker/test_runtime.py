@@ -66,6 +66,17 @@ async def test_a_part_that_ends_in_a_panic_ends_the_worker_which_says_so() -> No
     assert "index out of bounds" in worker.status.not_ready()
 
 
+async def test_what_goes_on_beside_the_rest_does_not_end_without_a_word() -> None:
+    async def odd() -> None:
+        raise ValueError("nobody thought of that")
+
+    worker = Worker(Config())
+    worker._beside(odd())
+    async with asyncio.timeout(10):
+        await worker._stop.wait()
+    assert worker.status.dead() == ["nobody thought of that"]
+
+
 LEFT_OPEN = """
 import gc
 
