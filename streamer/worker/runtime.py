@@ -10,6 +10,7 @@ import random
 import signal
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
@@ -39,7 +40,10 @@ from streamer.worker.watcher import Watcher
 _BEAT_SECONDS: Final = 0.5
 _RULES_SECONDS: Final = 5.0
 _LEAVE_SECONDS: Final = 5.0
+_FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 15.0
+_STEADY_SECONDS: Final = 60.0
+"""What ran for so long did run: its next failure is a first one."""
 
 log = logging.getLogger(__name__)
 
@@ -220,12 +224,15 @@ class Worker:
 
     async def _keep_running(self, part: str, run: Callable[[], Awaitable[None]]) -> None:
         """Run a part, and run it again after a failure that may pass, with growing pauses."""
-        pause = 0.5
+        pause = _FIRST_PAUSE_SECONDS
         try:
             while not self._stop.is_set():
+                began = time.monotonic()
                 try:
                     await run()
                 except (KafkaError, PublishError, KafkaSetupError, OSError) as error:
+                    if time.monotonic() - began >= _STEADY_SECONDS:
+                        pause = _FIRST_PAUSE_SECONDS
                     self.status.hold(part, _said(error))
                     wait = pause * random.uniform(0.5, 1.0)  # noqa: S311
                     log.warning("the part %s stopped (%s), starts again in %.1f s", part, _said(error), wait)

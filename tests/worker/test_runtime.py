@@ -6,8 +6,11 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from aiokafka.errors import KafkaConnectionError
 from faust.exceptions import ProducerSendError
 
 from streamer.config.settings import Config
@@ -75,6 +78,28 @@ async def test_what_goes_on_beside_the_rest_does_not_end_without_a_word() -> Non
     async with asyncio.timeout(10):
         await worker._stop.wait()
     assert worker.status.dead() == ["nobody thought of that"]
+
+
+async def test_a_part_that_ran_for_long_starts_again_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streamer.worker.runtime._FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("streamer.worker.runtime._STEADY_SECONDS", 0.5)
+    worker = Worker(Config())
+    lasting = [0.0, 0.0, 0.0, 0.6]
+
+    async def run() -> None:
+        if not lasting:
+            worker.stop()
+            return
+        await asyncio.sleep(lasting.pop(0))
+        raise KafkaConnectionError
+
+    waits: list[float] = []
+    monkeypatch.setattr("streamer.worker.runtime.random.uniform", lambda low, high: high)
+    monkeypatch.setattr("streamer.worker.runtime.log", SimpleNamespace(warning=lambda *said: waits.append(said[-1])))
+    await worker._keep_running("scorer", run)
+    assert waits == [0.01, 0.02, 0.04, 0.01]
 
 
 LEFT_OPEN = """
