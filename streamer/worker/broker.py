@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from streamer.config.settings import Config
-from streamer.kafka.client import client_arguments, plain_error
+from streamer.kafka.client import KafkaSetupError, client_arguments, plain_error
 from streamer.worker.status import WorkerStatus
 from streamer.worker.topics import ensure_topics
 
@@ -57,7 +57,7 @@ async def watch_broker(admin: AIOKafkaAdminClient, config: Config, status: Worke
         await asyncio.sleep(_PROBE_SECONDS)
         try:
             await asyncio.wait_for(admin.describe_cluster(), _PROBE_SECONDS)
-        except (KafkaError, OSError, TimeoutError) as error:
+        except (KafkaError, KafkaSetupError, OSError, TimeoutError) as error:
             why = plain_error(error, config.kafka)
             if "broker" not in status.holds:
                 log.warning("Kafka does not answer: %s", why)

@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 
 from alerts.silences import Silence, decode_silence
 from streamer.config.settings import Config
-from streamer.kafka.client import client_arguments, plain_error
+from streamer.kafka.client import KafkaSetupError, client_arguments, plain_error
 
 _RETRY_SECONDS: Final = 2.0
 
@@ -28,11 +28,11 @@ class SilenceFeed:
         self.asked: dict[str, Silence] = {}
 
     async def follow(self) -> None:
-        """Read the topic for ever; a broker that is gone is waited for."""
+        """Read the topic for ever; a broker that is gone is waited for, and so is the file of a secret."""
         while True:
             try:
                 await self._read()
-            except (KafkaError, OSError) as error:
+            except (KafkaError, KafkaSetupError, OSError) as error:
                 log.warning("silences wait for Kafka: %s", plain_error(error, self._config.kafka))
                 await asyncio.sleep(_RETRY_SECONDS)
 
