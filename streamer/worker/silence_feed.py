@@ -59,7 +59,10 @@ class SilenceFeed:
     async def _read(self) -> None:
         topic = self._config.topics.silences.name
         consumer = AIOKafkaConsumer(
-            **client_arguments(self._config.kafka, purpose="silences"), group_id=None, enable_auto_commit=False
+            **client_arguments(self._config.kafka, purpose="silences"),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",  # of a topic that was made anew, nothing is passed over
         )
         try:
             await consumer.start()

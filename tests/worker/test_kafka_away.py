@@ -42,6 +42,26 @@ async def test_silences_are_followed_again_when_the_file_of_a_secret_is_back(
     following.cancel()
 
 
+async def test_a_silences_topic_that_was_made_anew_is_read_from_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiokafka goes, without a word, to `auto_offset_reset` where a log does not reach as far as it was read."""
+    made: list[dict[str, Any]] = []
+
+    class Consumer:
+        def __init__(self, **how: Any) -> None:
+            made.append(how)
+
+        async def start(self) -> None:
+            raise KafkaConnectionError
+
+        async def stop(self) -> None:
+            pass
+
+    monkeypatch.setattr(silence_feed, "AIOKafkaConsumer", Consumer)
+    with pytest.raises(KafkaConnectionError):
+        await SilenceFeed(Config())._read()
+    assert made[0]["auto_offset_reset"] == "earliest"
+
+
 async def test_the_broker_is_looked_at_again_when_the_file_of_a_token_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[Exception | None] = [GONE, None]
     held = []
