@@ -1,6 +1,7 @@
 """What a worker knows about itself: plain counters and reasons, read by the page, the metrics and the watchdog.
 
-Everything here is written by the event loop's thread alone; readers take what they see.
+The event loop's thread writes it, but for a few words of the watchdog's and of whoever reads the rules; readers in
+other threads take what they see, and copy what they go through.
 """
 
 from __future__ import annotations
@@ -118,6 +119,8 @@ class WorkerStatus:
     beat_at: float = field(default_factory=time.monotonic)
     parts: dict[str, float] = field(default_factory=dict)
     """By part that can hang by itself: when it last got something done, or had nothing to do (monotonic)."""
+    resumed_at: float = 0.0
+    """When the process last woke up from a pause (monotonic)."""
     _holds: dict[str, str] = field(default_factory=dict)
     _fatal: list[str] = field(default_factory=list)
     _scored_at: deque[tuple[float, int]] = field(default_factory=deque)
@@ -135,7 +138,7 @@ class WorkerStatus:
     @property
     def lag(self) -> int:
         """Records of the documents topic and blocks of the digests topic that wait for this worker."""
-        return sum(self.partitions.values()) + sum(book.lag for book in self.books.values())
+        return sum(self.partitions.values()) + sum(book.lag for book in list(self.books.values()))
 
     def texts_per_second(self) -> float:
         """Scored texts per second over the last 30 seconds."""
@@ -175,9 +178,7 @@ class WorkerStatus:
 
     def note_resumed(self) -> None:
         """Say that the process was paused and wakes up: no silence before this moment means anything."""
-        self.beat_at = self.progress_at = time.monotonic()
-        for part in list(self.parts):
-            self.note_part(part)
+        self.beat_at = self.progress_at = self.resumed_at = time.monotonic()
 
     @property
     def holds(self) -> dict[str, str]:

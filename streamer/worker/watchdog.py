@@ -92,7 +92,9 @@ def stall(status: WorkerStatus, stall_seconds: float, calm_at: float = 0.0) -> s
 
 
 def _stalled_part(status: WorkerStatus, stall_seconds: float, now: float) -> str | None:
-    silent, part = max(((now - at, part) for part, at in list(status.parts.items())), default=(0.0, ""))
+    silent, part = max(
+        ((now - max(at, status.resumed_at), part) for part, at in list(status.parts.items())), default=(0.0, "")
+    )
     return f"{part}: nothing was done for {silent:.0f} s though there is work" if silent >= stall_seconds else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from prometheus_client import generate_latest
 
 from alerts.sinks.queue import SinkStatus
 from streamer.worker.metrics import worker_registry
-from streamer.worker.status import LatencyHistogram, WorkerStatus
+from streamer.worker.status import BookStatus, LatencyHistogram, WorkerStatus
 from streamer.worker.watchdog import is_calm, stall
 
 
@@ -81,6 +82,40 @@ def test_a_part_that_hangs_is_a_stall_though_the_others_get_on() -> None:
     status.parts["book main"] = 0.0
     status.drop_part("book main")
     assert stall(status, 60) is None
+
+
+def test_a_pause_of_the_process_brings_no_part_back_that_the_event_loop_drops_at_that_moment() -> None:
+    class Dropping(dict[str, float]):
+        """Parts of which one is dropped by the event loop while the watchdog goes through them."""
+
+        def __iter__(self) -> Iterator[str]:
+            found = list(super().__iter__())
+            self.clear()
+            return iter(found)
+
+    status = WorkerStatus("all")
+    status.parts = Dropping({"model call 1": 1.0})
+    status.note_resumed()
+    assert list(status.parts.values()) in ([], [1.0]), "who resumes says nothing of a part"
+    status.parts = {"model call 1": 1.0}
+    assert stall(status, 60) is None
+
+
+def test_a_book_that_leaves_while_the_watchdog_looks_at_the_lag_does_not_end_the_watchdog() -> None:
+    status = WorkerStatus("all")
+
+    class Leaving(BookStatus):
+        @property
+        def lag(self) -> int:  # type: ignore[override]
+            status.books.pop("other", None)
+            return 3
+
+        @lag.setter
+        def lag(self, lag: int) -> None:
+            pass
+
+    status.books = {"main": Leaving(), "other": BookStatus(lag=4)}
+    assert status.lag in (3, 7)
 
 
 def test_metrics_tell_of_every_sink() -> None:
