@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
@@ -203,8 +204,24 @@ async def settle(sent: list[asyncio.Future[Any]]) -> None:
 
 async def _stopped(producer: AIOKafkaProducer) -> None:
     """Stop a producer, for which a broker that is gone gets only so long: an idempotent one would wait for ever."""
-    with contextlib.suppress(KafkaError, TimeoutError):
+    try:
         await asyncio.wait_for(producer.stop(), _STOP_SECONDS)
+    except (KafkaError, TimeoutError):
+        await _cut_off(producer)
+
+
+async def _cut_off(producer: AIOKafkaProducer) -> None:
+    """End what a producer that did not stop goes on doing for ever: connecting, and sending what nobody waits for."""
+    sender, waiting = producer._sender.sender_task, producer._message_accumulator
+    if sender is not None:
+        sender.cancel()
+    with contextlib.suppress(KafkaError, TimeoutError):
+        async with asyncio.timeout(_STOP_SECONDS):
+            await producer.client.close()  # so that a request without an answer ends, and with it the sender
+            if sender is not None:
+                await asyncio.wait([sender])
+    for batch in [*chain.from_iterable(waiting._batches.values()), *waiting._pending_batches]:
+        batch.future.cancel()  # for which its flush waits
 
 
 @contextlib.contextmanager

@@ -56,6 +56,8 @@ async def test_a_producer_that_waits_for_a_broker_that_is_gone_is_stopped_all_th
     async with asyncio.timeout(10):
         await publisher.stop()
     assert 0.05 <= time.monotonic() - began < 5
+    await asyncio.sleep(0.01)
+    assert asyncio.all_tasks() == {asyncio.current_task()}, "nothing of it goes on sending"
 
 
 async def test_a_transaction_that_fails_between_two_records_is_a_fence_and_no_defect() -> None:
