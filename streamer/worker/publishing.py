@@ -198,6 +198,11 @@ async def settle(sent: list[asyncio.Future[Any]]) -> None:
     for result in results:
         if isinstance(result, _FENCED):
             raise FencedError(str(result)) from result
+        if isinstance(result, MessageSizeTooLargeError):
+            raise PublishError(
+                "a topic takes no message of the size of a record; `bearwire doctor` says which: raise its "
+                "max.message.bytes"
+            ) from result
         if isinstance(result, BaseException):
             raise PublishError(f"a record was not acknowledged: {result!r}") from result
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import NotLeaderForPartitionError, ProducerFenced, RequestTimedOutError
+from aiokafka.errors import MessageSizeTooLargeError, NotLeaderForPartitionError, ProducerFenced, RequestTimedOutError
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageBatch
 from aiokafka.producer.sender import SendProduceReqHandler
 
-from streamer.worker.publishing import FencedError, FencedPublisher, Publisher, PublishError
+from streamer.worker.publishing import FencedError, FencedPublisher, Publisher, PublishError, settle
 from streamer.worker.snapshots import Fence
 
 PLACE = TopicPartition("windows", 0)
@@ -58,6 +58,13 @@ async def test_a_producer_that_waits_for_a_broker_that_is_gone_is_stopped_all_th
     assert 0.05 <= time.monotonic() - began < 5
     await asyncio.sleep(0.01)
     assert asyncio.all_tasks() == {asyncio.current_task()}, "nothing of it goes on sending"
+
+
+async def test_a_record_that_is_too_large_for_its_topic_is_an_error_that_says_what_to_do() -> None:
+    refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    refused.set_exception(MessageSizeTooLargeError())
+    with pytest.raises(PublishError, match=r"bearwire doctor.*raise its max\.message\.bytes"):
+        await settle([refused])
 
 
 async def test_a_transaction_that_fails_between_two_records_is_a_fence_and_no_defect() -> None:
