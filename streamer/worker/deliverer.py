@@ -89,6 +89,7 @@ class Deliverer:
             for client in reversed(started):
                 with contextlib.suppress(KafkaError):
                     await client.stop()
+            await self.revoke()  # of an assignment that came while the consumer was stopping
             if self._stopping:
                 self._status.drop_part("sinks")  # after a failure it stays: what fails for ever must not look new
 

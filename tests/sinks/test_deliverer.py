@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import OffsetAndMetadata
 
 from streamer.config.secret import Secret
@@ -118,6 +119,29 @@ async def test_a_message_that_is_no_notification_is_a_dead_letter_and_holds_up_n
         await deliverer._take()
         assert told(deliverer) == {"desk": [0, 2], "archive": [0, 2]}
         assert publisher.sent == [("bearwire.dead-letters", odd)]
+
+
+async def test_an_assignment_that_comes_while_the_consumer_stops_leaves_nothing_to_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each sink had two that deliver to it from then on."""
+
+    class Stopping(FakeConsumer):
+        def subscribe(self, topics: Any, listener: Any) -> None:
+            raise KafkaConnectionError
+
+        async def stop(self) -> None:
+            await deliverer.assign([PARTITION])
+            tasks.extend(deliverer._tasks)
+
+    tasks: list[asyncio.Task[None]] = []
+    async with delivering(tmp_path, range(3)) as deliverer:
+        monkeypatch.setattr("streamer.worker.deliverer.Publisher", lambda _: FakePublisher())
+        monkeypatch.setattr(deliverer, "_new_consumer", Stopping)
+        with pytest.raises(KafkaConnectionError):
+            await deliverer.run()
+        assert len(tasks) == 2 and all(task.done() for task in tasks)
+        assert not deliverer._tasks and not deliverer._progress
 
 
 class Hanging(FakeConsumer):
