@@ -23,14 +23,14 @@ from aiokafka.structs import OffsetAndMetadata
 from alerts.notifications import Notification, decode_notification
 from alerts.sinks.queue import Fate, Ticket
 from streamer.config.settings import Config
-from streamer.core.dead_letters import BAD_NOTIFICATION, REPLAYS, SINK, SINK_FAILED, dead_letter_headers
+from streamer.core.dead_letters import BAD_NOTIFICATION, REPLAYS, SINK, SINK_FAILED
 from streamer.core.records import DeadLetter, SourceRecord
 from streamer.escaping import escaped
 from streamer.kafka.client import LONGEST_POLL_INTERVAL_MS, client_arguments
 from streamer.kafka.topic_reader import open_consumer, read_to_end
 from streamer.sinks import Routed, routed_sinks
+from streamer.worker.letters import DeadLetterWriter
 from streamer.worker.offsets import committed_metadata
-from streamer.worker.publishing import Publisher, settle
 from streamer.worker.sink_progress import SinkProgress, ahead_of
 from streamer.worker.status import WorkerStatus
 from streamer.worker.topics import sinks_group
@@ -61,7 +61,7 @@ class Deliverer:
         self._tasks: list[asyncio.Task[None]] = []
         self._failure: BaseException | None = None
         self._stopping = False
-        self._publisher: Publisher
+        self._letters: DeadLetterWriter
         self._consumer: AIOKafkaConsumer
         for routed in self._routed:
             status.sinks[routed.queue.name] = routed.queue.status
@@ -69,10 +69,10 @@ class Deliverer:
     async def run(self) -> None:
         """Join the group and deliver until `stop` is called. Raises KafkaError or PublishError."""
         self._failure = None
-        self._publisher = Publisher(self._options)
-        started: list[Any] = [self._publisher]
+        self._letters = DeadLetterWriter(self._options, self._config.topics.dead_letters.name)
+        started: list[Any] = [self._letters]
         try:
-            await self._publisher.start()
+            await self._letters.start()
             self._consumer = self._new_consumer()  # one that is made and never started complains when it is collected
             started.append(self._consumer)
             await self._consumer.start()
@@ -239,15 +239,14 @@ class Deliverer:
         self._status.note_progress()
 
     async def _bury(self, partition: int, record: SourceRecord, reason: str, why: str, sink: str | None = None) -> None:
-        letter = DeadLetter(self._topic, partition, record, reason, escaped(why))
-        headers = [pair for pair in dead_letter_headers(letter) if pair[0] != SINK]
+        headers = tuple(pair for pair in record.headers if pair[0] != SINK)
         if sink is not None:
-            headers.append((SINK, sink.encode()))
-        topic = self._config.topics.dead_letters.name
+            headers += ((SINK, sink.encode()),)
+        letter = DeadLetter(self._topic, partition, record._replace(headers=headers), reason, escaped(why))
         part = f"dead letter of {self._topic}-{partition} offset {record.offset} for {sink or 'no sink'}"
-        self._status.note_part(part)  # its producer waits for ever
+        self._status.note_part(part)  # a broker may let its producer wait
         try:
-            await settle([await self._publisher.send(topic, record.value, key=record.key, headers=tuple(headers))])
+            await self._letters.send([letter])
         finally:
             self._status.drop_part(part)
         reasons = self._status.dead_letter_reasons

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 from aiokafka.structs import OffsetAndMetadata
 
 from streamer.config.secret import Secret
 from streamer.config.settings import Config
 from streamer.config.sink_settings import FileSettings, SinksSettings, WebhookSettings
+from streamer.core.dead_letters import SINK, TRUNCATED_FROM
 from streamer.core.records import SourceRecord
 from streamer.worker.deliverer import Deliverer
+from streamer.worker.letters import DeadLetterWriter
 from streamer.worker.status import WorkerStatus
 from streamer.worker.watchdog import stall
 from tests.sinks.notifications import notification
@@ -46,12 +48,19 @@ async def delivering(
     value = notification().encode()
     made = [SourceRecord(offset, None, b"group", value) for offset in offsets]
     deliverer._consumer = FakeConsumer(made, committed=committed)
-    deliverer._publisher = FakePublisher()
+    deliverer._letters = letters(FakePublisher())
     await deliverer.assign([PARTITION])
     for task in deliverer._tasks:
         task.cancel()
     yield deliverer
     await deliverer.close()
+
+
+def letters(publisher: FakePublisher) -> DeadLetterWriter:
+    """What writes dead letters, to a publisher without a broker."""
+    writer = DeadLetterWriter({}, "bearwire.dead-letters")
+    writer._publisher = publisher
+    return writer
 
 
 def told(deliverer: Deliverer) -> dict[str, list[int]]:
@@ -84,7 +93,7 @@ async def test_a_log_that_begins_anew_while_it_is_delivered_is_settled_by_itself
     """What is on its way of the old log is neither forgotten nor taken for what has its offset in the new one."""
     async with delivering(tmp_path, range(20)) as deliverer:
         progress = deliverer._progress
-        publisher: Any = deliverer._publisher
+        publisher: Any = deliverer._letters._publisher
         consumer: Any = deliverer._consumer
         await deliverer._take()
         desk, archive = (routed.queue for routed in deliverer._routed)
@@ -114,11 +123,44 @@ async def test_a_message_that_is_no_notification_is_a_dead_letter_and_holds_up_n
 ) -> None:
     async with delivering(tmp_path, range(3)) as deliverer:
         consumer: Any = deliverer._consumer
-        publisher: Any = deliverer._publisher
+        publisher: Any = deliverer._letters._publisher
         consumer.records[1] = SourceRecord(1, None, b"group", odd)
         await deliverer._take()
         assert told(deliverer) == {"desk": [0, 2], "archive": [0, 2]}
         assert publisher.sent == [("bearwire.dead-letters", odd)]
+
+
+class Narrow(FakePublisher):
+    """Its topic takes what is shorter than 100 KiB; `headers` are those of what was sent last."""
+
+    headers: Any = ()
+
+    async def send(self, topic: str, value: bytes | None, **how: Any) -> asyncio.Future[Any]:
+        """Hand over one record."""
+        self.headers = how["headers"]
+        if len(value or b"") < 100 * 1024:
+            return await super().send(topic, value, **how)
+        refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        refused.set_exception(MessageSizeTooLargeError())
+        return refused
+
+
+async def test_a_notification_too_large_for_the_dead_letters_is_cut_and_holds_up_nothing(tmp_path: Path) -> None:
+    async with delivering(tmp_path, range(1)) as deliverer:
+        publisher = Narrow()
+        deliverer._letters = letters(publisher)
+        await deliverer._take()
+        desk, archive = (routed.queue for routed in deliverer._routed)
+        (ticket,) = desk._waiting
+        progress, record = ticket.origin
+        large = record._replace(value=b"x" * 200 * 1024, headers=((SINK, b"archive"), ("theirs", b"1")))
+        await deliverer._settled("desk", ticket._replace(origin=(progress, large)), "failed", "no")
+        await deliverer._settled("archive", archive._waiting[0], "delivered", "")
+        assert publisher.sent == [("bearwire.dead-letters", b"x" * 64 * 1024)]
+        headers = dict(publisher.headers)
+        assert (headers[SINK], headers[TRUNCATED_FROM], headers["theirs"]) == (b"desk", b"204800", b"1")
+        assert [name for name, _ in publisher.headers].count(SINK) == 1
+        assert deliverer._progress[0].position() == (1, "")
 
 
 async def test_an_assignment_that_comes_while_the_consumer_stops_leaves_nothing_to_the_next_run(
@@ -136,7 +178,7 @@ async def test_an_assignment_that_comes_while_the_consumer_stops_leaves_nothing_
 
     tasks: list[asyncio.Task[None]] = []
     async with delivering(tmp_path, range(3)) as deliverer:
-        monkeypatch.setattr("streamer.worker.deliverer.Publisher", lambda _: FakePublisher())
+        monkeypatch.setattr("streamer.worker.deliverer.DeadLetterWriter", lambda *_: letters(FakePublisher()))
         monkeypatch.setattr(deliverer, "_new_consumer", Stopping)
         with pytest.raises(KafkaConnectionError):
             await deliverer.run()
@@ -167,7 +209,7 @@ class Hanging(FakeConsumer):
 async def test_a_deliverer_that_hangs_is_a_stall(monkeypatch: pytest.MonkeyPatch) -> None:
     status = WorkerStatus("sinks")
     deliverer, consumer = Deliverer(Config(), status), Hanging()
-    monkeypatch.setattr("streamer.worker.deliverer.Publisher", lambda _: FakePublisher())
+    monkeypatch.setattr("streamer.worker.deliverer.DeadLetterWriter", lambda *_: letters(FakePublisher()))
     monkeypatch.setattr(deliverer, "_new_consumer", lambda: consumer)
     running = asyncio.create_task(deliverer.run())
     await asyncio.sleep(0.01)
@@ -184,7 +226,8 @@ async def test_a_deliverer_that_hangs_is_a_stall(monkeypatch: pytest.MonkeyPatch
 async def test_a_dead_letter_that_no_broker_takes_is_a_stall() -> None:
     status = WorkerStatus("sinks")
     deliverer = Deliverer(Config(), status)
-    publisher = deliverer._publisher = FakePublisher()
+    publisher = FakePublisher()
+    deliverer._letters = letters(publisher)
     publisher.durable.clear()
     burying = asyncio.create_task(deliverer._bury(0, SourceRecord(3, None, b"key", b"x"), "sink_failed", "no", "desk"))
     await asyncio.sleep(0)
