@@ -53,7 +53,7 @@ class _Row(NamedTuple):
 class TableSource:
     """Rows of a table as JSON. `size` counts what `position` does: bytes of a CSV, rows of a Parquet file.
 
-    `columns` renames: the field of a document to the column that holds it.
+    `columns` renames: the field of a document to the column that holds it, which may hold several.
     """
 
     def __init__(self, rows: Iterable[_Row], size: int | None, columns: Mapping[str, str]) -> None:
@@ -66,9 +66,11 @@ class TableSource:
         """Every row."""
         lines: list[Line] = []
         held = 0
+        taken = set(self._columns.values())
         for row in self._rows:
-            renamed = {field: row.cells.pop(column) for field, column in self._columns.items()}
-            value = row_as_json(row.cells | renamed)
+            cells = {name: cell for name, cell in row.cells.items() if name not in taken}
+            cells |= {field: row.cells[column] for field, column in self._columns.items()}
+            value = row_as_json(cells)
             lines.append(Line(row.number, value))
             held += len(value)
             self.position = row.position

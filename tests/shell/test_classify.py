@@ -198,6 +198,13 @@ def test_many_csv_rows_are_no_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert orjson.loads(rows[0].value) == {"text": "good\r\nday"}
 
 
+def test_one_column_may_hold_several_fields() -> None:
+    Path("in.csv").write_text("headline,id\nprofit plunges,7\n", encoding="utf-8")
+    with open_source("in.csv", {"text": "headline", "title": "headline"}) as source:
+        ((line,),) = (chunk.lines for chunk in source.chunks(10, 1000))
+    assert orjson.loads(line.value) == {"text": "profit plunges", "title": "profit plunges", "id": "7"}
+
+
 def test_parquet_is_read_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streamer.offline.sources, "_BYTES_AT_ONCE", 1 << 20)
     texts = [f"{n:06}" + "x" * 100_000 for n in range(300)]
