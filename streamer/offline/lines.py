@@ -59,10 +59,9 @@ class LineSource:
         rest = bytearray()
         dropping = False
         while data := self._read():
-            if not self.read_bytes:
-                data = data.removeprefix(codecs.BOM_UTF8) or b"\n"
+            begins = not self.read_bytes
             self.read_bytes += len(data)
-            parts = data.split(b"\n")
+            parts = (data.removeprefix(codecs.BOM_UTF8) if begins else data).split(b"\n")
             for position, part in enumerate(parts):
                 if not dropping:
                     rest += part

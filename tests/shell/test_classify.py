@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import gzip
+import io
 import os
 import subprocess
 import threading
@@ -23,7 +25,7 @@ from models.model_set import Answer
 from streamer.config.load import environment_name
 from streamer.config.settings import Config
 from streamer.offline.classify import CHUNK_LINES, Tally, classify_chunks
-from streamer.offline.lines import Chunk, Line
+from streamer.offline.lines import Chunk, Line, LineSource
 from streamer.offline.sources import SourceError, open_source
 from tests.shell.commands import bearwire, process_arguments
 from tests.shell.words import WordScorer
@@ -203,6 +205,18 @@ def test_one_column_may_hold_several_fields() -> None:
     with open_source("in.csv", {"text": "headline", "title": "headline"}) as source:
         ((line,),) = (chunk.lines for chunk in source.chunks(10, 1000))
     assert orjson.loads(line.value) == {"text": "profit plunges", "title": "profit plunges", "id": "7"}
+
+
+def test_a_byte_order_mark_that_comes_alone_is_no_line() -> None:
+    class Slow(io.BytesIO):
+        """Gives the mark first, as a pipe does whose writer flushes it."""
+
+        def read1(self, size: int | None = -1, /) -> bytes:
+            return super().read1(3 if self.tell() == 0 else size)
+
+    source = LineSource(Slow(codecs.BOM_UTF8 + b"one\ntwo\n"))
+    numbered = [(line.number, line.value) for chunk in source.chunks(10, 1000) for line in chunk.lines]
+    assert numbered == [(1, b"one"), (2, b"two")]
 
 
 def test_parquet_is_read_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
