@@ -262,7 +262,10 @@ class Worker:
                 if self._app is not None:
                     await self._app.stop()
         except TimeoutError:
-            self._failure = self._failure or WorkerError(f"the worker could not finish within {limit:.0f} s")
+            self._failure = self._failure or WorkerError(
+                f"the worker could not finish within {limit:.0f} s (worker.shutdown_timeout_seconds); what it had not "
+                "written down is done again by the next one"
+            )
         except Exception as error:
             if self._failure is None:
                 raise

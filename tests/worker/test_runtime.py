@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from aiokafka.errors import KafkaConnectionError
 from faust.exceptions import ProducerSendError
@@ -54,6 +55,16 @@ async def test_a_worker_that_is_told_to_stop_before_it_scores_does_not_wait_for_
     async with asyncio.timeout(5):
         await worker._finish()
     assert worker._failure is None
+
+
+async def test_a_worker_that_cannot_finish_in_time_names_the_setting_and_what_becomes_of_the_rest() -> None:
+    usual = Config()
+    settings = msgspec.structs.replace(usual.worker, shutdown_timeout_seconds=0.01)
+    worker = Worker(msgspec.structs.replace(usual, worker=settings))
+    scorer: Any = Part()
+    worker._scorer, worker._scoring = scorer, True
+    await worker._finish()
+    assert "worker.shutdown_timeout_seconds" in str(worker._failure) and "done again" in str(worker._failure)
 
 
 async def test_a_part_that_ends_in_a_panic_ends_the_worker_which_says_so() -> None:
