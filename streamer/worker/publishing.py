@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
-from itertools import chain
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
@@ -28,6 +27,7 @@ from streamer.worker.topics import LARGE_MESSAGE_BYTES
 
 MAX_REQUEST_BYTES: Final = LARGE_MESSAGE_BYTES + 2 * 1024 * 1024
 _STOP_SECONDS: Final = 5.0
+_CUT_OFF_SECONDS: Final = 1.0
 _TRANSACTION_TIMEOUT_MS: Final = 60_000
 """After which the broker aborts a transaction and fences off its producer. It takes a second or two to fill one."""
 _REFUSED: Final = (UnknownError, UnsupportedVersionError)
@@ -210,6 +210,7 @@ async def settle(sent: list[asyncio.Future[Any]]) -> None:
 async def _stopped(producer: AIOKafkaProducer) -> None:
     """Stop a producer, for which a broker that is gone gets only so long: an idempotent one would wait for ever."""
     try:
+        await asyncio.wait_for(producer.flush(), _STOP_SECONDS)  # of which nothing is left when its time is up
         await asyncio.wait_for(producer.stop(), _STOP_SECONDS)
     except (KafkaError, TimeoutError):
         await _cut_off(producer)
@@ -217,16 +218,17 @@ async def _stopped(producer: AIOKafkaProducer) -> None:
 
 async def _cut_off(producer: AIOKafkaProducer) -> None:
     """End what a producer that did not stop goes on doing for ever: connecting, and sending what nobody waits for."""
-    sender, waiting = producer._sender.sender_task, producer._message_accumulator
-    if sender is not None:
-        sender.cancel()
+    producer._closed = True
+    await _cancelled(producer._sender.sender_task)  # with what it has on its way, while that can still end by itself
     with contextlib.suppress(KafkaError, TimeoutError):
-        async with asyncio.timeout(_STOP_SECONDS):
-            await producer.client.close()  # so that a request without an answer ends, and with it the sender
-            if sender is not None:
-                await asyncio.wait([sender])
-    for batch in [*chain.from_iterable(waiting._batches.values()), *waiting._pending_batches]:
-        batch.future.cancel()  # for which its flush waits
+        await asyncio.wait_for(producer.client.close(), _CUT_OFF_SECONDS)
+    await _cancelled(producer._sender.sender_task)
+
+
+async def _cancelled(task: asyncio.Task[Any] | None) -> None:
+    if task is not None and not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_CUT_OFF_SECONDS)
 
 
 @contextlib.contextmanager
