@@ -17,6 +17,7 @@ from streamer.core.watch import Watch
 from streamer.core.watch_settings import WatchSettings
 from streamer.kafka.client import COMPRESSION, LONGEST_POLL_INTERVAL_MS, client_arguments, faust_arguments
 from streamer.worker import faust_consumer
+from streamer.worker.book_state import BookState
 from streamer.worker.book_watcher import BookWatcher
 from streamer.worker.missed_digests import DigestLog, acknowledged
 from streamer.worker.publishing import FencedPublisher, Publisher
@@ -85,20 +86,26 @@ def book_maker(
 
     def make(index: int, table: StateTable) -> BookWatcher:
         settings = WatchSettings.of(config, config.books[index])
+        state = BookState(
+            settings.book,
+            index,
+            table=table,
+            status=status.book(settings.book),
+            settings=settings_fingerprint(settings),
+            rebuild=config.worker.unusable_state == "rebuild",
+            new_watch=lambda: Watch(settings, desks(index), source=source),
+            restore_watch=lambda chunks: Watch.restore(settings, desks(index), chunks, source=source),
+        )
         return BookWatcher(
             settings.book,
             index,
             topics=config.topics,
-            table=table,
+            state=state,
             log_publisher=Publisher(options),
             publisher=FencedPublisher(options, f"{watch_app_id(config)}-{settings.book}"),
             status=status.book(settings.book),
-            settings=settings_fingerprint(settings),
-            rebuild=config.worker.unusable_state == "rebuild",
             acknowledged=lambda: acknowledged(config.kafka, watch_app_id(config), config.topics.digests.name, index),
             ends_before=lambda offset: digests.ends_before(index, offset),
-            new_watch=lambda: Watch(settings, desks(index), source=source),
-            restore_watch=lambda chunks: Watch.restore(settings, desks(index), chunks, source=source),
         )
 
     return make

@@ -1,4 +1,4 @@
-"""One book on this worker: its watch, what it produces, and its snapshots.
+"""One book on this worker: its watch, what it produces, and when its state is written down.
 
     block ─► Watch ─► windows, alerts, late ─► acknowledged ─► … ─► snapshot durable ─► blocks acknowledged to Faust
 
@@ -30,11 +30,9 @@ from streamer.core.state_chunks import StateError
 from streamer.core.watch import Watch, WatchOutput
 from streamer.escaping import escaped
 from streamer.kafka.client import KafkaSetupError
-from streamer.worker.memory import give_back
+from streamer.worker.book_state import BookState
 from streamer.worker.missed_digests import Bounds
-from streamer.worker.publishing import FencedError, FencedPublisher, Publisher, settle
-from streamer.worker.snapshots import EMPTY, SnapshotWriter, highest_epoch, newest_state, next_epoch
-from streamer.worker.state_table import StateTable
+from streamer.worker.publishing import FencedPublisher, Publisher, settle
 from streamer.worker.status import BookStatus
 
 _SNAPSHOT_BLOCK_BYTES: Final = 64 * 1024 * 1024
@@ -55,8 +53,6 @@ class Delivered(NamedTuple):
 class BookWatcher:
     """Takes in the digests of one book in order. `open` before use, `close` after; not for concurrent use.
 
-    `new_watch` makes an empty watch, `restore_watch` one from a snapshot's chunks (raising StateError); `settings`
-    is a fingerprint of what shapes the state; `rebuild` says whether to start afresh where no state is usable.
     `acknowledged` asks up to which digest the watchers of this partition have acknowledged what snapshots contain,
     `ends_before` for the bounds of the partition where it does not reach an offset.
     """
@@ -67,16 +63,12 @@ class BookWatcher:
         partition: int,
         *,
         topics: TopicsSettings,
-        table: StateTable,
+        state: BookState,
         publisher: FencedPublisher,
         log_publisher: Publisher,
         status: BookStatus,
-        settings: str,
-        rebuild: bool,
         acknowledged: Callable[[], Awaitable[int]],
         ends_before: Callable[[int], Awaitable[Bounds | None]],
-        new_watch: Callable[[], Watch],
-        restore_watch: Callable[[dict[str, bytes]], Watch],
     ) -> None:
         self.book = book
         self.partition = partition
@@ -85,25 +77,18 @@ class BookWatcher:
         self.stands_apart = False
         """Whether what Faust holds or waits for lies in a log that is no more, so that the book must read by itself."""
         self._topics = topics
-        self._table = table
+        self._state = state
         self._publisher = publisher
         self._log_publisher = log_publisher
         self._proposed: set[tuple[str, int]] = set()
         self._status = status
-        self._settings = settings
-        self._rebuild = rebuild
         self._acknowledged = acknowledged
         self._ends_before = ends_before
-        self._new_watch = new_watch
-        self._restore_watch = restore_watch
         self._watch: Watch
-        self._writer: SnapshotWriter
         self._read_again_to = 0
-        self._inherited: list[bytes] = []
         self._waiting: list[Delivered] = []
         self._waiting_bytes = 0
         self._taken_since_snapshot = 0
-        self._snapshot_at = time.monotonic()
 
     async def open(self) -> None:
         """Fence off predecessors, restore the state to go on from, and lay claim to it.
@@ -113,19 +98,9 @@ class BookWatcher:
         started = time.monotonic()
         await self._publisher.start()
         await self._log_publisher.start()
-        found = await self._table.read(self.partition)
-        entries = found or {}
-        fence = self._publisher.fence
-        epoch = next_epoch(entries, self.book, fence)
-        if epoch is None:
-            raise FencedError(f"another worker has taken book {self.book} over")
-        self._writer = SnapshotWriter(self.book, epoch=epoch, settings=self._settings, fence=fence)
-        # A changelog that never held anything is that of a new deployment, unless digests were acknowledged.
+        found = await self._state.read(self._publisher.fence)
         acknowledged = await self._acknowledged()
-        lost = acknowledged if found is None else 0
-        self._inherited = list(entries)
-        self._watch, self.next_offset = await asyncio.to_thread(self._restored, entries, lost)
-        entries.clear()
+        self._watch, self.next_offset = await self._state.restored(found, acknowledged)
         await self._compare_with_log(acknowledged)
         self._status.restore_seconds = time.monotonic() - started
         self._status.next_offset = self.next_offset or 0
@@ -145,7 +120,7 @@ class BookWatcher:
 
     def is_mine(self) -> bool:
         """Whether nobody else has written a state of this book since it was opened."""
-        return highest_epoch(self._table.keys, self.book) <= self._writer.epoch
+        return self._state.is_mine()
 
     def forget_deliveries(self) -> None:
         """Forget what waits for acknowledgement: after a rebalance it is delivered again."""
@@ -180,14 +155,14 @@ class BookWatcher:
 
     def is_snapshot_due(self, snapshot_seconds: float) -> bool:
         """Whether there is something to write down, and it is time or much has come in."""
-        age = time.monotonic() - self._snapshot_at
+        age = time.monotonic() - self._state.written_at
         return bool(self._waiting) and (age >= snapshot_seconds or self._waiting_bytes >= _SNAPSHOT_BLOCK_BYTES)
 
     async def snapshot(self) -> None:
         """Write the state down, then acknowledge every digest that it contains. Raises KafkaError."""
         if not self._waiting or self.next_offset is None:
             return
-        if self._taken_since_snapshot or not self._writer.has_written:
+        if self._taken_since_snapshot:
             await self._write(self.next_offset)
         for delivered in self._waiting:
             delivered.acknowledge()
@@ -253,55 +228,8 @@ class BookWatcher:
         self.forget_deliveries()
 
     async def _write(self, next_offset: int | None) -> None:
-        chunks = await asyncio.to_thread(self._watch.snapshot)
-        offset = EMPTY if next_offset is None else next_offset
-        writes = await asyncio.to_thread(self._writer.plan, chunks, offset, self._inherited)
-        await self._table.put(self.partition, writes.pieces)
-        await self._table.put(self.partition, [writes.manifest])
-        self._writer.done()
-        await self._table.remove(self.partition, writes.removals)
-        self._writer.removed()
-        self._inherited = []
-        status = self._status
-        status.snapshot_bytes = sum(map(len, chunks.values()))
-        status.snapshot_written_bytes += writes.piece_bytes
-        del chunks, writes
-        await asyncio.to_thread(give_back)
+        await self._state.write(self._watch, next_offset)
         self._taken_since_snapshot = 0
-        self._snapshot_at = status.snapshot_at = time.monotonic()
-
-    def _restored(self, entries: dict[bytes, bytes], lost: int) -> tuple[Watch, int | None]:
-        """The watch of the newest usable state in the table's `entries` and the digest after it. Raises StateError
-        where none is usable.
-
-        `lost` is up to which digest there was a state of which nothing is left; 0 for none.
-        """
-        restored, problems = newest_state(entries, self.book)
-        for problem in problems:
-            log.error("book %s: a stored state cannot be used: %s", self.book, problem)
-        if restored is None and not problems and not lost:
-            return self._new_watch(), None
-        if restored is not None and restored.manifest.next_offset == EMPTY:
-            return self._new_watch(), None
-        try:
-            if restored is None and lost:
-                raise StateError(f"digests up to {lost} were watched, and the changelog has lost the state")
-            if restored is None:
-                raise StateError(f"no stored state can be used: {problems[0]}")
-            if restored.manifest.settings != self._settings:
-                raise StateError(
-                    "it was watched with other panes, windows, companies, sectors, source weights or novelty settings"
-                )
-            return self._restore_watch(restored.chunks), restored.manifest.next_offset
-        except StateError as error:
-            if not self._rebuild:
-                way_out = "" if lost else ", give the book another name"
-                raise StateError(
-                    f"book {self.book}: {error}; put that right{way_out}, or set "
-                    "worker.unusable_state=rebuild to build its state from the digests that are kept"
-                ) from error
-            log.error("book %s: %s; its state is built anew from the digests that are kept", self.book, error)
-            return self._new_watch(), None
 
     async def _take_in(self, delivered: Delivered, settled: Callable[[int], None]) -> None:
         block: DigestBlock | Control

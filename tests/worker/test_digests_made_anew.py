@@ -16,6 +16,7 @@ from alerts.rules import RuleSet
 from streamer.config.settings import Config, KafkaSettings
 from streamer.core.controls import Control
 from streamer.core.watch import Watch
+from streamer.worker.book_state import BookState
 from streamer.worker.book_watcher import BookWatcher, Delivered
 from streamer.worker.missed_digests import Bounds, DigestLog
 from streamer.worker.status import BookStatus
@@ -60,21 +61,27 @@ async def opened(broker: Broker) -> BookWatcher:
 
     table: Any = broker
     client: Any = SimpleNamespace(start=nothing, stop=nothing, send=nothing, settle=nothing, fence=None)
-    book = settings()
+    book, status = settings(), BookStatus()
+    state = BookState(
+        "main",
+        0,
+        table=table,
+        status=status,
+        settings="s",
+        rebuild=False,
+        new_watch=lambda: new_watch(book, EagerDesk),
+        restore_watch=lambda chunks: Watch.restore(book, EagerDesk(book), chunks),
+    )
     watcher = BookWatcher(
         "main",
         0,
         topics=Config().topics,
-        table=table,
+        state=state,
         publisher=client,
         log_publisher=client,
-        status=BookStatus(),
-        settings="s",
-        rebuild=False,
+        status=status,
         acknowledged=acknowledged,
         ends_before=broker.ends_before,
-        new_watch=lambda: new_watch(book, EagerDesk),
-        restore_watch=lambda chunks: Watch.restore(book, EagerDesk(book), chunks),
     )
     await watcher.open()
     return watcher

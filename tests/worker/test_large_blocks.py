@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -71,16 +72,16 @@ class Broker:
 
 def book(broker: Broker, output: WatchOutput) -> BookWatcher:
     """A book whose watch says `output` of every block."""
-    others: Any = dict.fromkeys(("table", "log_publisher", "acknowledged", "ends_before", "new_watch", "restore_watch"))
+    others: Any = dict.fromkeys(("log_publisher", "acknowledged", "ends_before"))
     publisher: Any = broker
+    state: Any = SimpleNamespace(written_at=0.0)
     watcher = BookWatcher(
         "main",
         0,
         topics=Config().topics,
         publisher=publisher,
+        state=state,
         status=BookStatus(),
-        settings="",
-        rebuild=False,
         **others,
     )
     watch: Any = new_watch(worlds.settings())

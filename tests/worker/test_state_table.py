@@ -14,6 +14,7 @@ import pytest
 
 from streamer.config.settings import Config, KafkaSettings
 from streamer.kafka.topic_reader import TopicRecord
+from streamer.worker.book_state import BookState
 from streamer.worker.book_watcher import BookWatcher
 from streamer.worker.snapshots import Restored, SnapshotWriter, newest_state
 from streamer.worker.state_table import StateTable
@@ -179,20 +180,26 @@ def new_watcher(table: StateTable, taken: list[dict[str, bytes]]) -> BookWatcher
         taken.append(chunks)
         return watch
 
+    status = BookStatus()
     return BookWatcher(
         "main",
         0,
         topics=Config().topics,
-        table=table,
+        state=BookState(
+            "main",
+            0,
+            table=table,
+            status=status,
+            settings="s",
+            rebuild=False,
+            new_watch=lambda: watch,
+            restore_watch=restore,
+        ),
         publisher=client,
         log_publisher=client,
-        status=BookStatus(),
-        settings="s",
-        rebuild=False,
+        status=status,
         acknowledged=_nothing,
         ends_before=_as_far,
-        new_watch=lambda: watch,
-        restore_watch=restore,
     )
 
 
