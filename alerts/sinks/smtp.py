@@ -32,7 +32,7 @@ class MailServer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EmailSink(Stateless):
-    """Sends every notification as one message to all recipients."""
+    """Sends every notification as one message to all recipients, and tries those alone again who were refused."""
 
     kind = "email"
 
@@ -41,6 +41,7 @@ class EmailSink(Stateless):
         self._sender = sender
         self._recipients = recipients
         self._domain = sender.rpartition("@")[2].strip("> ") or "bearwire.invalid"
+        self._owed: tuple[str, tuple[str, ...]] = ("", ())
 
     async def deliver(self, notification: Notification) -> None:
         """Send it. Raises TryLater or Refused."""
@@ -52,7 +53,7 @@ class EmailSink(Stateless):
             domain=self._domain,
         )
         try:
-            await self._send(message)
+            refused = await self._send(message, notification.id)
         except aiosmtplib.SMTPRecipientsRefused as error:
             raise _answered([each.code for each in error.recipients], "every recipient was refused") from error
         except aiosmtplib.SMTPResponseException as error:
@@ -62,7 +63,13 @@ class EmailSink(Stateless):
         except (aiosmtplib.SMTPException, OSError, ssl.SSLError) as error:
             raise TryLater(f"{type(error).__name__}: {one_line(str(error), 200)}") from error
 
-    async def _send(self, message: EmailMessage) -> None:
+        if refused:
+            self._owed = (notification.id, tuple(refused))
+            who = ", ".join(one_line(f"{address}: {answer.code}", 100) for address, answer in refused.items())
+            raise _answered([answer.code for answer in refused.values()], f"refused for {who}; the others have it")
+
+    async def _send(self, message: EmailMessage, identity: str) -> dict[str, aiosmtplib.SMTPResponse]:
+        """Send it to those who have not got it, and return who of them was refused where not all were."""
         server = self._server
         try:
             trusted = ssl.create_default_context(cafile=server.ca_file)
@@ -79,7 +86,9 @@ class EmailSink(Stateless):
         async with client:
             if server.username is not None:
                 await client.login(server.username, server.password() if server.password is not None else "")
-            await client.send_message(message)
+            owed, recipients = self._owed
+            refused, _ = await client.send_message(message, recipients=recipients if owed == identity else None)
+            return refused
 
 
 def _answered(codes: list[int], why: str) -> TryLater | Refused:

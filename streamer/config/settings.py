@@ -252,7 +252,7 @@ class SelectSettings(Section, frozen=True, kw_only=True):
     topics: Annotated[Names, Meta(description="Topic labels of the model.")] = ()
     symbols: Annotated[Names, Meta(description="Tickers; one match is enough.")] = ()
     sources: Annotated[Names, Meta(description="Sources, as the documents name them.")] = ()
-    languages: Annotated[Names, Meta(description="Language codes, as the documents name them.")] = ()
+    languages: Annotated[Names, Meta(description="Language codes; `en` also admits `en-GB` and `eng`.")] = ()
 
 
 class BookSettings(Section, frozen=True, kw_only=True):

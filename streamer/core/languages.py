@@ -54,6 +54,20 @@ def said_language(lang: str | None) -> str | None:
     return primary if primary not in ("", "und") else None
 
 
+def wanted_language(tag: str) -> str:
+    """A language tag of a list as `names_of_language` has it: `en` of `ENG`, `zh-tw` of `zh_TW`, and `yue` as it is."""
+    primary, _, rest = tag.replace("_", "-").lower().partition("-")
+    primary = _TWO_LETTERS.get(primary, primary)
+    return f"{primary}-{rest}" if rest else primary
+
+
+@lru_cache(maxsize=1024)
+def names_of_language(lang: str | None) -> frozenset[str]:
+    """Every tag in a list that admits a document of this language: of `yue_HK` these are `yue-hk`, `yue` and `zh`."""
+    tag = wanted_language((lang or "").strip())
+    return frozenset({tag, tag.partition("-")[0], primary_language(tag)} - {"", "und"})
+
+
 class Way(NamedTuple):
     """The route of a document, or NO_MODEL; `read_anyway` where the default model is not made for its language."""
 

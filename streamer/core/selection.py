@@ -6,13 +6,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from streamer.core.documents import Document
+from streamer.core.languages import names_of_language, wanted_language
 
 
 @dataclass(frozen=True, slots=True)
 class Selector:
     """A document passes if its topic, one of its symbols, its source and its language are in those lists not empty.
 
-    Languages compare without case; `en` also admits `en-GB`.
+    Languages compare without case; `en` also admits `en-GB`, `en_GB` and `eng`, and `zh` also `yue`.
     """
 
     topics: frozenset[str] = frozenset()
@@ -34,7 +35,7 @@ class Selector:
             frozenset(topics),
             frozenset(symbol.removeprefix("$").upper() for symbol in symbols),
             frozenset(sources),
-            frozenset(language.lower() for language in languages),
+            frozenset(map(wanted_language, languages)),
         )
 
     def admits(self, document: Document, topic: str | None) -> bool:
@@ -45,10 +46,7 @@ class Selector:
             return False
         if self.sources and document.source not in self.sources:
             return False
-        if self.languages:
-            language = (document.lang or "").lower()
-            return language in self.languages or language.split("-")[0] in self.languages
-        return True
+        return not self.languages or not self.languages.isdisjoint(names_of_language(document.lang))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.documents import DocumentLimits
+from streamer.core.documents import Document, DocumentLimits, parse_document
 from streamer.core.languages import NO_MODEL, LanguageRules, Way, primary_language
 from streamer.core.records import SourceRecord
 from streamer.core.scoring import PartitionScorer
+from streamer.core.selection import Selector
 from streamer.core.watermark import PartitionClock
 from streamer.language_detection import language_detector
 from tests.core import worlds
@@ -126,3 +128,28 @@ def test_any_text_has_a_route(text: str) -> None:
 
 
 _DETECTOR = language_detector()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "lang", "admitted"),
+    [
+        ("en", "en-GB", True),
+        ("en", "EN_gb", True),
+        ("ENG", "en", True),
+        ("en", "eng", True),
+        ("zh", "yue", True),
+        ("zh", "zh_Hant-TW", True),
+        ("zh-TW", "zh_tw", True),
+        ("zh-TW", "zh", False),
+        ("yue", "zh", False),
+        ("yue", "yue-HK", True),
+        ("en", "de", False),
+        ("en", None, False),
+        ("en", "und", False),
+    ],
+)
+def test_a_book_takes_a_language_however_it_is_written(wanted: str, lang: str | None, admitted: bool) -> None:
+    value = orjson.dumps({"id": "1", "text": "x", "published_at": "2026-01-01T00:00:00Z", "lang": lang})
+    document = parse_document(value, record_timestamp_ms=None, limits=DocumentLimits())
+    assert isinstance(document, Document)
+    assert Selector.of(languages=[wanted]).admits(document, None) is admitted

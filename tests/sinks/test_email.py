@@ -10,6 +10,7 @@ from email.policy import default
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
@@ -62,9 +63,9 @@ def mail_server(box: Mailbox, **how: Any) -> Iterator[int]:
         controller.stop()
 
 
-def sink(port: int, **how: Any) -> EmailSink:
+def sink(port: int, *others: str, **how: Any) -> EmailSink:
     server = MailServer(**{"host": "127.0.0.1", "port": port, "timeout_seconds": 5.0, **how})
-    return EmailSink(server, sender="Bearwire <bearwire@bank.example>", recipients=("desk@bank.example",))
+    return EmailSink(server, sender="Bearwire <bearwire@bank.example>", recipients=("desk@bank.example", *others))
 
 
 def authenticator(_server: SMTP, _session: Session, _envelope: Envelope, _mechanism: str, data: Any) -> AuthResult:
@@ -125,6 +126,22 @@ async def test_4xx_is_tried_later_and_5xx_is_final() -> None:
         box.recipient_answers = {"desk@bank.example": "450 greylisted"}
         with pytest.raises(TryLater, match="every recipient"):
             await sink(port, encryption="none").deliver(notification())
+
+
+async def test_recipients_who_are_refused_get_it_later_or_are_named_while_the_others_get_it_once() -> None:
+    box = Mailbox()
+    with mail_server(box) as port:
+        mail = sink(port, "Night <night@bank.example>", "gone@bank.example", encryption="none")
+        box.recipient_answers = {"night@bank.example": "450 greylisted", "gone@bank.example": "550 unknown"}
+        with pytest.raises(TryLater, match=r"refused for night@bank.example: 450, gone@bank.example: 550; the others"):
+            await mail.deliver(notification())
+        del box.recipient_answers["night@bank.example"]
+        with pytest.raises(Refused, match=r"refused for gone@bank.example: 550; the others have it"):
+            await mail.deliver(notification())
+        assert [envelope.rcpt_tos for envelope in box.envelopes] == [["desk@bank.example"], ["night@bank.example"]]
+        box.recipient_answers = {}
+        await mail.deliver(msgspec.structs.replace(notification(), id="another"))
+        assert len(box.envelopes[-1].rcpt_tos) == 3
 
 
 async def test_nobody_listening_is_tried_later(tmp_path: Path) -> None:
