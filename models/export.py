@@ -40,6 +40,7 @@ from models.onnx_fusion import fuse, plain_normalisations
 from models.predictor import Predictor
 from models.probabilities import Calibration, softmax
 from models.quantise import quantise
+from models.robustness import and_under_noise
 from models.training.recipe import Recipe
 from models.training.recipe_file import load_recipe
 from models.training.run import calibrating, group_of, grouped, parent_of, public_file
@@ -274,10 +275,12 @@ def _calibrated(manifest: Manifest, draft: Path, model: Exportable) -> Manifest:
     if not groups:
         return manifest
     predictor = Predictor(Bundle.load(draft), cache_entries=0)
-    said = {
-        key: np.log(np.maximum(predictor.predict([r.text for r in rows]).of_all(key[0]), 1e-30))
-        for key, rows in groups.items()
-    }
+    noise = model.recipe.calibration_noise if model.recipe is not None else ()
+
+    def logits_of(texts: list[str], task: str) -> NDArray[np.float32]:
+        return np.log(np.maximum(predictor.predict(texts).of_all(task), 1e-30))
+
+    said = {key: logits_of([row.text for row in rows], key[0]) for key, rows in groups.items()}
     truth = {key: np.array([row.label for row in rows], dtype=np.int64) for key, rows in groups.items()}
     tasks = []
     halved: dict[tuple[str, str, str], NDArray[np.float64]] = {}
@@ -285,13 +288,15 @@ def _calibrated(manifest: Manifest, draft: Path, model: Exportable) -> Manifest:
         fitted = sorted({group_of(row) for row in calibrating(model.recipe, task.name, model.held_back)})
         calibration = Calibration()
         if fitted:
-            logits, answers = (np.concatenate([table[key] for key in fitted]) for table in (said, truth))
-            calibration = fit_calibration(logits, answers)
-            second = second_half([row.text for key in fitted for row in groups[key]])
-            least = 0 if len(second) >= EXPONENT_TEXTS else len(second) + 1
-            apart = by_halves(logits, answers, second, exponent_texts=least)
+            texts = [row.text for key in fitted for row in groups[key]]
+            times = 1 + len(noise)
+            logits = logits_of(and_under_noise(texts, noise), task.name)
+            answers = np.tile(np.concatenate([truth[key] for key in fitted]), times)
+            calibration = fit_calibration(logits, answers, exponent_texts=EXPONENT_TEXTS * times)
+            least = 0 if len(texts) >= EXPONENT_TEXTS else len(answers) + 1
+            apart = by_halves(logits, answers, np.tile(second_half(texts), times), exponent_texts=least)
             ends = np.cumsum([len(groups[key]) for key in fitted])[:-1]
-            halved.update(zip(fitted, np.split(apart, ends), strict=True))
+            halved.update(zip(fitted, np.split(apart[: len(texts)], ends), strict=True))
         tasks.append(msgspec.structs.replace(task, **calibration._asdict()))
     by_name = {task.name: task for task in tasks}
     metrics = []

@@ -73,6 +73,11 @@ NOISE: dict[str, Callable[[str, int], str]] = {
 }
 
 
+def and_under_noise(texts: Sequence[str], kinds: Sequence[str], *, seed: int = 0) -> list[str]:
+    """The texts, and after them all of them again under each of `kinds`, which are keys of NOISE."""
+    return [*texts, *(NOISE[kind](text, seed) for kind in kinds for text in texts)]
+
+
 def robustness(
     predict: Callable[[Sequence[str]], NDArray[np.float32]], data: Labelled, plain: Evaluation, *, seed: int = 0
 ) -> dict[str, Noisy]:

@@ -13,9 +13,10 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models.calibration import fit_calibration
+from models.calibration import EXPONENT_TEXTS, fit_calibration
 from models.evaluate import Evaluation, evaluate
 from models.probabilities import Calibration, softmax
+from models.robustness import and_under_noise
 from models.training.compute import Compute, Computed, computed
 from models.training.measure import predict_logits, report_table
 from models.training.network import Classifier
@@ -93,9 +94,11 @@ def write_report(
         fitted = sorted({group_of(row) for row in calibrating(recipe, task.name, rows)})
         calibration = Calibration()
         if fitted:
-            calibration = fit_calibration(
-                np.concatenate([logits[key] for key in fitted]), np.concatenate([truth[key] for key in fitted])
-            )
+            answers = np.concatenate([truth[key] for key in fitted])
+            seen = and_under_noise([r.text for key in fitted for r in groups[key]], recipe.calibration_noise)
+            known = predict_logits(classifier, tokenizer, seen, max_tokens=recipe.max_tokens, compute=exact)[task.name]
+            times = 1 + len(recipe.calibration_noise)
+            calibration = fit_calibration(known, np.tile(answers, times), exponent_texts=EXPONENT_TEXTS * times)
         for key in own:
             probabilities = softmax(logits[key], *calibration).astype(np.float32)
             result = evaluate(probabilities, truth[key], task=task.name, labels=task.labels)
@@ -107,8 +110,7 @@ def write_report(
                 picture = directory / f"{task.name}-{_file_name(key[2])}{use}.png"
                 draw_task(picture, f"{task.name} on {key[2]}", task.labels, probabilities, truth[key])
         if fitted:
-            together = softmax(np.concatenate([logits[key] for key in fitted]), *calibration)
-            answers = np.concatenate([truth[key] for key in fitted])
+            together = softmax(known[: len(answers)], *calibration)
             draw_task(directory / f"{task.name}.png", task.name, task.labels, together, answers)
     mistakes.sort(key=lambda mistake: -mistake.probability)
     (directory / "mistakes.jsonl").write_bytes(

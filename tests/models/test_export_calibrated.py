@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,10 +16,12 @@ needs_training()
 
 from models import calibrate
 from models.bundle import write_manifest
+from models.calibration import fit_calibration
 from models.export import _calibrated
 from models.labelled import Labelled
 from models.predictor import Predictor
 from models.probabilities import Calibration, expected_calibration_error
+from models.robustness import no_punctuation, typos
 from models.training.run import HeldBack
 from tests.models.tiny_bundle import NEGATIVE, PLAIN, POSITIVE, TASKS, write_tiny_bundle
 
@@ -29,7 +32,7 @@ class Held(NamedTuple):
     """What of a run decides about calibration."""
 
     held_back: tuple[HeldBack, ...]
-    recipe: None = None
+    recipe: Any = None
 
 
 def test_validation_texts_are_stated_by_halves_and_the_bundle_is_calibrated_on_all(tmp_path: Path) -> None:
@@ -59,3 +62,24 @@ def test_validation_texts_are_stated_by_halves_and_the_bundle_is_calibrated_on_a
     written = write_manifest(bundle.path, msgspec.structs.replace(bundle.manifest, tasks=found.tasks))
     stated = Predictor(written).predict(texts).of_all("sentiment")
     assert metric.ece != pytest.approx(expected_calibration_error(stated, truth), abs=1e-3)
+
+
+def test_a_calibration_under_noise_is_fitted_on_the_noisy_texts_too(tmp_path: Path) -> None:
+    plain = tuple(msgspec.structs.replace(task, **Calibration()._asdict()) for task in TASKS)
+    bundle = write_tiny_bundle(tmp_path / "tiny", tasks=plain)
+    rng = np.random.default_rng(5)
+    texts = [" ".join(rng.choice([*NEGATIVE, *POSITIVE, *PLAIN], 12)) for _ in range(300)]
+    predictor = Predictor(bundle)
+    said = predictor.predict(texts).of_all("sentiment")
+    truth = np.where(rng.random(300) < 0.8, said.argmax(axis=1), rng.integers(0, 3, 300))
+    rows = [
+        HeldBack("sentiment", "all", "validation", label, text)
+        for text, label in zip(texts, truth.tolist(), strict=True)
+    ]
+    settings = SimpleNamespace(calibration_noise=("typos", "no_punctuation"), tasks=())
+    model: Any = Held(tuple(rows), settings)
+    found = _calibrated(bundle.manifest, bundle.path, model).tasks[0].calibration
+    noisy = [text for kind in (str, typos, no_punctuation) for text in map(kind, texts)]
+    wanted = fit_calibration(np.log(predictor.predict(noisy).of_all("sentiment")), np.tile(truth, 3))
+    assert found == pytest.approx(wanted, rel=1e-3)
+    assert found != pytest.approx(fit_calibration(np.log(said), truth), rel=1e-2)

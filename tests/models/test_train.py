@@ -169,13 +169,18 @@ def test_the_bundle_of_a_run_states_probabilities_that_are_right_as_often_as_the
     recipe = recipe_for(base, "intent", DESK)
     given = msgspec.convert({"path": "doubtful.jsonl", "use": "validation"}, Source)
     task = msgspec.structs.replace(recipe.tasks[0], sources=(*recipe.tasks[0].sources, given))
-    run(msgspec.structs.replace(recipe, tasks=(task,)), base, tmp_path / "run")
+    recipe = msgspec.structs.replace(recipe, tasks=(task,))
+    run(recipe, base, tmp_path / "run")
     bundle = export(str(tmp_path / "run"), tmp_path / "bundle", precision="fp32", say=lambda _: None).bundle
     said = Predictor(bundle).predict([row["text"] for row in rows]).probabilities["intent"]
     right = said.argmax(axis=1) == np.array([labels.index(row["label"]) for row in rows])
     assert bundle.tasks[0].temperature > 1.3
     assert 0.6 < right.mean() < 0.85
     assert abs(float(said.max(axis=1).mean()) - right.mean()) < 0.03
+    reported = run(msgspec.structs.replace(recipe, calibration_noise=("typos",)), base, tmp_path / "noisy")
+    noisy = export(str(tmp_path / "noisy"), tmp_path / "other", precision="fp32", say=lambda _: None).bundle
+    assert noisy.tasks[0].temperature == pytest.approx(reported[0].temperature, rel=0.01)
+    assert noisy.tasks[0].temperature != pytest.approx(bundle.tasks[0].temperature, rel=0.01)
 
 
 def test_a_run_says_how_many_texts_that_judge_one_task_another_learns(base: Path) -> None:
