@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 from msgspec import Struct
@@ -13,6 +15,7 @@ from models.evaluate import Evaluation, as_metric, evaluate
 from models.labelled import Labelled
 from models.predictor import Predictor
 from models.probabilities import Calibration, softmax
+from models.robustness import typos
 
 LEAST_TEXTS = 40
 
@@ -67,6 +70,16 @@ def fit(bundle: Bundle, rows: Labelled, task: str) -> Fitted:
             "give more texts, or keep the bundle"
         )
     return fitted
+
+
+def with_typos(
+    texts: Sequence[str], truth: NDArray[np.int64], share: float
+) -> tuple[list[str], NDArray[np.int64], int]:
+    """Texts to fit a calibration on, their labels int64[n], and how many of them a text is: where `share` is above 0
+    all come again at the end with typos in that share of their words."""
+    if not share:
+        return list(texts), truth, 1
+    return [*texts, *(typos(text, share=share) for text in texts)], np.tile(truth, 2), 2
 
 
 def by_halves(

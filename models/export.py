@@ -30,7 +30,7 @@ from models.bundle import (
     unlisted,
     write_manifest,
 )
-from models.calibrate import by_halves, second_half
+from models.calibrate import by_halves, second_half, with_typos
 from models.calibration import EXPONENT_TEXTS, fit_calibration
 from models.evaluate import as_metric, evaluate
 from models.export_parity import Parity, check_parity
@@ -40,7 +40,6 @@ from models.onnx_fusion import fuse, plain_normalisations
 from models.predictor import Predictor
 from models.probabilities import Calibration, softmax
 from models.quantise import quantise
-from models.robustness import and_under_noise
 from models.training.recipe import Recipe
 from models.training.recipe_file import load_recipe
 from models.training.run import calibrating, group_of, grouped, parent_of, public_file
@@ -275,7 +274,7 @@ def _calibrated(manifest: Manifest, draft: Path, model: Exportable) -> Manifest:
     if not groups:
         return manifest
     predictor = Predictor(Bundle.load(draft), cache_entries=0)
-    noise = model.recipe.calibration_noise if model.recipe is not None else ()
+    share = model.recipe.calibration_typos if model.recipe is not None else 0.0
 
     def logits_of(texts: list[str], task: str) -> NDArray[np.float32]:
         return np.log(np.maximum(predictor.predict(texts).of_all(task), 1e-30))
@@ -289,9 +288,8 @@ def _calibrated(manifest: Manifest, draft: Path, model: Exportable) -> Manifest:
         calibration = Calibration()
         if fitted:
             texts = [row.text for key in fitted for row in groups[key]]
-            times = 1 + len(noise)
-            logits = logits_of(and_under_noise(texts, noise), task.name)
-            answers = np.tile(np.concatenate([truth[key] for key in fitted]), times)
+            seen, answers, times = with_typos(texts, np.concatenate([truth[key] for key in fitted]), share)
+            logits = logits_of(seen, task.name)
             calibration = fit_calibration(logits, answers, exponent_texts=EXPONENT_TEXTS * times)
             least = 0 if len(texts) >= EXPONENT_TEXTS else len(answers) + 1
             apart = by_halves(logits, answers, np.tile(second_half(texts), times), exponent_texts=least)

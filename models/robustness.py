@@ -36,8 +36,8 @@ class Noisy(Struct, frozen=True, kw_only=True):
     lost: float
 
 
-def typos(text: str, seed: int = 0) -> str:
-    """A typo in a tenth of the words, at least in one: of words of three letters or more, as far as there are such.
+def typos(text: str, seed: int = 0, *, share: float = TYPO_SHARE) -> str:
+    """A typo in a `share` of the words, at least in one: of words of three letters or more, as far as there are such.
 
     A typo swaps two letters, drops one, doubles one, or puts another in its place; other words stay untouched.
     """
@@ -45,7 +45,7 @@ def typos(text: str, seed: int = 0) -> str:
     kept = [match.span() for match in _KEPT.finditer(text)]
     inside = [m for m in _WORD.finditer(text) if not any(a <= m.start() < b for a, b in kept)]
     words = sum(1 for m in _ANY_WORD.finditer(text) if not any(a <= m.start() < b for a, b in kept))
-    wanted = min(len(inside), max(1, round(TYPO_SHARE * words)))
+    wanted = min(len(inside), max(1, round(share * words)))
     chosen = sorted(rng.permutation(len(inside))[:wanted])
     parts, at = [], 0
     for number in chosen:
@@ -71,11 +71,6 @@ NOISE: dict[str, Callable[[str, int], str]] = {
     "upper_case": upper_case,
     "no_punctuation": no_punctuation,
 }
-
-
-def and_under_noise(texts: Sequence[str], kinds: Sequence[str], *, seed: int = 0) -> list[str]:
-    """The texts, and after them all of them again under each of `kinds`, which are keys of NOISE."""
-    return [*texts, *(NOISE[kind](text, seed) for kind in kinds for text in texts)]
 
 
 def robustness(

@@ -488,14 +488,15 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "arXiv:1512.00567)."
         ),
     ] = 0.0
-    calibration_noise: Annotated[
-        tuple[Literal["typos", "upper_case", "no_punctuation"], ...],
+    calibration_typos: Annotated[
+        Fraction,
         Meta(
-            description="Kinds of noise, those of `evaluate --robustness`, under each of which temperature and "
-            "exponent are fitted on the validation texts once more: texts to come are less like those learned from "
-            "than validation texts are, and a model is too sure of them (Tomani et al. 2021, arXiv:2012.10988)."
+            description="Share of words that get a typo (as in `evaluate --robustness`) in a copy of the validation "
+            "texts on which, beside these, temperature and exponent are fitted; 0 for none. Texts to come are less "
+            "like those learned from than validation texts are, and a model is too sure of them (Tomani et al. 2021, "
+            "arXiv:2012.10988)."
         ),
-    ] = ()
+    ] = 0.0
     epochs: Annotated[
         Count,
         Meta(

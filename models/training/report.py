@@ -13,10 +13,10 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from models.calibrate import with_typos
 from models.calibration import EXPONENT_TEXTS, fit_calibration
 from models.evaluate import Evaluation, evaluate
 from models.probabilities import Calibration, softmax
-from models.robustness import and_under_noise
 from models.training.compute import Compute, Computed, computed
 from models.training.measure import predict_logits, report_table
 from models.training.network import Classifier
@@ -95,10 +95,10 @@ def write_report(
         calibration = Calibration()
         if fitted:
             answers = np.concatenate([truth[key] for key in fitted])
-            seen = and_under_noise([r.text for key in fitted for r in groups[key]], recipe.calibration_noise)
+            texts = [row.text for key in fitted for row in groups[key]]
+            seen, right, times = with_typos(texts, answers, recipe.calibration_typos)
             known = predict_logits(classifier, tokenizer, seen, max_tokens=recipe.max_tokens, compute=exact)[task.name]
-            times = 1 + len(recipe.calibration_noise)
-            calibration = fit_calibration(known, np.tile(answers, times), exponent_texts=EXPONENT_TEXTS * times)
+            calibration = fit_calibration(known, right, exponent_texts=EXPONENT_TEXTS * times)
         for key in own:
             probabilities = softmax(logits[key], *calibration).astype(np.float32)
             result = evaluate(probabilities, truth[key], task=task.name, labels=task.labels)

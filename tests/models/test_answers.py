@@ -289,7 +289,7 @@ def test_a_notice_names_the_teacher_that_was_not_there(
 
 def test_the_answers_that_are_committed_are_those_of_the_shipped_recipe_s_teacher() -> None:
     place = Path(__file__).parents[2] / "models" / "recipes"
-    recipe, kept = load_recipe(place / "finance-en.yaml"), read_answers(place / "finance-en.answers.safetensors.gz")
+    recipe, kept = load_recipe(place / "finance-en.yaml"), read_answers(place / "finance-en.answers.safetensors.xz")
     assert recipe.distillation is not None
     teacher = recipe.distillation.teacher
     assert teacher is not None

@@ -21,7 +21,7 @@ from models.export import _calibrated
 from models.labelled import Labelled
 from models.predictor import Predictor
 from models.probabilities import Calibration, expected_calibration_error
-from models.robustness import no_punctuation, typos
+from models.robustness import typos
 from models.training.run import HeldBack
 from tests.models.tiny_bundle import NEGATIVE, PLAIN, POSITIVE, TASKS, write_tiny_bundle
 
@@ -64,7 +64,7 @@ def test_validation_texts_are_stated_by_halves_and_the_bundle_is_calibrated_on_a
     assert metric.ece != pytest.approx(expected_calibration_error(stated, truth), abs=1e-3)
 
 
-def test_a_calibration_under_noise_is_fitted_on_the_noisy_texts_too(tmp_path: Path) -> None:
+def test_a_calibration_with_typos_is_fitted_on_texts_with_and_without(tmp_path: Path) -> None:
     plain = tuple(msgspec.structs.replace(task, **Calibration()._asdict()) for task in TASKS)
     bundle = write_tiny_bundle(tmp_path / "tiny", tasks=plain)
     rng = np.random.default_rng(5)
@@ -76,10 +76,10 @@ def test_a_calibration_under_noise_is_fitted_on_the_noisy_texts_too(tmp_path: Pa
         HeldBack("sentiment", "all", "validation", label, text)
         for text, label in zip(texts, truth.tolist(), strict=True)
     ]
-    settings = SimpleNamespace(calibration_noise=("typos", "no_punctuation"), tasks=())
+    settings = SimpleNamespace(calibration_typos=0.3, tasks=())
     model: Any = Held(tuple(rows), settings)
     found = _calibrated(bundle.manifest, bundle.path, model).tasks[0].calibration
-    noisy = [text for kind in (str, typos, no_punctuation) for text in map(kind, texts)]
-    wanted = fit_calibration(np.log(predictor.predict(noisy).of_all("sentiment")), np.tile(truth, 3))
+    noisy = [*texts, *(typos(text, share=0.3) for text in texts)]
+    wanted = fit_calibration(np.log(predictor.predict(noisy).of_all("sentiment")), np.tile(truth, 2))
     assert found == pytest.approx(wanted, rel=1e-3)
     assert found != pytest.approx(fit_calibration(np.log(said), truth), rel=1e-2)

@@ -177,7 +177,7 @@ def test_the_bundle_of_a_run_states_probabilities_that_are_right_as_often_as_the
     assert bundle.tasks[0].temperature > 1.3
     assert 0.6 < right.mean() < 0.85
     assert abs(float(said.max(axis=1).mean()) - right.mean()) < 0.03
-    reported = run(msgspec.structs.replace(recipe, calibration_noise=("typos",)), base, tmp_path / "noisy")
+    reported = run(msgspec.structs.replace(recipe, calibration_typos=0.3), base, tmp_path / "noisy")
     noisy = export(str(tmp_path / "noisy"), tmp_path / "other", precision="fp32", say=lambda _: None).bundle
     assert noisy.tasks[0].temperature == pytest.approx(reported[0].temperature, rel=0.01)
     assert noisy.tasks[0].temperature != pytest.approx(bundle.tasks[0].temperature, rel=0.01)
