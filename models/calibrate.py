@@ -72,14 +72,9 @@ def fit(bundle: Bundle, rows: Labelled, task: str) -> Fitted:
     return fitted
 
 
-def with_typos(
-    texts: Sequence[str], truth: NDArray[np.int64], share: float
-) -> tuple[list[str], NDArray[np.int64], int]:
-    """Texts to fit a calibration on, their labels int64[n], and how many of them a text is: where `share` is above 0
-    all come again at the end with typos in that share of their words."""
-    if not share:
-        return list(texts), truth, 1
-    return [*texts, *(typos(text, share=share) for text in texts)], np.tile(truth, 2), 2
+def typo_copies(texts: Sequence[str], share: float) -> list[str]:
+    """Copies of all texts with typos in a `share` of their words, to fit a calibration on beside them; none for 0."""
+    return [typos(text, share=share) for text in texts] if share else []
 
 
 def by_halves(

@@ -30,7 +30,7 @@ from models.bundle import (
     unlisted,
     write_manifest,
 )
-from models.calibrate import by_halves, second_half, with_typos
+from models.calibrate import by_halves, second_half, typo_copies
 from models.calibration import EXPONENT_TEXTS, fit_calibration
 from models.evaluate import as_metric, evaluate
 from models.export_parity import Parity, check_parity
@@ -288,8 +288,12 @@ def _calibrated(manifest: Manifest, draft: Path, model: Exportable) -> Manifest:
         calibration = Calibration()
         if fitted:
             texts = [row.text for key in fitted for row in groups[key]]
-            seen, answers, times = with_typos(texts, np.concatenate([truth[key] for key in fitted]), share)
-            logits = logits_of(seen, task.name)
+            copies = typo_copies(texts, share)
+            logits = np.concatenate(
+                [*(said[key] for key in fitted), *([logits_of(copies, task.name)] if copies else [])]
+            )
+            times = len(logits) // len(texts)
+            answers = np.tile(np.concatenate([truth[key] for key in fitted]), times)
             calibration = fit_calibration(logits, answers, exponent_texts=EXPONENT_TEXTS * times)
             least = 0 if len(texts) >= EXPONENT_TEXTS else len(answers) + 1
             apart = by_halves(logits, answers, np.tile(second_half(texts), times), exponent_texts=least)

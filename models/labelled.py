@@ -54,7 +54,8 @@ def read_labelled(
     for number, row in enumerate(_rows(file), start=1):
         if text not in row or label not in row:
             raise LabelledError(f"{file}, row {number}: expected columns {text!r} and {label!r}, found {list(row)}")
-        written = str(row[label]).strip()
+        cell, said = (_decoded(row[name], file, number, name) for name in (text, label))
+        written = str(said).strip()
         meant = translate.get(written, written)
         at = index.get(meant.casefold())
         if at is None and written in translate:
@@ -67,7 +68,7 @@ def read_labelled(
                 f"{file}, row {number}: {written!r} is not a label of the task ({', '.join(labels)}); "
                 f"say what it means with {hint.format(written)}"
             )
-        texts.append(str(row[text] or ""))
+        texts.append(str(cell or ""))
         truth.append(at)
         found.add(written)
     if not texts:
@@ -93,6 +94,14 @@ def read_texts(file: Path) -> list[str]:
     return texts
 
 
+def _decoded(cell: object, file: Path, number: int, column: str) -> object:
+    """A cell; where some writer of Parquet left a text marked as mere bytes, the text."""
+    try:
+        return cell.decode() if isinstance(cell, bytes) else cell
+    except UnicodeDecodeError as error:
+        raise LabelledError(f"{file}, row {number}: the column {column!r} holds bytes that are no UTF-8") from error
+
+
 def _rows(file: Path) -> Iterator[Mapping[str, object]]:
     if not file.is_file():
         raise LabelledError(f"{file} does not exist")
@@ -112,8 +121,7 @@ def _rows_of(file: Path) -> Iterator[Mapping[str, object]]:
 
         try:
             for batch in parquet.ParquetFile(file).iter_batches():
-                for row in batch.to_pylist():  # some writers leave texts marked as mere bytes
-                    yield {name: cell.decode() if isinstance(cell, bytes) else cell for name, cell in row.items()}
+                yield from batch.to_pylist()
         except (pa.ArrowException, ValueError, OverflowError) as error:
             raise LabelledError(f"{file} cannot be read: {error}") from error
         return

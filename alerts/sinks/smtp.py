@@ -55,21 +55,20 @@ class EmailSink(Stateless):
         try:
             refused = await self._send(message, notification.id)
         except aiosmtplib.SMTPRecipientsRefused as error:
-            raise _answered([each.code for each in error.recipients], "every recipient was refused") from error
+            refused = {each.recipient: each.code for each in error.recipients}
         except aiosmtplib.SMTPResponseException as error:
             raise _answered([error.code], f"SMTP {error.code}: {one_line(error.message, 200)}") from error
         except aiosmtplib.SMTPNotSupported as error:
             raise Refused(f"the server cannot do what is asked: {one_line(str(error), 200)}") from error
         except (aiosmtplib.SMTPException, OSError, ssl.SSLError) as error:
             raise TryLater(f"{type(error).__name__}: {one_line(str(error), 200)}") from error
-
         if refused:
-            self._owed = (notification.id, tuple(refused))
-            who = ", ".join(one_line(f"{address}: {answer.code}", 100) for address, answer in refused.items())
-            raise _answered([answer.code for answer in refused.values()], f"refused for {who}; the others have it")
+            who = ", ".join(one_line(f"{address}: {code}", 100) for address, code in refused.items())
+            others = "; the others have it" if self._owed[0] == notification.id else ""
+            raise _answered(list(refused.values()), f"refused for {who}{others}")
 
-    async def _send(self, message: EmailMessage, identity: str) -> dict[str, aiosmtplib.SMTPResponse]:
-        """Send it to those who have not got it, and return who of them was refused where not all were."""
+    async def _send(self, message: EmailMessage, identity: str) -> dict[str, int]:
+        """Send it to those who have not got it; the reply code of each who was refused, where not all were."""
         server = self._server
         try:
             trusted = ssl.create_default_context(cafile=server.ca_file)
@@ -87,8 +86,10 @@ class EmailSink(Stateless):
             if server.username is not None:
                 await client.login(server.username, server.password() if server.password is not None else "")
             owed, recipients = self._owed
-            refused, _ = await client.send_message(message, recipients=recipients if owed == identity else None)
-            return refused
+            answers, _ = await client.send_message(message, recipients=recipients if owed == identity else None)
+            if answers:
+                self._owed = (identity, tuple(answers))
+            return {address: answer.code for address, answer in answers.items()}
 
 
 def _answered(codes: list[int], why: str) -> TryLater | Refused:

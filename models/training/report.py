@@ -13,7 +13,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models.calibrate import with_typos
+from models.calibrate import typo_copies
 from models.calibration import EXPONENT_TEXTS, fit_calibration
 from models.evaluate import Evaluation, evaluate
 from models.probabilities import Calibration, softmax
@@ -96,9 +96,13 @@ def write_report(
         if fitted:
             answers = np.concatenate([truth[key] for key in fitted])
             texts = [row.text for key in fitted for row in groups[key]]
-            seen, right, times = with_typos(texts, answers, recipe.calibration_typos)
-            known = predict_logits(classifier, tokenizer, seen, max_tokens=recipe.max_tokens, compute=exact)[task.name]
-            calibration = fit_calibration(known, right, exponent_texts=EXPONENT_TEXTS * times)
+            known = np.concatenate([logits[key] for key in fitted])
+            copies = typo_copies(texts, recipe.calibration_typos)
+            if copies:
+                noisy = predict_logits(classifier, tokenizer, copies, max_tokens=recipe.max_tokens, compute=exact)
+                known = np.concatenate([known, noisy[task.name]])
+            times = len(known) // len(texts)
+            calibration = fit_calibration(known, np.tile(answers, times), exponent_texts=EXPONENT_TEXTS * times)
         for key in own:
             probabilities = softmax(logits[key], *calibration).astype(np.float32)
             result = evaluate(probabilities, truth[key], task=task.name, labels=task.labels)

@@ -14,9 +14,11 @@ NO_MODEL: Final = -1
 
 _MACROLANGUAGE: Final = {
     "cmn": "zh", "yue": "zh", "wuu": "zh", "gan": "zh", "hak": "zh", "nan": "zh", "lzh": "zh",
-    "nb": "no", "nn": "no", "in": "id", "iw": "he",
+    "nb": "no", "nn": "no",
 }  # fmt: skip
-"""Members and old codes of the languages that models are trained for under one code (ISO 639-3, RFC 5646)."""
+"""Members of the languages that models are trained for under one code (ISO 639-3)."""
+_OLD_CODES: Final = {"in": "id", "iw": "he", "ji": "yi"}
+"""What languages were called before (RFC 5646)."""
 
 _CODES: Final = """
 aar:aa abk:ab afr:af aka:ak alb:sq amh:am ara:ar arg:an arm:hy asm:as ava:av ave:ae aym:ay aze:az bak:ba bam:bm
@@ -42,8 +44,7 @@ Detect = Callable[[str], str | None]
 def primary_language(tag: str) -> str:
     """`zh` of `zh-Hant-TW`, `zh_CN`, `zho` or `yue`: the primary subtag of a language tag (RFC 5646), in lower case and
     with two letters where there are such."""
-    primary = tag.replace("_", "-").partition("-")[0].strip().lower()
-    primary = _TWO_LETTERS.get(primary, primary)
+    primary = wanted_language(tag).partition("-")[0]
     return _MACROLANGUAGE.get(primary, primary)
 
 
@@ -56,16 +57,17 @@ def said_language(lang: str | None) -> str | None:
 
 def wanted_language(tag: str) -> str:
     """A language tag of a list as `names_of_language` has it: `en` of `ENG`, `zh-tw` of `zh_TW`, and `yue` as it is."""
-    primary, _, rest = tag.replace("_", "-").lower().partition("-")
-    primary = _TWO_LETTERS.get(primary, primary)
+    primary, _, rest = tag.strip().replace("_", "-").lower().partition("-")
+    primary = primary.strip()
+    primary = _OLD_CODES.get(primary, _TWO_LETTERS.get(primary, primary))
     return f"{primary}-{rest}" if rest else primary
 
 
 @lru_cache(maxsize=1024)
 def names_of_language(lang: str | None) -> frozenset[str]:
     """Every tag in a list that admits a document of this language: of `yue_HK` these are `yue-hk`, `yue` and `zh`."""
-    tag = wanted_language((lang or "").strip())
-    return frozenset({tag, tag.partition("-")[0], primary_language(tag)} - {"", "und"})
+    tag = wanted_language(lang or "")
+    return frozenset({tag, tag.partition("-")[0], primary_language(tag)} - {""})
 
 
 class Way(NamedTuple):

@@ -146,6 +146,10 @@ _DETECTOR = language_detector()
         ("en", "de", False),
         ("en", None, False),
         ("en", "und", False),
+        ("und", "und", True),
+        ("iw", "he", True),
+        ("he", "iw-IL", True),
+        (" en ", "en", True),
     ],
 )
 def test_a_book_takes_a_language_however_it_is_written(wanted: str, lang: str | None, admitted: bool) -> None:

@@ -315,10 +315,13 @@ def test_answers_may_be_packed_and_cut_ones_are_refused(tmp_path: Path) -> None:
 
 
 def test_answers_of_earlier_files_are_read(tmp_path: Path) -> None:
-    kept = answers_to(["one", "two"], {"intent": np.array([[0.9, 0.1, 0.0], [0.2, 0.5, 0.3]])}, ORIGIN)
-    origin = msgspec.to_builtins(ORIGIN)
+    chances = np.array([[0.9, 0.1, 0.0], [0.2, 0.5, 0.3]])
+    kept = answers_to(["one", "two"], {"intent": chances}, msgspec.structs.replace(ORIGIN, step=1 / 16))
+    origin = msgspec.to_builtins(kept.origin)
     del origin["step"]
     save_file({KEY: kept.keys, **kept.said}, tmp_path / "file", metadata={"origin": json.dumps(origin)})
     earlier = read_answers(tmp_path / "file")
-    assert earlier.keys.tolist() == kept.keys.tolist()
-    assert earlier.origin.step == 1 / 16
+    assert same_answers(earlier, kept)
+    np.testing.assert_allclose(earlier.of(["one", "two"], 2.0)[0]["intent"], chances, rtol=0.07, atol=1e-6)
+    write_answers(tmp_path / "again", earlier)
+    assert same_answers(read_answers(tmp_path / "again"), kept)

@@ -87,10 +87,11 @@ def test_labels_and_columns_may_have_other_names(tmp_path: Path) -> None:
 
 
 def test_texts_that_parquet_has_as_bytes_are_utf_8(tmp_path: Path) -> None:
-    parquet.write_table(pa.table({"text": ["für 公司".encode()], "label": [b"neutral"]}), tmp_path / "a.parquet")
+    columns = {"text": ["für 公司".encode()], "label": [b"neutral"], "digest": [b"\xff"]}
+    parquet.write_table(pa.table(columns), tmp_path / "a.parquet")
     assert read_labelled(tmp_path / "a.parquet", LABELS).texts == ["für 公司"]
     parquet.write_table(pa.table({"text": [b"\xff"], "label": [0]}), tmp_path / "a.parquet")
-    with pytest.raises(LabelledError, match=r"a\.parquet cannot be read: 'utf-8' codec"):
+    with pytest.raises(LabelledError, match=r"a\.parquet, row 1: the column 'text' holds bytes that are no UTF-8"):
         read_labelled(tmp_path / "a.parquet", LABELS)
 
 

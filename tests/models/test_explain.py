@@ -118,5 +118,6 @@ def test_removing_the_top_words_moves_the_shipped_model_more_than_random_words(
         left = predictor.predict(variants).probabilities["sentiment"][:, labels[row]]
         top_drop.append(table[row, labels[row]] - left[0])
         random_drop.append(float((table[row, labels[row]] - left[1:]).mean()))
-    assert np.mean(top_drop) > 2 * np.mean(random_drop) + 0.05
+    assert np.mean(top_drop) > 2 * np.mean(random_drop)
+    assert np.mean(top_drop) > np.mean(random_drop) + 0.05
     assert np.mean(np.array(top_drop) > np.array(random_drop)) >= 0.75

@@ -78,8 +78,15 @@ def test_a_calibration_with_typos_is_fitted_on_texts_with_and_without(tmp_path: 
     ]
     settings = SimpleNamespace(calibration_typos=0.3, tasks=())
     model: Any = Held(tuple(rows), settings)
-    found = _calibrated(bundle.manifest, bundle.path, model).tasks[0].calibration
+    manifest = _calibrated(bundle.manifest, bundle.path, model)
+    found = manifest.tasks[0].calibration
     noisy = [*texts, *(typos(text, share=0.3) for text in texts)]
-    wanted = fit_calibration(np.log(predictor.predict(noisy).of_all("sentiment")), np.tile(truth, 2))
+    logits, answers = np.log(predictor.predict(noisy).of_all("sentiment")), np.tile(truth, 2)
+    wanted = fit_calibration(logits, answers, exponent_texts=400)
     assert found == pytest.approx(wanted, rel=1e-3)
+    second = calibrate.second_half(texts)  # a copy stays in the half of its text
+    apart = calibrate.by_halves(logits, answers, np.tile(second, 2), exponent_texts=0)[:300]
+    assert manifest.metrics[0].ece == pytest.approx(expected_calibration_error(apart, truth), abs=1e-3)
+    few: Any = Held(tuple(rows[:150]), settings)
+    assert _calibrated(bundle.manifest, bundle.path, few).tasks[0].exponent == 1.0
     assert found != pytest.approx(fit_calibration(np.log(said), truth), rel=1e-2)
