@@ -131,7 +131,7 @@ def _rows_of(file: Path) -> Iterator[Mapping[str, object]]:
         if suffix == ".csv":
             reader = csv.DictReader(io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), restkey=_MORE)
             for cells in reader:
-                if any(cells.pop(_MORE, ())):
+                if any(cell.strip() for cell in cells.pop(_MORE, ())):
                     raise LabelledError(
                         f"{file}, line {reader.line_num}: more cells than the first line names; put a text with commas "
                         "in quotes"
