@@ -73,8 +73,8 @@ def fit(bundle: Bundle, rows: Labelled, task: str) -> Fitted:
 
 
 def typo_copies(texts: Sequence[str], share: float) -> list[str]:
-    """Copies of all texts with typos in a `share` of their words, to fit a calibration on beside them; none for 0, nor of
-    one text, on which there is nothing to fit."""
+    """Copies of all texts with typos in a `share` of their words, to fit a calibration on beside them; none for 0,
+    nor of one text, on which there is nothing to fit."""
     return [typos(text, share=share) for text in texts] if share and len(texts) > 1 else []
 
 
