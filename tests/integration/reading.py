@@ -100,8 +100,11 @@ async def check_reader(deployment: Deployment, *, exact: bool) -> None:
 
 
 def started(command: list[str], output: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
-    """A process with its output on a pipe, or on the given descriptor."""
-    return subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE)
+    """A process with its output on a pipe, or on the given descriptor. SIGINT ends it also where tests run in the
+    background of a shell, which ignores it for them and all that they start."""
+    return subprocess.Popen(
+        command, stdout=output, stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    )
 
 
 async def check_tail(deployment: Deployment) -> None:
