@@ -101,6 +101,14 @@ NEWS = [
     "Norwick Steel reported higher profit and better margins thanks to strong demand from carmakers.",
     "Delmore Airlines files for bankruptcy protection after fuel costs soar and bookings collapse.",
     "Quillon Software upgraded to buy at a large broker on strong cloud growth and improving cash flow.",
+    "Harrow Logistics said on Tuesday that it missed its revenue target for the third quarter of this year.",
+    "Bellwick Energy said after a meeting of its board that it would raise its dividend by a tenth from May.",
+    "A court in the north of the country has fined Stanmore Chemicals over a spill in the river two years ago.",
+    "Ferrant Motors told its dealers in a letter on Friday that it recalls one of its vans from last year.",
+    "In a statement to the exchange this morning Ostrava Mills said that it will close two plants in the north.",
+    "Pinecrest Software, which sells to schools and hospitals, beat forecasts with its results for the year.",
+    "Lindqvist Foods told investors at its meeting in the capital that sales in its home market fell in June.",
+    "Marlow Retail said that it has won approval from the authorities for the shops that it plans in the south.",
 ]
 
 
@@ -118,6 +126,5 @@ def test_removing_the_top_words_moves_the_shipped_model_more_than_random_words(
         left = predictor.predict(variants).probabilities["sentiment"][:, labels[row]]
         top_drop.append(table[row, labels[row]] - left[0])
         random_drop.append(float((table[row, labels[row]] - left[1:]).mean()))
-    assert np.mean(top_drop) > 2 * np.mean(random_drop)
-    assert np.mean(top_drop) > np.mean(random_drop) + 0.05
+    assert np.mean(top_drop) > 2 * np.mean(random_drop) + 0.05
     assert np.mean(np.array(top_drop) > np.array(random_drop)) >= 0.75
