@@ -150,7 +150,8 @@ def test_a_shadow_that_fails_or_falls_behind_is_told_of_and_holds_nothing_back(
     assert shadow.agreement["topic"].texts == 0
 
 
-def test_texts_that_a_slow_shadow_leaves_out_while_it_compares_others_are_all_counted(tiny: Bundle) -> None:
+def flooded_shadow(tiny: Bundle, waiting: int) -> tuple[ShadowQueue, threading.Event]:
+    """A shadow that stands still in its first batch until the event is set, and that was offered `waiting` more."""
     candidate = make(tiny)
     held, begun = threading.Event(), threading.Event()
     original = candidate.predict
@@ -165,8 +166,13 @@ def test_texts_that_a_slow_shadow_leaves_out_while_it_compares_others_are_all_co
     served = make(tiny).predict(["profit"]).probabilities
     behind.offer(["profit"], served)
     begun.wait()
-    for _ in range(9):
+    for _ in range(waiting):
         behind.offer(["profit"], served)
+    return behind, held
+
+
+def test_texts_that_a_slow_shadow_leaves_out_while_it_compares_others_are_all_counted(tiny: Bundle) -> None:
+    behind, held = flooded_shadow(tiny, 9)
     assert behind.skipped == 7
     held.set()
     behind.close()
@@ -256,22 +262,7 @@ def test_a_shadow_sees_the_texts_and_labels_of_the_route_it_stands_behind(
 
 
 def test_a_shadow_that_is_taken_away_ends_though_batches_wait_for_it(tiny: Bundle) -> None:
-    candidate = make(tiny)
-    held, begun = threading.Event(), threading.Event()
-    original = candidate.predict
-
-    def slow(texts: list[str]) -> object:
-        begun.set()
-        held.wait()
-        return original(texts)
-
-    candidate.predict = slow  # type: ignore[method-assign,assignment]
-    behind = ShadowQueue(Shadow(candidate, candidate.labels), waiting=2)
-    served = make(tiny).predict(["profit"]).probabilities
-    behind.offer(["profit"], served)
-    begun.wait()
-    for _ in range(5):
-        behind.offer(["profit"], served)
+    behind, held = flooded_shadow(tiny, 5)
     behind.end()
     held.set()
     behind._thread.join(30)
