@@ -8,7 +8,7 @@ pane ─► season, baselines (lazy) ─► detector of each rule ─► lives �
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -56,6 +56,8 @@ class AlertEngine:
         self.base = Baselines(self.season, memory_ms, self.sectors)
         self.history = History()
         self._tighten(1.0)
+        if problems := [*self._missing_windows()]:
+            raise RulesError(*problems)
         self.detectors = [self._detector(rule) for rule in rules.rules]
         self.lives: dict[tuple[int, int], Life] = {}
         self.rested: dict[tuple[int, int], int] = {}
@@ -78,14 +80,15 @@ class AlertEngine:
         )
         self._tighten(min(1.0, self.rules.budget.per_day / asked) if asked else 1.0)
 
+    def _missing_windows(self) -> Iterator[str]:
+        has = ", ".join(format_duration(length) for length in self.windows_ms)
+        for rule in self.rules.rules:
+            for window in rule.windows:
+                if parse_duration_ms(window) not in self.windows_ms:
+                    yield f"rules.{rule.name}.windows: the book has no window {window}; it has {has}"
+
     def _detector(self, rule: Rule) -> Detector:
         wanted = sorted(parse_duration_ms(window) for window in rule.windows) or sorted(self.windows_ms)
-        for window in wanted:
-            if window not in self.windows_ms:
-                has = ", ".join(format_duration(length) for length in self.windows_ms)
-                raise RulesError(
-                    f"rules.{rule.name}.windows: the book has no window {format_duration(window)}; it has {has}"
-                )
         rows = [self.windows_ms.index(window) for window in wanted]
         return Detector(
             wanted,

@@ -28,7 +28,7 @@ from alerts.dispatch import Told
 from alerts.durations import parse_duration_ms
 from alerts.rule_scenarios import EPOCH_MS, Burst, Quiet, TestSilence, replay
 from alerts.rules import RulesError, RuleSet, read_yaml
-from alerts.type_problems import type_problem
+from alerts.type_problems import type_problems
 
 _WINDOWS: tuple[str, ...] = ("15m", "1h", "24h")
 
@@ -73,8 +73,8 @@ def run_rule_tests(path: Path) -> Iterator[tuple[str, str | None]]:
     try:
         tests = msgspec.convert(mapping["tests"], list[RuleTest])
     except msgspec.ValidationError as error:
-        said = type_problem(mapping["tests"], list[RuleTest], "tests")
-        raise RulesError(f"{path}: {said or error}") from error
+        said = type_problems(mapping["tests"], list[RuleTest], "tests") or [str(error)]
+        raise RulesError(*(f"{path}: {problem}" for problem in said)) from error
     for test in tests:
         try:
             told = replay(rules, test.quiet, test.bursts, test.silences, test.windows)
@@ -89,7 +89,10 @@ def _rules(given: Any, path: Path) -> RuleSet:
         return RuleSet.load(path.parent / given)
     if not isinstance(given, Mapping):
         raise RulesError(f"{path}: rules: expected a mapping or the path of a rules file")
-    return RuleSet.written(given)
+    try:
+        return RuleSet.written(given)
+    except RulesError as error:
+        raise RulesError(*(f"{path}: {problem}" for problem in error.problems)) from error
 
 
 def _judge(expected: Expectation, told: Told, rules: RuleSet) -> str | None:

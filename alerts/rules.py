@@ -6,11 +6,10 @@ that names the nearest known one.
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import hashlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,19 +17,23 @@ import msgspec
 import yaml
 
 from alerts.calendars import Period
-from alerts.durations import parse_duration_ms, parse_rate_per_day
+from alerts.durations import parse_rate_per_day
 from alerts.inhibition import Inhibition
-from alerts.labels import BUILT_IN, matchers_of
 from alerts.routes import Route
-from alerts.series_keys import pattern_problem
-from alerts.type_problems import type_problem
+from alerts.rule_problems import pattern_problems, rule_set_problems
+from alerts.type_problems import type_problems
 
 LIVELY_PER_DAY = 0.5
 DEFAULT_SEVERITIES = {"warning": "1 per 30d", "high": "1 per 1y", "critical": "1 per 10y"}
 
 
 class RulesError(ValueError):
-    """A rule set that cannot be used: names the key, what is wrong and what was expected."""
+    """A rule set that cannot be used. `problems` are all that was found, each with its key, what is wrong and what was
+    expected; the message has them one a line."""
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
 
 
 class Life(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -142,13 +145,14 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> RuleSet:
-        """The rule set of a mapping as read from YAML. Raises RulesError naming the key and the nearest known one."""
-        _check_keys(mapping, cls, "rules file")
+        """The rule set of a mapping as read from YAML. Raises RulesError naming every wrong key and the nearest known
+        one; values are looked at once keys and types are right."""
         try:
             rule_set = msgspec.convert(dict(mapping), cls)
         except msgspec.ValidationError as error:
-            raise RulesError(type_problem(mapping, cls) or f"rules: {error}") from error
-        rule_set._check()
+            raise RulesError(*type_problems(mapping, cls) or [f"rules: {error}"]) from error
+        if problems := [*rule_set_problems(rule_set)]:
+            raise RulesError(*problems)
         return rule_set
 
     @classmethod
@@ -158,10 +162,8 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         A book's log may hold such patterns of earlier, and they do no harm there.
         """
         rule_set = cls.from_mapping(mapping)
-        for where, patterns in rule_set._series_patterns():
-            for pattern in patterns:
-                if (problem := pattern_problem(pattern.removeprefix("!"))) is not None:
-                    raise RulesError(f"{where}: {problem}")
+        if problems := [*pattern_problems(rule_set)]:
+            raise RulesError(*problems)
         return rule_set
 
     @classmethod
@@ -173,7 +175,7 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         try:
             return cls.written(mapping)
         except RulesError as error:
-            raise RulesError(f"{path}: {error}") from error
+            raise RulesError(*(f"{path}: {problem}" for problem in error.problems)) from error
 
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
@@ -201,86 +203,6 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         canonical = msgspec.json.encode(self, order="sorted")
         return "rules-" + hashlib.sha256(canonical).hexdigest()[:12]
 
-    def _check(self) -> None:
-        names = [rule.name for rule in self.rules]
-        for name in names:
-            if names.count(name) > 1:
-                raise RulesError(f"rules: two rules are called {name!r}; an alert's id is made from the rule's name")
-        if self.budget is not None:
-            try:
-                parse_rate_per_day(self.budget.max_false_alarms)
-            except ValueError as error:
-                raise RulesError(f"budget.max_false_alarms: {error}") from error
-        _check_duration(self.learning.memory, "learning.memory")
-        if parse_duration_ms(self.learning.memory) <= 0:
-            raise RulesError(f"learning.memory: {self.learning.memory!r} must be above zero: a half-life, such as 28d")
-        _check_duration(self.learning.warm_up, "learning.warm_up")
-        for rule in self.rules:
-            where = f"rules.{rule.name}"
-            for window in rule.windows:
-                _check_duration(window, f"{where}.windows")
-            for field in ("pending", "min_firing", "resolve_after", "cool_down", "repeat"):
-                _check_duration(getattr(rule.life, field), f"{where}.life.{field}")
-            if not 1.0 <= rule.life.hysteresis <= 1000.0:
-                raise RulesError(f"{where}.life.hysteresis: {rule.life.hysteresis} is not between 1 and 1000")
-            if (rule.min_negative is not None and rule.min_negative < 1) or rule.min_sources < 0:
-                raise RulesError(f"{where}: min_negative must be at least 1 and min_sources at least 0")
-            for field, rate in [("max_false_alarms", rule.max_false_alarms), *rule.severities.items()]:
-                try:
-                    parse_rate_per_day(rate)
-                except ValueError as error:
-                    raise RulesError(f"{where}.{field}: {error}") from error
-            self._check_calendars(rule.mute, f"{where}.mute")
-            _check_labels(rule.labels, where)
-        self._check_telling()
-
-    def _series_patterns(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Where patterns on series stand, and the patterns."""
-        for rule in self.rules:
-            yield f"rules.{rule.name}.series", rule.series
-            yield f"rules.{rule.name}.exclude", rule.exclude
-        for where, route in self.route.walk():
-            yield f"{where}.match.series", matchers_of(route.match).get("series", ())
-        for inhibition in self.inhibit:
-            for side in ("source", "target"):
-                matchers = matchers_of(getattr(inhibition, side))
-                yield f"inhibit.{inhibition.name}.{side}.series", matchers.get("series", ())
-
-    def _check_telling(self) -> None:
-        """Check routes, inhibition and calendars."""
-        for name, periods in self.calendars.items():
-            for period in periods:
-                if (problem := period.problem()) is not None:
-                    raise RulesError(f"calendars.{name}: {problem}")
-        for where, route in self.route.walk():
-            for field in ("group_wait", "group_interval", "repeat_interval"):
-                if (text := getattr(route, field)) is not None:
-                    _check_duration(text, f"{where}.{field}")
-            self._check_calendars(route.mute or (), f"{where}.mute")
-            self._check_calendars(route.active or (), f"{where}.active")
-            for name in (*route.match, *(route.group_by or ())):
-                self._check_label(name, where)
-        if self.route.match:
-            raise RulesError("route.match: the outermost route takes every alert; put matchers on routes inside it")
-        for rule in self.inhibit:
-            for name in (*rule.source, *rule.target, *rule.equal):
-                self._check_label(name, f"inhibit.{rule.name}")
-
-    def _check_calendars(self, names: tuple[str, ...], where: str) -> None:
-        for name in names:
-            if name not in self.calendars:
-                near = difflib.get_close_matches(name, self.calendars, n=1, cutoff=0.0)
-                hint = f"; did you mean {near[0]!r}?" if near else "; there are no calendars"
-                raise RulesError(f"{where}: no calendar is called {name!r}{hint}")
-
-    def _check_label(self, name: str, where: str) -> None:
-        known = list(dict.fromkeys((*BUILT_IN, "sector", *(label for rule in self.rules for label in rule.labels))))
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            raise RulesError(
-                f"{where}: no alert has a label {name!r}; did you mean {near!r}? known: {', '.join(known)}"
-            )
-
 
 def read_yaml(path: Path) -> Any:
     """The plain data in a YAML file. Raises RulesError naming the file."""
@@ -290,55 +212,3 @@ def read_yaml(path: Path) -> Any:
         raise RulesError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:  # PyYAML leaves a date that there is not to Python
         raise RulesError(f"{path}: cannot be read as YAML: {error}") from error
-
-
-def _check_duration(text: str, where: str) -> None:
-    try:
-        parse_duration_ms(text)
-    except ValueError as error:
-        raise RulesError(f"{where}: {error}") from error
-
-
-def _check_labels(labels: Mapping[str, str], where: str) -> None:
-    for name in labels:
-        if name in BUILT_IN:
-            raise RulesError(f"{where}.labels: every alert has a label {name!r} of its own; choose another name")
-
-
-_PARTS: dict[tuple[type, str], type] = {
-    (RuleSet, "rules"): Rule,
-    (RuleSet, "budget"): Budget,
-    (RuleSet, "learning"): Learning,
-    (RuleSet, "route"): Route,
-    (RuleSet, "inhibit"): Inhibition,
-    (RuleSet, "calendars"): Period,
-    (Rule, "life"): Life,
-    (Route, "routes"): Route,
-}
-"""The struct that a key holds: one, a list of them, or lists of them by name."""
-
-
-def _check_keys(mapping: Any, struct: type, where: str) -> None:
-    """Name the first key in `mapping` and its parts that is unknown, and the nearest known one."""
-    if not isinstance(mapping, Mapping):
-        raise RulesError(f"{where}: expected a mapping, found {type(mapping).__name__}")
-    known = [field.encode_name for field in msgspec.structs.fields(struct)]
-    for key, value in mapping.items():
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
-            raise RulesError(f"{where}: unknown key {key!r}; did you mean {near[0]!r}? known keys: {', '.join(known)}")
-        part = _PARTS.get((struct, key))
-        if part is Period and isinstance(value, Mapping):
-            for name, periods in value.items():
-                _check_parts(periods, part, f"calendars.{name}")
-        elif part is not None and value is not None:
-            _check_parts(value, part, key if struct is RuleSet else f"{where}.{key}")
-
-
-def _check_parts(value: Any, part: type, where: str) -> None:
-    if not isinstance(value, list | tuple):
-        _check_keys(value, part, where)
-        return
-    for number, item in enumerate(value):
-        name = item.get("name", number) if isinstance(item, Mapping) else number
-        _check_keys(item, part, f"{where}[{name}]")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from msgspec import inspect
@@ -25,50 +25,59 @@ _PYTHON: dict[type[inspect.Type], tuple[type, ...]] = {
 }
 
 
-def type_problem(value: Any, struct: Any, where: str = "") -> str | None:
-    """The first place in `value` that does not fit the struct, or list of structs, and what was expected there.
+def type_problems(value: Any, struct: Any, where: str = "") -> list[str]:
+    """Every place in `value` that does not fit the struct, or list of structs, and what was expected there.
 
-    None where nothing is found. Items of lists are named by their `name`, where they have one: `rules[surge].series`.
+    Empty where nothing is found. Items of lists are named by their `name`, where they have one: `rules[surge].series`.
     """
-    return _problem(value, inspect.type_info(struct), where)
+    return [*_problems(value, inspect.type_info(struct), where)]
 
 
-def _problem(value: Any, kind: inspect.Type, where: str) -> str | None:
+def _problems(value: Any, kind: inspect.Type, where: str) -> Iterator[str]:
     if isinstance(kind, inspect.UnionType):
-        said = [_problem(value, option, where) for option in kind.types]
-        inside = (each for option, each in zip(kind.types, said, strict=True) if each != _say(value, option, where))
-        return None if None in said else next(inside, _say(value, kind, where))
-    if isinstance(kind, inspect.StructType) and isinstance(value, Mapping):
-        return _struct_problem(value, kind, where)
-    if isinstance(kind, inspect.DictType) and isinstance(value, Mapping):
-        return _first(_problem(item, kind.value_type, _below(where, str(key))) for key, item in value.items())
-    if isinstance(kind, inspect.VarTupleType | inspect.ListType) and isinstance(value, list | tuple):
-        return _first(_problem(item, kind.item_type, _item(where, at, item)) for at, item in enumerate(value))
-    if isinstance(kind, inspect.LiteralType) and value in kind.values:
-        return None
-    fits = isinstance(value, _PYTHON.get(type(kind), ())) and isinstance(value, bool) <= isinstance(
-        kind, inspect.BoolType
-    )
-    return None if fits else _say(value, kind, where)
+        yield from _union_problems(value, kind, where)
+    elif isinstance(kind, inspect.StructType) and isinstance(value, Mapping):
+        yield from _struct_problems(value, kind, where)
+    elif isinstance(kind, inspect.DictType) and isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _problems(item, kind.value_type, _below(where, str(key)))
+    elif isinstance(kind, inspect.VarTupleType | inspect.ListType) and isinstance(value, list | tuple):
+        for at, item in enumerate(value):
+            yield from _problems(item, kind.item_type, _item(where, at, item))
+    elif not _fits(value, kind):
+        yield _say(value, kind, where)
 
 
-def _struct_problem(value: Mapping[Any, Any], kind: inspect.StructType, where: str) -> str | None:
+def _union_problems(value: Any, kind: inspect.UnionType, where: str) -> Iterator[str]:
+    """What is wrong inside of the option that is of the value's own kind; where none is, that."""
+    inside = None
+    for option in kind.types:
+        said = [*_problems(value, option, where)]
+        if not said:
+            return
+        if inside is None and said != [_say(value, option, where)]:
+            inside = said
+    yield from inside or [_say(value, kind, where)]
+
+
+def _struct_problems(value: Mapping[Any, Any], kind: inspect.StructType, where: str) -> Iterator[str]:
     fields = {field.encode_name: field for field in kind.fields}
     for key, item in value.items():
-        if key not in fields:
+        if key in fields:
+            yield from _problems(item, fields[key].type, _below(where, key))
+        else:
             near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.0)[0]
-            return _at(where, f"unknown key {key!r}; did you mean {near!r}? known keys: {', '.join(fields)}")
-        said = _problem(item, fields[key].type, _below(where, key))
-        if said is not None:
-            return said
+            yield _at(where, f"unknown key {key!r}; did you mean {near!r}? known keys: {', '.join(fields)}")
     for name, field in fields.items():
         if field.required and name not in value:
-            return f"{_below(where, name)}: is required, expected {_words(field.type)}"
-    return None
+            yield f"{_below(where, name)}: is required, expected {_words(field.type)}"
 
 
-def _first(said: Iterable[str | None]) -> str | None:
-    return next((each for each in said if each is not None), None)
+def _fits(value: Any, kind: inspect.Type) -> bool:
+    if isinstance(kind, inspect.LiteralType):
+        return value in kind.values
+    of_kind = isinstance(value, _PYTHON.get(type(kind), ()))
+    return of_kind and isinstance(value, bool) <= isinstance(kind, inspect.BoolType)
 
 
 def _say(value: Any, kind: inspect.Type, where: str) -> str:

@@ -42,7 +42,7 @@ def rule_problems(config: Config) -> Iterator[tuple[str, str]]:
             book_desk(config, book, rules)
             wrong = unknown_receivers(rules, config.sinks)
         except RulesError as error:
-            wrong = [str(error)]
+            wrong = [*error.problems]
         for what in wrong:
             yield f"books.{index}.rules", what
 

@@ -61,7 +61,8 @@ class RuleSets:
             rules = self._read(book)
         except RulesError as error:
             self._status.rule_reloads["refused"] += 1
-            log.error("book %s keeps the rules %s, the new ones are refused: %s", book.name, known.version_id, error)
+            said = "; ".join(error.problems)
+            log.error("book %s keeps the rules %s, the new ones are refused: %s", book.name, known.version_id, said)
             return False
         self._status.rule_reloads["accepted"] += 1
         if rules != known:

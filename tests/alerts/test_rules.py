@@ -56,6 +56,34 @@ def test_a_value_of_the_wrong_type_is_named_with_what_was_expected(mapping: dict
     assert str(caught.value) == said
 
 
+def test_all_mistakes_are_named_at_once_each_with_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text(
+        json.dumps(
+            {
+                "rulez": [],
+                "rules": [{"name": "a", "slow": 1, "life": {"cooldown": "1h"}}, {"series": ["all"]}],
+                "language": "fr",
+            }
+        )
+    )
+    wrong = CliRunner().invoke(rules_command, ["check", str(file)])
+    assert wrong.exit_code == 1
+    assert [line.removeprefix(f"{file}: ").partition(";")[0] for line in wrong.stderr.splitlines()] == [
+        "unknown key 'rulez'",
+        "rules[a].slow: expected true or false, got 1",
+        "rules[a].life: unknown key 'cooldown'",
+        "rules[1].name: is required, expected text",
+        "language: expected one of en, zh, got 'fr'",
+    ]
+    rule = {"name": "a", "max_false_alarms": "seldom", "min_sources": -1, "mute": ["weekend"], "windows": ["soon"]}
+    file.write_text(json.dumps({"rules": [rule, rule], "learning": {"memory": "long"}}))
+    wrong = CliRunner().invoke(rules_command, ["check", str(file)])
+    places = [line.removeprefix(f"{file}: ").partition(": ")[0] for line in wrong.stderr.splitlines()]
+    of_a_rule = [f"rules.a.{key}" for key in ("windows", "min_sources", "max_false_alarms", "mute")]
+    assert places == ["rules", "learning.memory", *of_a_rule, *of_a_rule]
+
+
 def test_a_file_that_cannot_be_read_is_named_once(tmp_path: Path) -> None:
     for command in ("check", "test"):
         result = CliRunner().invoke(rules_command, [command, str(tmp_path / "missing.yaml")])
