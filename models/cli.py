@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from models import train_cli
 
@@ -87,7 +88,7 @@ def verify(bundle: Path | None, provider: str) -> None:
 @click.option(
     "--run",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="measure on all that this training run held back, of every task, in place of --data",
+    help="measure on all that this training run held back, of every task or that of --task, in place of --data",
 )
 @TASK
 @TEXT_COLUMN
@@ -114,10 +115,12 @@ def evaluate(
 
     if (data is None) == (run is None):
         raise click.UsageError("name either labelled texts with --data or a training run with --run")
+    if run is not None and (surplus := _given("text_column", "label_column", "label_names")):
+        raise click.UsageError(f"{' and '.join(surplus)}: with --data only; a run knows its own columns and labels")
     predictor = _predictor(_load(bundle), provider)
     if data is None:
         assert run is not None
-        _evaluate_run(predictor, run, robustness, as_json)
+        _evaluate_run(predictor, run, task if _given("task") else None, robustness, as_json)
         return
     rows = _labelled(predictor.labels, data, task, text_column, label_column, label_names)
     labels = predictor.labels[task]
@@ -228,12 +231,22 @@ def explain(text: str, bundle: Path | None, task: str, label: str | None, provid
         click.echo(f"{word.weight:+8.3f}  {word.word}")
 
 
-def _evaluate_run(predictor: Predictor, run: Path, robustness: bool, as_json: bool) -> None:
+def _given(*names: str) -> list[str]:
+    """The options among these parameters of the command that stand on the command line."""
+    context = click.get_current_context()
+    return [
+        each.opts[0]
+        for each in context.command.params
+        if each.name in names and context.get_parameter_source(each.name) is not ParameterSource.DEFAULT
+    ]
+
+
+def _evaluate_run(predictor: Predictor, run: Path, task: str | None, robustness: bool, as_json: bool) -> None:
     from models.evaluate_run import evaluate_run, evaluation_table
     from models.labelled import LabelledError
 
     try:
-        measured = evaluate_run(predictor, run, noise=robustness)
+        measured = evaluate_run(predictor, run, task=task, noise=robustness)
     except LabelledError as error:
         raise click.ClickException(str(error)) from error
     if as_json:

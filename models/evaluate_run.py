@@ -27,11 +27,12 @@ class Measured(Struct, frozen=True, kw_only=True):
     robustness: dict[str, Noisy] = {}
 
 
-def evaluate_run(predictor: Predictor, run: Path, *, noise: bool = False) -> list[Measured]:
-    """Measure `predictor` on every data set that the run in directory `run` held back, `noise` also with robustness.
+def evaluate_run(predictor: Predictor, run: Path, *, task: str | None = None, noise: bool = False) -> list[Measured]:
+    """Measure `predictor` on every data set that the run in directory `run` held back, or those of `task`; `noise` also
+    with robustness.
 
-    Raises LabelledError where `run` is no training run, or its tasks and labels are not the predictor's; BundleError
-    where the predictor has no numbers for a text.
+    Raises LabelledError where `run` is no training run, or its tasks and labels are not the predictor's, or none is
+    `task`; BundleError where the predictor has no numbers for a text.
     """
     try:
         tasks = msgspec.json.decode((run / RECIPE).read_bytes(), type=Recipe).tasks
@@ -40,13 +41,17 @@ def evaluate_run(predictor: Predictor, run: Path, *, noise: bool = False) -> lis
         raise LabelledError(f"{run} is no training run that can be measured on: {error}") from error
     if not groups:
         raise LabelledError(f"{run} held no texts back; train with `validation` above 0 or sources with `use: measure`")
-    for task in tasks:
-        if predictor.labels.get(task.name) != task.labels:
+    held = {name for name, *_ in groups}
+    if task is not None and task not in held:
+        raise LabelledError(f"{run} held back no text of a task {task!r}, but of {', '.join(sorted(held))}")
+    wanted = {each.name for each in tasks if task in {None, each.name}}
+    for each in (each for each in tasks if each.name in wanted):
+        if predictor.labels.get(each.name) != each.labels:
             raise LabelledError(
-                f"{run} has for its task {task.name!r} the labels {', '.join(task.labels)}; the bundle has "
-                f"{', '.join(predictor.labels.get(task.name, ())) or 'no such task'}"
+                f"{run} has for its task {each.name!r} the labels {', '.join(each.labels)}; the bundle has "
+                f"{', '.join(predictor.labels.get(each.name, ())) or 'no such task'}"
             )
-    return [_measure(predictor, *group, rows, noise) for group, rows in groups.items()]
+    return [_measure(predictor, *group, rows, noise) for group, rows in groups.items() if group[0] in wanted]
 
 
 def evaluation_table(measured: Sequence[Measured]) -> str:

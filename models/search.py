@@ -14,13 +14,11 @@ goes on as if it had not been, in the middle of a trial too.
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +30,7 @@ import yaml
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from models.train import check
+from models.training.alone import alone
 from models.training.compute import Compute, choose_compute
 from models.training.loop import EPOCHS, Data, load_data, train_member
 from models.training.network import CONFIG, TOKENIZER, WEIGHTS
@@ -92,7 +91,7 @@ def search(
     end = clock() + allowed * 3600 if allowed else float("inf")
     if threads:
         torch.set_num_threads(threads)
-    with _alone(directory):
+    with alone(directory, "search"):
         _refuse_another(directory, recipe, settings)
         compute = choose_compute(recipe)
         say(f"computing in {compute.precision} on {compute.device.type}: {compute.why}")
@@ -211,18 +210,6 @@ def kept_epoch(directory: Path, recipe: Recipe) -> int:
     """Which epoch's model a run keeps, from 0: the last, or with `patience` the most accurate."""
     accuracies = read_scores(directory, "accuracy")
     return int(np.argmax(accuracies)) if recipe.patience else len(accuracies) - 1
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Hold the directory for this process. RecipeError where another one does."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RecipeError(f"another search is running in {directory}") from error
-        yield
 
 
 def _refuse_another(directory: Path, recipe: Recipe, settings: Search) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import torch
 from tokenizers import Tokenizer
 
+from models.training.alone import alone
 from models.training.answers import Answers, read_answers, same_answers, write_answers
 from models.training.compute import Compute, choose_compute
 from models.training.distillation import (
@@ -56,8 +57,22 @@ def train(
 
     With `answers`, a file that an earlier run has kept, a student learns from them, and no teacher is trained or asked.
     A run that was killed goes on where it was: started again with the same recipe, it gives the same weights
-    (on the same machine and threads). Raises RecipeError where `directory` holds a run of another recipe.
+    (on the same machine and threads). Raises RecipeError where `directory` holds a run of another recipe, or another
+    process trains in it.
     """
+    with alone(directory, "training run"):
+        return _train(recipe, directory, data, recipe_directory, answers, threads, say)
+
+
+def _train(
+    recipe: Recipe,
+    directory: Path,
+    data: Path,
+    recipe_directory: Path,
+    answers: Path | None,
+    threads: int,
+    say: Callable[[str], None],
+) -> list[Reported]:
     begun = begun_recipe(directory)
     recipe = settled(msgspec.structs.replace(recipe, search=None), begun)
     if begun is not None and begun != recipe:

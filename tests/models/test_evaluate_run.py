@@ -55,6 +55,24 @@ def test_every_data_set_of_a_run_is_measured_as_by_itself(tiny: Bundle, run: Pat
     assert status == 0 and "sentiment, bank" in table and "points of accuracy" in table
 
 
+def test_one_task_of_a_run_is_measured_where_it_is_named(tiny: Bundle, run: Path) -> None:
+    for task, sets in (("topic", 1), ("sentiment", 2)):
+        status, output = call(tiny.path, "--run", run, "--task", task, "--json")
+        assert status == 0, output
+        assert [each["result"]["task"] for each in json.loads(output)] == [task] * sets
+    recipe = json.loads((run / RECIPE).read_bytes())
+    recipe["tasks"][0]["labels"][0] = "grim"  # of the other task, which a bundle may lack
+    (run / RECIPE).write_text(json.dumps(recipe))
+    assert call(tiny.path, "--run", run, "--task", "topic")[0] == 0
+    status, said = call(tiny.path, "--run", run, "--task", "intent")
+    assert status != 0 and "no text of a task 'intent', but of sentiment, topic" in said
+
+
+def test_what_is_said_of_a_file_is_refused_for_a_run(tiny: Bundle, run: Path) -> None:
+    status, said = call(tiny.path, "--run", run, "--label", "bad=negative", "--text-column", "headline")
+    assert status != 0 and "--text-column and --label: with --data only" in said
+
+
 def test_what_is_no_run_or_has_other_labels_is_refused(tiny: Bundle, run: Path, tmp_path: Path) -> None:
     status, said = call(tiny.path, "--run", run, "--data", run / RECIPE)
     assert status != 0 and "either labelled texts with --data or a training run with --run" in said

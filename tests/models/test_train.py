@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 from models.export import export
 from models.predictor import Predictor
 from models.train import train
+from models.training.alone import alone
 from models.training.compute import Compute, choose_compute, has_fast_bf16
 from models.training.loop import layout_of, load_data, train_member
 from models.training.measure import predict_logits
@@ -375,6 +376,15 @@ def test_a_directory_with_another_run_is_left_alone(base: Path, tmp_path: Path) 
     run(recipe_for(base, "intent", DESK, epochs=1), base, tmp_path / "run")
     with pytest.raises(RecipeError, match="another recipe"):
         run(recipe_for(base, "intent", DESK, epochs=2), base, tmp_path / "run")
+
+
+def test_a_run_that_another_process_trains_is_left_alone(base: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(base, "intent", DESK, epochs=1)
+    with alone(tmp_path / "run", "training run"):
+        with pytest.raises(RecipeError, match=r"another training run is running in .*run; wait until it has ended"):
+            run(recipe, base, tmp_path / "run")
+        assert [each.name for each in (tmp_path / "run").iterdir()] == [".lock"]
+    run(recipe, base, tmp_path / "run")
 
 
 def test_a_base_beside_the_reader_is_known_as_a_place_from_elsewhere(
