@@ -394,6 +394,7 @@ def _load_session(
             provider=provider,
             external=bundle.read_external(),
             largest=largest,
+            half=bundle.precision == "fp16",
             batch_tokens=batch_tokens,
             copies=copies,
         )

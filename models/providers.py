@@ -61,7 +61,7 @@ class ModelSession:
 
     A run uses the calling thread alone. `external` are the contents, by name, of files in which the model keeps
     tensors; nothing is read from a disk.
-    `largest` (batch, seq) bounds the shapes that TensorRT prepares one engine for.
+    `largest` (batch, seq) bounds the shapes that TensorRT prepares one engine for, and `half` lets it compute in fp16.
     `io_binding` copies inputs to the device out of page-locked buffers of the calling thread, made at its first run
     with room for `batch_tokens`, and binds outputs to it; it is the default on GPUs.
     Runs that go on at once have CUDA streams of their own and share the weights. TensorRT's provider computes one at
@@ -75,6 +75,7 @@ class ModelSession:
         provider: str = "cpu",
         external: Mapping[str, bytes] | None = None,
         largest: tuple[int, int] = (256, 512),
+        half: bool = False,
         batch_tokens: int = 0,
         io_binding: bool | None = None,
         copies: int = 1,
@@ -86,7 +87,7 @@ class ModelSession:
         options.enable_mem_pattern = False  # one would be kept for every (batch, length) ever seen
         options.log_severity_level = 3
         _give_external(options, external or {})
-        wanted = _provider_options(provider, largest)
+        wanted = _provider_options(provider, largest, half)
         fused = fused_nodes(model) if provider == "tensorrt" else ()
         self._advice = f"; {_FUSED_ADVICE.format(', '.join(fused))}" if fused else ""
         try:
@@ -208,7 +209,7 @@ def check_provider(provider: str, available: Sequence[str] | None = None) -> Non
         )
 
 
-def _provider_options(provider: str, largest: tuple[int, int]) -> list[str | tuple[str, dict[str, str]]]:
+def _provider_options(provider: str, largest: tuple[int, int], half: bool) -> list[str | tuple[str, dict[str, str]]]:
     cuda = ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"})
     if provider == "cuda":
         return [cuda]
@@ -220,5 +221,5 @@ def _provider_options(provider: str, largest: tuple[int, int]) -> list[str | tup
             f"trt_profile_{name}_shapes": ",".join(f"{tensor}:{b}x{n}" for tensor in INPUTS)
             for name, (b, n) in shapes.items()
         }
-        return [("TensorrtExecutionProvider", {"trt_fp16_enable": "1", **profile}), cuda]
+        return [("TensorrtExecutionProvider", {"trt_fp16_enable": "1" if half else "0", **profile}), cuda]
     return ["CPUExecutionProvider"]

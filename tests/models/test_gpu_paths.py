@@ -13,16 +13,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from onnx import helper, numpy_helper
 
 from models.batching import length_buckets
-from models.bundle import Bundle
+from models.bundle import Bundle, write_manifest
 from models.model_set import ModelSet
 from models.pinned import HostBuffers
 from models.predictor import Predictor
@@ -303,7 +304,7 @@ def test_tensorrt_with_a_fused_graph_says_what_to_do(
 ) -> None:
     advice = r"BiasGelu.*TensorRT does not know.*set the provider to cuda"
     monkeypatch.setattr("models.providers.check_provider", lambda provider: None)
-    monkeypatch.setattr("models.providers._provider_options", lambda provider, largest: ["CPUExecutionProvider"])
+    monkeypatch.setattr("models.providers._provider_options", lambda *_: ["CPUExecutionProvider"])
     monkeypatch.setitem(ONNX_NAMES, "tensorrt", "CPUExecutionProvider")
     session = ModelSession(fused_model(), provider="tensorrt", io_binding=False)
     assert re.search(advice, caplog.text)
@@ -352,11 +353,30 @@ def test_a_processor_is_warmed_with_one_short_and_one_long_row(tiny: Bundle, mon
 
 
 def test_tensorrt_is_told_the_shapes_of_every_input_that_a_graph_may_have() -> None:
-    (name, options), cuda = _provider_options("tensorrt", (64, 256))
+    (name, options), cuda = _provider_options("tensorrt", (64, 256), half=False)
     assert (name, cuda[0]) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
     for bound, shape in (("min", "1x1"), ("opt", "32x32"), ("max", "64x256")):
         told = dict(entry.split(":") for entry in options[f"trt_profile_{bound}_shapes"].split(","))
         assert told == dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), shape)
+
+
+@pytest.mark.parametrize(("precision", "told"), [("fp32", "0"), ("int8", "0"), ("fp16", "1")])
+def test_tensorrt_computes_in_fp16_where_the_bundle_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Literal["fp32", "fp16", "int8"], told: str
+) -> None:
+    asked: list[bool] = []
+
+    def on_cpu(model: bytes, *, provider: str, half: bool, **settings: Any) -> ModelSession:
+        asked.append(half)
+        return ModelSession(model, half=half, **settings)
+
+    monkeypatch.setattr("models.predictor.ModelSession", on_cpu)
+    made = write_tiny_bundle(tmp_path)
+    bundle = write_manifest(made.path, replace(made.manifest, precision=precision))
+    Predictor(bundle, provider="tensorrt", threads=1)
+    (half,) = asked
+    (_, options), _ = _provider_options("tensorrt", (64, 256), half)
+    assert options["trt_fp16_enable"] == told
 
 
 STARTED = """
