@@ -140,7 +140,16 @@ def test_what_was_no_utf8_on_the_command_line_is_explained_all_the_same(tiny: Bu
 
 def test_compare_puts_two_bundles_side_by_side(tiny: Bundle, bundle_dir: Path, data: Path) -> None:
     output = run("compare", tiny.path, bundle_dir, "--data", data, *NAMES).output
+    heads, *scores = output.splitlines()[:3]
+    assert heads.split() == ["accuracy", "macro", "F1", "ECE", "texts/s"]
+    for line, version in zip(scores, (tiny.version_id, Bundle.load(bundle_dir).version_id), strict=True):
+        assert re.fullmatch(rf"{re.escape(version)} +1\.0000 +\d\.\d{{4}} +0\.\d{{4}} +[1-9]\d*", line)
     assert "same label for 100.00% of 2 texts" in output
+    found = json.loads(run("compare", tiny.path, bundle_dir, "--data", data, *NAMES, "--json").output)
+    for each in ("first", "second"):
+        assert {"accuracy", "macro_f1", "ece"} <= found[each].keys()
+        assert found[f"{each}_texts_per_second"] > 0
+    assert (found["task"], found["rows"], found["agreement"], found["largest_difference"]) == ("sentiment", 2, 1.0, 0.0)
 
 
 def test_compare_fails_where_accuracy_differs_by_more_points_than_allowed(
