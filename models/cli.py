@@ -75,7 +75,7 @@ def info(bundle: Path | None, as_json: bool) -> None:
 @PROVIDER
 def verify(bundle: Path | None, provider: str) -> None:
     """Check every file, the graph, and that scores do not depend on batch mates. Exit status 1 if not in order."""
-    from models.verify import verify_predictor
+    from models.verify import batch_tolerance, verify_predictor
 
     predictor = _predictor(_load(bundle), provider)
     problems = verify_predictor(predictor)
@@ -85,7 +85,10 @@ def verify(bundle: Path | None, provider: str) -> None:
         raise SystemExit(1)
     files = predictor.bundle.manifest.files
     size = sum(entry.bytes for entry in files.values()) / 1e6
-    click.echo(f"{predictor.version_id}: {len(files)} files ({size:.1f} MB), graph and batch invariance in order")
+    found = "graph and batch invariance in order"
+    if batch_tolerance(predictor) is None:
+        found = f"graph in order; batch invariance is not promised for fp16 on provider {predictor.provider_in_use}"
+    click.echo(f"{predictor.version_id}: {len(files)} files ({size:.1f} MB), {found}")
 
 
 @models.command()

@@ -130,7 +130,7 @@ def export(
             learnable = [row.text for row in model.held_back if row.use == "validation"]
             learnable += word_texts() if "en" in bundle.languages else []
             bundle = add_word_scores(bundle, learnable, task="sentiment", label=SENTIMENT_LABELS[0], say=say)
-        _check_served(bundle, precision)
+        _check_served(bundle)
         for metric in bundle.manifest.metrics:
             say(f"{metric.task} on {metric.data}: accuracy {metric.accuracy:.4f}, macro F1 {metric.macro_f1:.4f}")
         _check_destination(destination)
@@ -225,14 +225,11 @@ def _refuse(parity: Parity, precision: Precision) -> None:
         )
 
 
-def _check_served(bundle: Bundle, precision: Precision) -> None:
-    """Load the finished bundle as the daemon does; what would be refused there is refused here.
-
-    fp16 is for GPUs: a processor computes it in other ways for other batches, to the last bit.
-    """
+def _check_served(bundle: Bundle) -> None:
+    """Load the finished bundle as the daemon does; what would be refused there is refused here."""
     predictor = Predictor(bundle, cache_entries=0)
     predictor.warm_up()
-    problems = verify_predictor(predictor, apart=precision != "fp16")
+    problems = verify_predictor(predictor)
     if problems:
         raise ExportError("; ".join(problems))
 
