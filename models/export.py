@@ -72,6 +72,7 @@ def export(
     task: str | None = None,
     languages: Sequence[str] = (),
     licence: str = "",
+    revision: str = "",
     texts: list[str] | None = None,
     say: Callable[[str], None] = print,
 ) -> Exported:
@@ -89,7 +90,7 @@ def export(
     plain_name("--version", version)
     if name is not None:
         plain_name("--name", name)
-    model = open_source(source, task, licence=licence, rounded=precision == "int8")
+    model = open_source(source, task, revision=revision, licence=licence, rounded=precision == "int8")
     model = model._replace(name=name or model.name)
     if not model.name:
         raise ExportError(f"{source} has no name that a bundle could have; give one with --name")

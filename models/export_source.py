@@ -73,19 +73,24 @@ class Exportable(NamedTuple):
     teachers: tuple[TeacherRun, ...] = ()
 
 
-def open_source(source: str, task: str | None, *, licence: str = "", rounded: bool = False) -> Exportable:
-    """The model at `source`: a run's directory, a Hugging Face directory, or a Hugging Face id (downloaded).
+def open_source(
+    source: str, task: str | None, *, revision: str = "", licence: str = "", rounded: bool = False
+) -> Exportable:
+    """The model at `source`: a run's directory, a Hugging Face directory, or a Hugging Face id (downloaded at
+    `revision`).
 
     `task` names the one task of a Hugging Face model, `licence` what it may be used under. A run that was trained to
     compute in 8 bits does so where it is to be `rounded`, else in full. Raises ExportError.
     """
     directory = Path(source)
+    if revision and (directory.is_dir() or source.startswith("wheel:")):
+        raise ExportError(f"--revision {revision}: {source} is no Hugging Face id, which alone has any; leave it out")
     if (directory / RECIPE).is_file():
         return _run(directory, rounded)
     if task is not None:
         plain_name("--task", task)
     try:
-        directory = base_directory(source)
+        directory = base_directory(source, revision)
     except RecipeError as error:
         raise ExportError(str(error)) from error
     if not (directory / "config.json").is_file():
@@ -184,11 +189,12 @@ def _bundle_name(parent: ParentModel, source: str) -> str:
 
 def _hugging_face(directory: Path, source: str, task: str | None, licence: str) -> Exportable:
     if not any(directory.glob("*.safetensors")):
+        other = "; or name a revision that has some (--revision), such as a pull request that converts them (refs/pr/N)"
         raise ExportError(
             f"{source} has no .safetensors weights; pickled ones are not loaded, since unpickling runs code. Where you "
             "trust it, convert it first, with transformers: AutoModelForSequenceClassification.from_pretrained("
             f"{source!r}).save_pretrained(DIR, safe_serialization=True), AutoTokenizer.from_pretrained({source!r})."
-            "save_pretrained(DIR); then export DIR"
+            f"save_pretrained(DIR); then export DIR{'' if Path(source).is_dir() else other}"
         )
     model = _classifier(directory)
     config = model.config
