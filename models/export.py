@@ -73,6 +73,7 @@ def export(
     languages: Sequence[str] = (),
     licence: str = "",
     revision: str = "",
+    before_rounding: bool = False,
     texts: list[str] | None = None,
     say: Callable[[str], None] = print,
 ) -> Exported:
@@ -90,7 +91,14 @@ def export(
     plain_name("--version", version)
     if name is not None:
         plain_name("--name", name)
-    model = open_source(source, task, revision=revision, licence=licence, rounded=precision == "int8")
+    model = open_source(
+        source,
+        task,
+        revision=revision,
+        licence=licence,
+        rounded=precision == "int8",
+        before_rounding=before_rounding,
+    )
     model = model._replace(name=name or model.name)
     if not model.name:
         raise ExportError(f"{source} has no name that a bundle could have; give one with --name")
@@ -117,6 +125,8 @@ def export(
             f"against torch on {parity.texts} texts: same label {parity.agreement:.2%}, largest difference of a "
             f"logit {parity.largest_difference:.2g}; alone as in a batch: {parity.alone_equal} of {parity.alone}"
         )
+        if parity.unrounded_agreement is not None:
+            say(f"against torch with the same weights unrounded, in fp32: same label {parity.unrounded_agreement:.2%}")
         _refuse(parity, precision)
         if AGREEMENT[precision] < 1.0 and parity.texts < ENOUGH_TEXTS:
             say(
