@@ -33,6 +33,12 @@ TASK = click.option("--task", default="sentiment", show_default=True, help="whic
 LABELLED_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 LABELLED_HELP = "labelled texts: .csv, .jsonl (both .gz too) or .parquet"
 DATA = click.option("--data", required=True, type=LABELLED_FILE, help=LABELLED_HELP)
+DATA_OR_RUN = click.option("--data", type=LABELLED_FILE, help=f"{LABELLED_HELP}; or --run")
+RUN = click.option(
+    "--run",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="measure on all that this training run held back, of every task or that of --task, in place of --data",
+)
 TEXT_COLUMN = click.option("--text-column", default="text", show_default=True)
 LABEL_COLUMN = click.option("--label-column", default="label", show_default=True)
 LABEL_NAMES = click.option(
@@ -69,7 +75,7 @@ def info(bundle: Path | None, as_json: bool) -> None:
 @PROVIDER
 def verify(bundle: Path | None, provider: str) -> None:
     """Check every file, the graph, and that scores do not depend on batch mates. Exit status 1 if not in order."""
-    from models.verify import verify_predictor
+    from models.verify import batch_tolerance, verify_predictor
 
     predictor = _predictor(_load(bundle), provider)
     problems = verify_predictor(predictor)
@@ -79,17 +85,16 @@ def verify(bundle: Path | None, provider: str) -> None:
         raise SystemExit(1)
     files = predictor.bundle.manifest.files
     size = sum(entry.bytes for entry in files.values()) / 1e6
-    click.echo(f"{predictor.version_id}: {len(files)} files ({size:.1f} MB), graph and batch invariance in order")
+    found = "graph and batch invariance in order"
+    if batch_tolerance(predictor) is None:
+        found = f"graph in order; batch invariance is not promised for fp16 on provider {predictor.provider_in_use}"
+    click.echo(f"{predictor.version_id}: {len(files)} files ({size:.1f} MB), {found}")
 
 
 @models.command()
 @BUNDLE
-@click.option("--data", type=LABELLED_FILE, help=f"{LABELLED_HELP}; or --run")
-@click.option(
-    "--run",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="measure on all that this training run held back, of every task or that of --task, in place of --data",
-)
+@DATA_OR_RUN
+@RUN
 @TASK
 @TEXT_COLUMN
 @LABEL_COLUMN
@@ -113,10 +118,7 @@ def evaluate(
     from models.evaluate import evaluate as measure
     from models.evaluate import report
 
-    if (data is None) == (run is None):
-        raise click.UsageError("name either labelled texts with --data or a training run with --run")
-    if run is not None and (surplus := _given("text_column", "label_column", "label_names")):
-        raise click.UsageError(f"{' and '.join(surplus)}: with --data only; a run knows its own columns and labels")
+    _check_data_or_run(data, run)
     predictor = _predictor(_load(bundle), provider)
     if data is None:
         assert run is not None
@@ -144,7 +146,8 @@ def evaluate(
 @models.command()
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path))
-@DATA
+@DATA_OR_RUN
+@RUN
 @TASK
 @TEXT_COLUMN
 @LABEL_COLUMN
@@ -154,13 +157,14 @@ def evaluate(
     "--within",
     type=click.FloatRange(min=0),
     metavar="POINTS",
-    help="exit status 1 where accuracy differs by more points than this, such as 0.3",
+    help="exit status 1 where accuracy differs by more points than this, such as 0.3; with --run on any data set",
 )
 @JSON
 def compare(
     first: Path,
     second: Path,
-    data: Path,
+    data: Path | None,
+    run: Path | None,
     task: str,
     text_column: str,
     label_column: str,
@@ -173,7 +177,12 @@ def compare(
     from models.compare import compare as measure
     from models.compare import points_apart
 
+    _check_data_or_run(data, run)
     one, other = _predictor(_load(first), provider), _predictor(_load(second), provider)
+    if data is None:
+        assert run is not None
+        _compare_run(one, other, run, task if _given("task") else None, within, as_json)
+        return
     rows = _labelled(one.labels, data, task, text_column, label_column, label_names)
     try:
         result = measure(one, other, rows, task)
@@ -241,6 +250,13 @@ def _given(*names: str) -> list[str]:
     ]
 
 
+def _check_data_or_run(data: Path | None, run: Path | None) -> None:
+    if (data is None) == (run is None):
+        raise click.UsageError("name either labelled texts with --data or a training run with --run")
+    if run is not None and (surplus := _given("text_column", "label_column", "label_names")):
+        raise click.UsageError(f"{' and '.join(surplus)}: with --data only; a run knows its own columns and labels")
+
+
 def _evaluate_run(predictor: Predictor, run: Path, task: str | None, robustness: bool, as_json: bool) -> None:
     from models.evaluate_run import evaluate_run, evaluation_table
     from models.labelled import LabelledError
@@ -253,6 +269,25 @@ def _evaluate_run(predictor: Predictor, run: Path, task: str | None, robustness:
         _print_json(measured)
         return
     click.echo(f"{predictor.version_id}, what {run} held back\n\n{evaluation_table(measured)}")
+
+
+def _compare_run(
+    one: Predictor, other: Predictor, run: Path, task: str | None, within: float | None, as_json: bool
+) -> None:
+    from models.compare_run import compare_run, comparison_table, too_far_apart
+    from models.labelled import LabelledError
+
+    try:
+        compared = compare_run(one, other, run, task=task)
+    except LabelledError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        _print_json(compared)
+    else:
+        click.echo(f"first   {one.version_id}\nsecond  {other.version_id}\n\n{comparison_table(compared)}")
+    apart = too_far_apart(compared, within) if within is not None else []
+    if apart:
+        raise click.ClickException(f"accuracy differs by more than {within:g} points: {'; '.join(apart)}")
 
 
 @models.command()

@@ -35,8 +35,11 @@ def points_apart(comparison: Comparison) -> float:
     return 100.0 * abs(comparison.first.accuracy - comparison.second.accuracy)
 
 
-def compare(first: Predictor, second: Predictor, data: Labelled, task: str) -> Comparison:
-    """Compare two predictors (made with `cache_entries=0`, else the speed is the cache's) on labelled texts.
+def compare(
+    first: Predictor, second: Predictor, data: Labelled, task: str, *, rounds: int = SPEED_ROUNDS
+) -> Comparison:
+    """Compare two predictors (made with `cache_entries=0`, else the speed is the cache's) on labelled texts, which both
+    score in each of `rounds`.
 
     Raises ValueError where the task's labels differ between the two, BundleError where one has no numbers for a text.
     """
@@ -46,7 +49,7 @@ def compare(first: Predictor, second: Predictor, data: Labelled, task: str) -> C
             f"{second.version_id} has for task {task!r} the labels {second.labels.get(task)}, "
             f"{first.version_id} has {labels}; only models with the same labels can be compared"
         )
-    answers, speeds = _take_turns([first.predict, second.predict], data.texts)
+    answers, speeds = _take_turns([first.predict, second.predict], data.texts, rounds)
     one, other = (answer.of_all(task) for answer in answers)
     difference = np.abs(one - other)
     return Comparison(
@@ -63,11 +66,11 @@ def compare(first: Predictor, second: Predictor, data: Labelled, task: str) -> C
 
 
 def _take_turns(
-    models: Sequence[Callable[[Sequence[str]], Predictions]], texts: Sequence[str]
+    models: Sequence[Callable[[Sequence[str]], Predictions]], texts: Sequence[str], rounds: int
 ) -> tuple[list[Predictions], list[float]]:
     answers: list[Predictions] = []
     best = [0.0] * len(models)
-    for _ in range(SPEED_ROUNDS):
+    for _ in range(rounds):
         answers.clear()
         for at, model in enumerate(models):
             start = time.perf_counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,12 +15,21 @@ from models.labelled import Labelled, LabelledError
 from models.predictor import Predictor
 from models.robustness import Noisy, robustness
 from models.training.recipe import Recipe
-from models.training.run import RECIPE, HeldBack, grouped, read_held_back
+from models.training.run import RECIPE, grouped, read_held_back
+
+
+class DataSet(NamedTuple):
+    """What a run held back of one source for one task: `use` is "validation", or "measuring" for data that nothing is
+    learned or chosen from."""
+
+    task: str
+    use: str
+    data: str
+    rows: Labelled
 
 
 class Measured(Struct, frozen=True, kw_only=True):
-    """What a bundle reached on one data set: `use` is "validation", or "measuring" for data that nothing is learned or
-    chosen from. `robustness` is empty where it was not asked for."""
+    """What a bundle reached on one data set. `robustness` is empty where it was not asked for."""
 
     data: str
     use: str
@@ -31,8 +41,16 @@ def evaluate_run(predictor: Predictor, run: Path, *, task: str | None = None, no
     """Measure `predictor` on every data set that the run in directory `run` held back, or those of `task`; `noise` also
     with robustness.
 
-    Raises LabelledError where `run` is no training run, or its tasks and labels are not the predictor's, or none is
-    `task`; BundleError where the predictor has no numbers for a text.
+    Raises LabelledError as `data_sets_of` does; BundleError where the predictor has no numbers for a text.
+    """
+    return [_measure(predictor, each, noise) for each in data_sets_of(run, predictor, task=task)]
+
+
+def data_sets_of(run: Path, *predictors: Predictor, task: str | None = None) -> list[DataSet]:
+    """The data sets that the run in directory `run` held back, or those of `task`.
+
+    Raises LabelledError where `run` is no training run, or its tasks and labels are not those of each of `predictors`,
+    or none is `task`.
     """
     try:
         tasks = msgspec.json.decode((run / RECIPE).read_bytes(), type=Recipe).tasks
@@ -44,14 +62,19 @@ def evaluate_run(predictor: Predictor, run: Path, *, task: str | None = None, no
     held = {name for name, *_ in groups}
     if task is not None and task not in held:
         raise LabelledError(f"{run} held back no text of a task {task!r}, but of {', '.join(sorted(held))}")
-    wanted = {each.name for each in tasks if task in {None, each.name}}
-    for each in (each for each in tasks if each.name in wanted):
-        if predictor.labels.get(each.name) != each.labels:
-            raise LabelledError(
-                f"{run} has for its task {each.name!r} the labels {', '.join(each.labels)}; the bundle has "
-                f"{', '.join(predictor.labels.get(each.name, ())) or 'no such task'}"
-            )
-    return [_measure(predictor, *group, rows, noise) for group, rows in groups.items() if group[0] in wanted]
+    wanted = {each.name: each.labels for each in tasks if task in {None, each.name}}
+    for predictor in predictors:
+        for name, labels in wanted.items():
+            if predictor.labels.get(name) != labels:
+                raise LabelledError(
+                    f"{run} has for its task {name!r} the labels {', '.join(labels)}; {predictor.version_id} has "
+                    f"{', '.join(predictor.labels.get(name, ())) or 'no such task'}"
+                )
+    return [
+        DataSet(*group, Labelled([row.text for row in rows], np.array([row.label for row in rows], dtype=np.int64)))
+        for group, rows in groups.items()
+        if group[0] in wanted
+    ]
 
 
 def evaluation_table(measured: Sequence[Measured]) -> str:
@@ -72,12 +95,10 @@ def evaluation_table(measured: Sequence[Measured]) -> str:
     return "\n".join(lines)
 
 
-def _measure(predictor: Predictor, task: str, use: str, source: str, rows: Sequence[HeldBack], noise: bool) -> Measured:
-    labels = predictor.labels[task]
-    texts = [row.text for row in rows]
-    truth = np.array([row.label for row in rows], dtype=np.int64)
-    result = evaluate(predictor.predict(texts).of_all(task), truth, task=task, labels=labels)
+def _measure(predictor: Predictor, each: DataSet, noise: bool) -> Measured:
+    task, rows = each.task, each.rows
+    result = evaluate(predictor.predict(rows.texts).of_all(task), rows.truth, task=task, labels=predictor.labels[task])
     lost: dict[str, Noisy] = {}
     if noise:
-        lost = robustness(lambda noisy: predictor.predict(noisy).of_all(task), Labelled(texts, truth), result)
-    return Measured(data=source, use=use, result=result, robustness=lost)
+        lost = robustness(lambda noisy: predictor.predict(noisy).of_all(task), rows, result)
+    return Measured(data=each.data, use=each.use, result=result, robustness=lost)

@@ -72,6 +72,8 @@ def export(
     task: str | None = None,
     languages: Sequence[str] = (),
     licence: str = "",
+    revision: str = "",
+    before_rounding: bool = False,
     texts: list[str] | None = None,
     say: Callable[[str], None] = print,
 ) -> Exported:
@@ -89,7 +91,14 @@ def export(
     plain_name("--version", version)
     if name is not None:
         plain_name("--name", name)
-    model = open_source(source, task, licence=licence, rounded=precision == "int8")
+    model = open_source(
+        source,
+        task,
+        revision=revision,
+        licence=licence,
+        rounded=precision == "int8",
+        before_rounding=before_rounding,
+    )
     model = model._replace(name=name or model.name)
     if not model.name:
         raise ExportError(f"{source} has no name that a bundle could have; give one with --name")
@@ -116,6 +125,8 @@ def export(
             f"against torch on {parity.texts} texts: same label {parity.agreement:.2%}, largest difference of a "
             f"logit {parity.largest_difference:.2g}; alone as in a batch: {parity.alone_equal} of {parity.alone}"
         )
+        if parity.unrounded_agreement is not None:
+            say(f"against torch with the same weights unrounded, in fp32: same label {parity.unrounded_agreement:.2%}")
         _refuse(parity, precision)
         if AGREEMENT[precision] < 1.0 and parity.texts < ENOUGH_TEXTS:
             say(
@@ -130,7 +141,7 @@ def export(
             learnable = [row.text for row in model.held_back if row.use == "validation"]
             learnable += word_texts() if "en" in bundle.languages else []
             bundle = add_word_scores(bundle, learnable, task="sentiment", label=SENTIMENT_LABELS[0], say=say)
-        _check_served(bundle, precision)
+        _check_served(bundle)
         for metric in bundle.manifest.metrics:
             say(f"{metric.task} on {metric.data}: accuracy {metric.accuracy:.4f}, macro F1 {metric.macro_f1:.4f}")
         _check_destination(destination)
@@ -225,14 +236,11 @@ def _refuse(parity: Parity, precision: Precision) -> None:
         )
 
 
-def _check_served(bundle: Bundle, precision: Precision) -> None:
-    """Load the finished bundle as the daemon does; what would be refused there is refused here.
-
-    fp16 is for GPUs: a processor computes it in other ways for other batches, to the last bit.
-    """
+def _check_served(bundle: Bundle) -> None:
+    """Load the finished bundle as the daemon does; what would be refused there is refused here."""
     predictor = Predictor(bundle, cache_entries=0)
     predictor.warm_up()
-    problems = verify_predictor(predictor, apart=precision != "fp16")
+    problems = verify_predictor(predictor)
     if problems:
         raise ExportError("; ".join(problems))
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.bundle import SENTIMENT_LABELS, BundleError, DataSource, ParentModel
 from models.bundle import plain_name as checked_name
 from models.int8 import Layer
-from models.training.network import base_directory, load_classifier, positions
+from models.training.network import WEIGHTS, Classifier, base_directory, load_mean, positions
 from models.training.quantised import plain_layers, quantised_layers
 from models.training.recipe import Normalisation, Recipe, RecipeError
 from models.training.run import (
@@ -25,11 +25,13 @@ from models.training.run import (
     TeacherRun,
     is_finished,
     kept_recipe,
+    members_of,
     parent_of,
     public_file,
     read_data,
     read_held_back,
     read_teachers,
+    student_of,
 )
 from models.training.tokenisation import build_tokenizer
 
@@ -51,7 +53,8 @@ class Exportable(NamedTuple):
 
     `trace(file)` writes it as fp32 ONNX; `reference(ids, mask)` gives torch's logits per task; `order` per task
     says which of its logits belongs to each of `tasks`' labels, where the two differ. `rounded` are the layers that
-    were trained to compute in 8 bits, as `reference` does; none where it was not.
+    were trained to compute in 8 bits, as `reference` does, and `unrounded` computes with the same weights in full; none
+    where it was not.
     """
 
     name: str
@@ -70,22 +73,37 @@ class Exportable(NamedTuple):
     data: tuple[DataSource, ...]
     held_back: tuple[HeldBack, ...]
     rounded: tuple[Layer, ...] = ()
+    unrounded: Reference | None = None
     teachers: tuple[TeacherRun, ...] = ()
 
 
-def open_source(source: str, task: str | None, *, licence: str = "", rounded: bool = False) -> Exportable:
-    """The model at `source`: a run's directory, a Hugging Face directory, or a Hugging Face id (downloaded).
+def open_source(
+    source: str,
+    task: str | None,
+    *,
+    revision: str = "",
+    licence: str = "",
+    rounded: bool = False,
+    before_rounding: bool = False,
+) -> Exportable:
+    """The model at `source`: a run's directory, a Hugging Face directory, or a Hugging Face id (downloaded at
+    `revision`).
 
     `task` names the one task of a Hugging Face model, `licence` what it may be used under. A run that was trained to
-    compute in 8 bits does so where it is to be `rounded`, else in full. Raises ExportError.
+    compute in 8 bits does so where it is to be `rounded`, else in full; `before_rounding` gives the model that it was
+    before it learned to. Raises ExportError.
     """
     directory = Path(source)
+    if revision and (directory.is_dir() or source.startswith("wheel:")):
+        raise ExportError(f"--revision {revision}: {source} is no Hugging Face id, which alone has any; leave it out")
     if (directory / RECIPE).is_file():
-        return _run(directory, rounded)
+        return _run(directory, rounded, before_rounding)
+    if before_rounding:
+        raise ExportError(f"--before-rounding: {source} is no training run; leave it out")
     if task is not None:
         plain_name("--task", task)
     try:
-        directory = base_directory(source)
+        directory = base_directory(source, revision)
     except RecipeError as error:
         raise ExportError(str(error)) from error
     if not (directory / "config.json").is_file():
@@ -93,26 +111,30 @@ def open_source(source: str, task: str | None, *, licence: str = "", rounded: bo
     return _hugging_face(directory, source, task, licence)
 
 
-def _run(directory: Path, rounded: bool) -> Exportable:
+def _run(directory: Path, rounded: bool, before_rounding: bool) -> Exportable:
     recipe = kept_recipe(directory / RECIPE)
     if not is_finished(directory):
         raise ExportError(f"{directory} is a training run that has not finished; run `bearwire models train` again")
-    classifier, tokenizer, layout = load_classifier(directory)
+    parts = [directory]
+    if before_rounding:
+        parts = _before_rounding(directory, recipe)
+        recipe = msgspec.structs.replace(recipe, quantisation=None)
+    classifier, tokenizer, layout = load_mean(parts)
     if not rounded:
         plain_layers(classifier.encoder)
+    layers = quantised_layers(classifier.encoder)
     names = list(layout.tasks)
+
+    def in_full() -> Classifier:
+        plain, _, _ = load_mean(parts)
+        plain_layers(plain.encoder)
+        return plain
 
     def trace(file: Path) -> None:
         from optimum.exporters.onnx import export
 
-        plain, _, _ = load_classifier(directory)
-        plain_layers(plain.encoder)
-        export(_as_pretrained(plain), _heads_config(classifier.encoder.config, names), output=file, opset=OPSET)
-
-    def reference(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
-        with torch.inference_mode():
-            logits = classifier(torch.from_numpy(ids), torch.from_numpy(mask))
-        return {name: value.numpy() for name, value in logits.items()}
+        plain = _as_pretrained(in_full())
+        export(plain, _heads_config(classifier.encoder.config, names), output=file, opset=OPSET)
 
     config: Any = classifier.encoder.config
     return Exportable(
@@ -126,14 +148,35 @@ def _run(directory: Path, rounded: bool) -> Exportable:
         heads=config.num_attention_heads,
         width=config.hidden_size,
         trace=trace,
-        reference=reference,
+        reference=_reference(classifier),
         recipe=recipe,
         parent=parent_of(recipe),
         data=tuple(msgspec.structs.replace(source, name=public_file(source.name)) for source in read_data(directory)),
         held_back=read_held_back(directory),
-        rounded=tuple(quantised_layers(classifier.encoder)),
+        rounded=tuple(layers),
+        unrounded=_reference(in_full()) if layers else None,
         teachers=read_teachers(directory),
     )
+
+
+def _before_rounding(directory: Path, recipe: Recipe) -> list[Path]:
+    """The models whose mean the last fit of the run in `directory` began to round; ExportError where there are none."""
+    if recipe.quantisation is None:
+        raise ExportError(f"--before-rounding: {directory} has not learned to round (`quantisation`); leave it out")
+    parts = members_of(directory, recipe) if recipe.distillation is None else [student_of(directory)]
+    gone = [str(part / WEIGHTS) for part in parts if not (part / WEIGHTS).is_file()]
+    if gone:
+        raise ExportError(f"--before-rounding: the run keeps no {', '.join(gone)} any more; train it again")
+    return parts
+
+
+def _reference(classifier: Classifier) -> Reference:
+    def reference(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+        with torch.inference_mode():
+            logits = classifier(torch.from_numpy(ids), torch.from_numpy(mask))
+        return {name: value.numpy() for name, value in logits.items()}
+
+    return reference
 
 
 def _as_pretrained(classifier: Any) -> Any:
@@ -184,11 +227,12 @@ def _bundle_name(parent: ParentModel, source: str) -> str:
 
 def _hugging_face(directory: Path, source: str, task: str | None, licence: str) -> Exportable:
     if not any(directory.glob("*.safetensors")):
+        other = "; or name a revision that has some (--revision), such as a pull request that converts them (refs/pr/N)"
         raise ExportError(
             f"{source} has no .safetensors weights; pickled ones are not loaded, since unpickling runs code. Where you "
             "trust it, convert it first, with transformers: AutoModelForSequenceClassification.from_pretrained("
             f"{source!r}).save_pretrained(DIR, safe_serialization=True), AutoTokenizer.from_pretrained({source!r})."
-            "save_pretrained(DIR); then export DIR"
+            f"save_pretrained(DIR); then export DIR{'' if Path(source).is_dir() else other}"
         )
     model = _classifier(directory)
     config = model.config

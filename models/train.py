@@ -26,18 +26,20 @@ from models.training.distillation import (
 )
 from models.training.loop import Data, Loss, adapt, fit_quantised, layout_of, load_data, train_member, untrained
 from models.training.losses import LossFunction
-from models.training.network import WEIGHTS, load_classifier, save_classifier
+from models.training.network import WEIGHTS, load_classifier, load_mean, save_classifier
 from models.training.quantised import check_layers
 from models.training.recipe import Recipe, RecipeError
 from models.training.report import Reported, write_report
 from models.training.run import (
     begun_recipe,
     made_of,
+    members_of,
     read_held_back,
     read_learned,
     record_learned,
     record_teachers,
     settled,
+    student_of,
     write_run,
 )
 from models.training.variants import make_variants
@@ -85,7 +87,7 @@ def _train(
     compute = choose_compute(recipe)
     say(f"computing in {compute.precision} on {compute.device.type}: {compute.why}")
     read = load_data(recipe, {"data": data, "recipe": recipe_directory}, say)
-    settings, student = recipe.distillation, directory / "student"
+    settings, student = recipe.distillation, student_of(directory)
     kept = own = own_answers(directory, say)
     if answers is not None:
         kept = _given(recipe, read, answers, own)
@@ -105,7 +107,7 @@ def _train(
     members: list[Path] = []
     if _members_needed(recipe, told=told):
         lesson = as_taught(read) if _members_teach(recipe) else read
-        members = [directory / f"member-{number}" for number in range(recipe.members)]
+        members = members_of(directory, recipe)
         for number, member in enumerate(members):
             if not (member / WEIGHTS).is_file():
                 train_member(recipe, lesson, member, member=number, compute=compute, say=say)
@@ -175,10 +177,10 @@ def check(recipe: Recipe, data: Data, compute: Compute, directory: Path, *, told
 def _begins_at_base(recipe: Recipe, directory: Path, *, told: bool) -> bool:
     """Whether a fit remains to be done in `directory` that begins at the recipe's base model."""
     settings = recipe.distillation
-    remaining = [f"member-{number}" for number in range(recipe.members)] if _members_needed(recipe, told=told) else []
+    remaining = members_of(directory, recipe) if _members_needed(recipe, told=told) else []
     if settings is not None and settings.start == "base":
-        remaining.append("student")
-    return any(not (directory / name / WEIGHTS).is_file() for name in remaining)
+        remaining.append(student_of(directory))
+    return any(not (each / WEIGHTS).is_file() for each in remaining)
 
 
 def _check_base(recipe: Recipe, data: Data, compute: Compute) -> None:
@@ -203,12 +205,5 @@ def _members_teach(recipe: Recipe) -> bool:
 
 def average(members: list[Path], directory: Path, recipe: Recipe) -> None:
     """Write the mean of the members' weights to `directory`."""
-    classifier, tokenizer, _ = load_classifier(members[0])
-    mean = {name: value.double() for name, value in classifier.state_dict().items()}
-    for member in members[1:]:
-        other, _, _ = load_classifier(member)
-        for name, value in other.state_dict().items():
-            mean[name] += value.double()
-    kinds = {name: value.dtype for name, value in classifier.state_dict().items()}
-    classifier.load_state_dict({name: (value / len(members)).to(kinds[name]) for name, value in mean.items()})
+    classifier, tokenizer, _ = load_mean(members)
     save_classifier(classifier, tokenizer, layout_of(recipe), directory)

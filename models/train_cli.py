@@ -121,6 +121,12 @@ def search(
     help="a language that a Hugging Face model reads, such as zh; may be repeated; default: en",
 )
 @click.option("--licence", default="", help="what a Hugging Face model may be used under, such as Apache-2.0")
+@click.option("--revision", default="", help="branch, tag, commit or pull request (refs/pr/N) of a Hugging Face id")
+@click.option(
+    "--before-rounding",
+    is_flag=True,
+    help="what a run with `quantisation` was before it learned to round, to compare the bundle with",
+)
 @click.option(
     "--texts",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -135,6 +141,8 @@ def export(
     task: str | None,
     languages: tuple[str, ...],
     licence: str,
+    revision: str,
+    before_rounding: bool,
     texts: Path | None,
 ) -> None:
     """Write SOURCE (a training run, a Hugging Face directory or id) as a verified ONNX bundle."""
@@ -156,6 +164,8 @@ def export(
             task=task,
             languages=languages,
             licence=licence,
+            revision=revision,
+            before_rounding=before_rounding,
             texts=lines,
             say=click.echo,
         )

@@ -30,6 +30,7 @@ from models.training.run import (
     read_data,
     read_learned,
     read_teachers,
+    student_of,
 )
 from models.training.sources import Example
 from models.training.text_keys import keys_of
@@ -80,7 +81,7 @@ def taught(
 
 def answers_file(run: Path) -> Path:
     """Where a run keeps what its teacher said."""
-    return run / "student" / "answers.safetensors"
+    return student_of(run) / "answers.safetensors"
 
 
 def own_answers(run: Path, say: Say) -> Answers | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -246,3 +246,16 @@ def load_classifier(directory: Path) -> tuple[Classifier, str, HeadLayout]:
         quantise_layers(classifier.encoder)
     classifier.load_state_dict(load_file(directory / WEIGHTS))
     return classifier.eval(), (directory / TOKENIZER).read_text(encoding="utf-8"), layout
+
+
+def load_mean(directories: Sequence[Path]) -> tuple[Classifier, str, HeadLayout]:
+    """What `load_classifier` gives, with the mean of the weights of all saved classifiers in `directories`."""
+    classifier, tokenizer, layout = load_classifier(directories[0])
+    mean = {name: value.double() for name, value in classifier.state_dict().items()}
+    for directory in directories[1:]:
+        other, _, _ = load_classifier(directory)
+        for name, value in other.state_dict().items():
+            mean[name] += value.double()
+    kinds = {name: value.dtype for name, value in classifier.state_dict().items()}
+    classifier.load_state_dict({name: (value / len(directories)).to(kinds[name]) for name, value in mean.items()})
+    return classifier, tokenizer, layout

@@ -195,6 +195,16 @@ def kept_recipe(file: Path) -> Recipe:
         ) from error
 
 
+def members_of(directory: Path, recipe: Recipe) -> list[Path]:
+    """Where the run in `directory` keeps the members that it trains."""
+    return [directory / f"member-{number}" for number in range(recipe.members)]
+
+
+def student_of(directory: Path) -> Path:
+    """Where the run in `directory` keeps its student."""
+    return directory / "student"
+
+
 def is_path(base: str) -> bool:
     """Whether a base model is named by its place on this machine."""
     return not base.startswith("wheel:") and (Path(base).is_absolute() or base[:1] in ".~" or Path(base).is_dir())

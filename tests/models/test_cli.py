@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from models import compare
-from models.bundle import Bundle, write_manifest
+from models.bundle import Bundle, Manifest, write_manifest
 from models.cli import models
 from models.compare import Comparison
 from tests.models.tiny_bundle import write_tiny_bundle
@@ -67,8 +67,23 @@ def test_verify_names_what_is_broken(bundle_dir: Path) -> None:
 
 
 def test_verify_finds_a_model_that_looks_across_texts(tmp_path: Path, tiny: Bundle) -> None:
-    write_tiny_bundle(tmp_path / "b")
-    model = onnx.load(tmp_path / "b" / "model.onnx")
+    write_across(tmp_path / "b", tiny.manifest)
+    result = run("verify", tmp_path / "b")
+    assert result.exit_code == 1
+    assert "task 'topic' scores a text differently in another batch" in result.output
+
+
+def test_verify_does_not_ask_of_fp16_on_a_processor_what_nobody_promises(tmp_path: Path, tiny: Bundle) -> None:
+    write_across(tmp_path / "b", msgspec.structs.replace(tiny.manifest, precision="fp16"))
+    result = run("verify", tmp_path / "b")
+    assert result.exit_code == 0, result.output
+    assert "graph in order; batch invariance is not promised for fp16 on provider cpu" in result.output
+
+
+def write_across(directory: Path, manifest: Manifest) -> None:
+    """A bundle whose topics depend on the batch."""
+    write_tiny_bundle(directory)
+    model = onnx.load(directory / "model.onnx")
     model.graph.node[-1].output[0] = "apart"
     nodes = [
         onnx.helper.make_node("ReduceMax", ["apart"], ["largest_in_batch"], axes=[0], keepdims=1),
@@ -76,11 +91,8 @@ def test_verify_finds_a_model_that_looks_across_texts(tmp_path: Path, tiny: Bund
         onnx.helper.make_node("Abs", ["below_largest"], ["topic"]),
     ]
     model.graph.node.extend(nodes)
-    onnx.save(model, tmp_path / "b" / "model.onnx")
-    write_manifest(tmp_path / "b", tiny.manifest)
-    result = run("verify", tmp_path / "b")
-    assert result.exit_code == 1
-    assert "task 'topic' scores a text differently in another batch" in result.output
+    onnx.save(model, directory / "model.onnx")
+    write_manifest(directory, manifest)
 
 
 def test_verify_finds_a_model_that_errs_in_full_batches_alone(tmp_path: Path, tiny: Bundle) -> None:
@@ -140,7 +152,16 @@ def test_what_was_no_utf8_on_the_command_line_is_explained_all_the_same(tiny: Bu
 
 def test_compare_puts_two_bundles_side_by_side(tiny: Bundle, bundle_dir: Path, data: Path) -> None:
     output = run("compare", tiny.path, bundle_dir, "--data", data, *NAMES).output
+    heads, *scores = output.splitlines()[:3]
+    assert heads.split() == ["accuracy", "macro", "F1", "ECE", "texts/s"]
+    for line, version in zip(scores, (tiny.version_id, Bundle.load(bundle_dir).version_id), strict=True):
+        assert re.fullmatch(rf"{re.escape(version)} +1\.0000 +\d\.\d{{4}} +0\.\d{{4}} +[1-9]\d*", line)
     assert "same label for 100.00% of 2 texts" in output
+    found = json.loads(run("compare", tiny.path, bundle_dir, "--data", data, *NAMES, "--json").output)
+    for each in ("first", "second"):
+        assert {"accuracy", "macro_f1", "ece"} <= found[each].keys()
+        assert found[f"{each}_texts_per_second"] > 0
+    assert (found["task"], found["rows"], found["agreement"], found["largest_difference"]) == ("sentiment", 2, 1.0, 0.0)
 
 
 def test_compare_fails_where_accuracy_differs_by_more_points_than_allowed(

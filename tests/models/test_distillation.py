@@ -20,6 +20,7 @@ import torch
 from tokenizers import Tokenizer
 
 from models.export import export
+from models.export_source import ExportError, open_source
 from models.probabilities import softmax
 from models.train import train
 from models.training.answers import STEP, read_answers
@@ -399,7 +400,9 @@ def test_what_finished_teachers_were_made_of_is_recorded_and_in_the_notice(base:
     assert "Trained on texts of the third (Apache-2.0 licence)." in notice
 
 
-def test_a_whole_recipe_run_twice_gives_the_same_weights_to_the_bit(base: Path, tmp_path: Path) -> None:
+def test_a_whole_recipe_run_twice_gives_the_same_weights_graph_and_version_to_the_bit(
+    base: Path, tmp_path: Path
+) -> None:
     settings = {"start": "base", "epochs": 2, "variants": 1, "teacher": {"base": str(base), "epochs": 2, "batch": 8}}
     recipe = recipe_for_both(
         base,
@@ -416,6 +419,30 @@ def test_a_whole_recipe_run_twice_gives_the_same_weights_to_the_bit(base: Path, 
     for part in ("teacher-0", "student", "quantised", "."):
         first, second = ((tmp_path / name / part / "model.safetensors").read_bytes() for name in ("first", "second"))
         assert first == second, part
+    written = [
+        export(str(tmp_path / name), tmp_path / f"{name}-bundle", created=day, say=lambda _: None).bundle
+        for name, day in (("first", "2026-11-29"), ("second", "2026-11-30"))
+    ]
+    assert written[0].version_id == written[1].version_id
+    assert written[0].read("model.onnx") == written[1].read("model.onnx")
+    assert written[0].manifest.created != written[1].manifest.created
+
+
+def test_a_student_is_exported_as_it_was_before_it_learned_to_round(base: Path, tmp_path: Path) -> None:
+    settings = {"start": "base", "epochs": 1, "teacher": {"base": str(base), "epochs": 1}}
+    recipe = recipe_for(base, "intent", DESK, epochs=1, quantisation={"epochs": 1}, distillation=settings)
+    run(recipe, base, tmp_path / "run")
+    found = open_source(str(tmp_path / "run"), None, before_rounding=True)
+    student = load_classifier(tmp_path / "run" / "student")[0]
+    ids = np.array([[2, 5, 6, 7, 3]])
+    with torch.inference_mode():
+        wanted = student(torch.from_numpy(ids), torch.ones(1, 5, dtype=torch.int64))["intent"].numpy()
+    assert np.array_equal(found.reference(ids, np.ones_like(ids))["intent"], wanted)
+    assert (found.rounded, found.unrounded) == ((), None)
+    assert len(found.held_back) > 0
+    shutil.rmtree(tmp_path / "run" / "student")
+    with pytest.raises(ExportError, match=r"the run keeps no .*student/model\.safetensors any more"):
+        open_source(str(tmp_path / "run"), None, before_rounding=True)
 
 
 def test_what_a_run_says_names_its_teacher_its_student_and_the_rounded_model(base: Path, tmp_path: Path) -> None:

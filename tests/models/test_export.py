@@ -24,6 +24,7 @@ from models.predictor import Predictor
 from models.quantise import quantise_blocks
 from models.training.recipe import Normalisation, RecipeError
 from models.training.tokenisation import build_tokenizer
+from models.verify import verify_predictor
 from tests.models.tiny_model import write_classifier
 
 pytestmark = pytest.mark.train
@@ -52,6 +53,7 @@ def test_a_finbert_keeps_its_answers_and_gets_our_order_of_labels(
     written = export(str(directory), tmp_path / "bundle", precision=precision, texts=TEXTS * 4, say=lambda _: None)
     assert written.bundle.tasks[0].name == "sentiment"
     assert written.bundle.tasks[0].labels == ("negative", "neutral", "positive")
+    assert verify_predictor(Predictor(written.bundle)) == []
     said = Predictor(written.bundle).predict(TEXTS).probabilities["sentiment"]
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     for text, row in zip(TEXTS, said, strict=True):

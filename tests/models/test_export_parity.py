@@ -48,6 +48,7 @@ def test_logits_that_are_no_numbers_are_refused(
         tokenizer=bundle.read("tokenizer.json").decode(),
         max_tokens=bundle.max_tokens,
         reference=reference,
+        unrounded=None,
     )
     with pytest.raises(ExportError, match=message):
         check_parity(bundle.path / "model.onnx", source, TEXTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -22,15 +23,23 @@ from tests.shell.commands import process_arguments
 
 pytestmark = pytest.mark.train
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+CONVERTED = COMMIT[::-1]
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache with the encoder desk/encoder, the classifier desk/finbert and the data set desk/intents."""
+    """A cache with the encoder desk/encoder, the classifier desk/finbert, desk/classic, a classifier whose weights are
+    pickled but for a pull request, and the data set desk/intents."""
     home = tmp_path_factory.mktemp("hub")
     texts = [text for group in DESK.values() for text in group]
     write_encoder(_snapshot(home, "models--desk--encoder", "main"), texts)
     write_classifier(_snapshot(home, "models--desk--finbert", "main"), texts, ["positive", "negative", "neutral"])
+    classic = _snapshot(home, "models--desk--classic", "refs/pr/3", CONVERTED)
+    write_classifier(classic, texts, ["positive", "negative", "neutral"])
+    pickled = _snapshot(home, "models--desk--classic", "main")
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy(classic / name, pickled)
+    (pickled / "pytorch_model.bin").write_bytes(b"\x80\x04")
     rows = [(text, number) for number, group in enumerate(DESK.values()) for text in group]
     folder = _snapshot(home, "datasets--desk--intents", "refs/convert/parquet") / "default" / "train"
     folder.mkdir(parents=True)
@@ -40,11 +49,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def _snapshot(home: Path, repository: str, revision: str) -> Path:
+def _snapshot(home: Path, repository: str, revision: str, commit: str = COMMIT) -> Path:
     reference = home / "hub" / repository / "refs" / revision
-    reference.parent.mkdir(parents=True)
-    reference.write_text(COMMIT, encoding="utf-8")
-    folder = home / "hub" / repository / "snapshots" / COMMIT
+    reference.parent.mkdir(parents=True, exist_ok=True)
+    reference.write_text(commit, encoding="utf-8")
+    folder = home / "hub" / repository / "snapshots" / commit
     folder.mkdir(parents=True)
     return folder
 
@@ -162,3 +171,31 @@ def test_a_classifier_is_exported_by_its_id(home: Path, tmp_path: Path) -> None:
     assert f"Fine-tuned from: desk/finbert revision {COMMIT}\n" in written[0]
     assert not any(str(home) in text for text in (*written, json.dumps(manifest)))
     assert manifest["tasks"][0]["name"] == "sentiment"
+
+
+def test_a_classifier_is_exported_at_the_revision_that_has_its_weights(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("\n".join(text for group in DESK.values() for text in group), encoding="utf-8")
+    asked = ("export", "desk/classic", "-o", tmp_path / "bundle", "--precision", "fp32")
+    asked = (*asked, "--texts", tmp_path / "texts.txt")
+    done = offline(home, *asked)
+    assert done.returncode == 1
+    assert "desk/classic has no .safetensors weights" in done.stderr
+    assert "(--revision), such as a pull request that converts them (refs/pr/N)" in done.stderr
+    for revision in ("refs/pr/3", CONVERTED):
+        done = offline(home, *asked, "--revision", revision)
+        assert done.returncode == 0, done.stderr
+        manifest = json.loads((tmp_path / "bundle" / "bundle.json").read_text(encoding="utf-8"))
+        assert (manifest["parent"]["name"], manifest["parent"]["revision"]) == ("desk/classic", CONVERTED)
+    done = offline(home, *asked, "--revision", "v9")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "desk/classic at v9 is no directory and no Hugging Face model that can be had" in done.stderr
+
+
+def test_a_revision_of_a_directory_or_run_is_refused(home: Path, tmp_path: Path) -> None:
+    from models.export_source import ExportError, open_source
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.json").write_text("{}", encoding="utf-8")
+    for source in (home / "hub" / "models--desk--finbert" / "snapshots" / COMMIT, tmp_path / "run"):
+        with pytest.raises(ExportError, match=r"--revision main: .* is no Hugging Face id, which alone has any"):
+            open_source(str(source), None, revision="main")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -23,9 +25,11 @@ from torch import nn
 
 import models.training.quantised
 from models.export import export
-from models.export_source import open_source
+from models.export_parity import check_parity
+from models.export_source import ExportError, open_source
 from models.int8 import INPUT_STEPS, WEIGHT_STEPS, Int8Error, Layer, affine, to_int8
 from models.predictor import Predictor
+from models.probabilities import softmax
 from models.quantise import is_stored, quantise_blocks
 from models.train import train
 from models.training.network import load_classifier
@@ -37,6 +41,7 @@ from models.training.quantised import (
     round_tables,
     set_ranges,
 )
+from models.training.run import RECIPE, kept_recipe
 from tests.models.test_train import CPU, DESK, recipe_for
 from tests.models.tiny_model import write_encoder
 
@@ -58,7 +63,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 def test_a_run_with_quantisation_is_exported_to_a_graph_that_multiplies_whole_numbers(
     desk: tuple[Path, Any], tmp_path: Path
 ) -> None:
-    written = export(str(desk[0]), tmp_path / "bundle", precision="int8", say=lambda _: None)
+    said: list[str] = []
+    written = export(str(desk[0]), tmp_path / "bundle", precision="int8", say=said.append)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.optimized_model_filepath = str(tmp_path / "as_it_runs.onnx")
@@ -69,6 +75,7 @@ def test_a_run_with_quantisation_is_exported_to_a_graph_that_multiplies_whole_nu
     assert "SkipLayerNormalization" not in kinds
     assert written.parity.agreement == 1.0 and written.parity.largest_difference < 1e-3
     assert written.parity.alone_equal == written.parity.alone
+    assert f"same weights unrounded, in fp32: same label {written.parity.unrounded_agreement:.2%}" in " ".join(said)
 
 
 def test_an_8_bit_graph_scores_a_text_alone_as_in_any_batch(desk: tuple[Path, Any], tmp_path: Path) -> None:
@@ -84,6 +91,61 @@ def test_the_same_run_can_be_exported_in_full_precision(desk: tuple[Path, Any], 
     kinds = {node.op_type for node in onnx.load(str(tmp_path / "bundle" / "model.onnx")).graph.node}
     assert "QuantizeLinear" not in kinds
     assert written.parity.agreement == 1.0
+
+
+def test_a_graph_that_rounds_is_compared_with_its_weights_unrounded_too(desk: tuple[Path, Any], tmp_path: Path) -> None:
+    """Here with the very weights, and with such as say the contrary of them."""
+    bundle = export(str(desk[0]), tmp_path / "bundle", precision="int8", say=lambda _: None).bundle
+    model = open_source(str(desk[0]), None, rounded=True)
+    plain = open_source(str(desk[0]), None)
+    assert model.unrounded is not None and plain.unrounded is None
+    said = [Predictor(bundle).predict([text]).of_all("intent").argmax() for text in TEXTS]
+    tokenizer = Tokenizer.from_str(model.tokenizer)
+    same = 0
+    for text, label in zip(TEXTS, said, strict=True):
+        ids = np.array([tokenizer.encode(text).ids])
+        wanted = model.unrounded(ids, np.ones_like(ids))["intent"]
+        assert np.array_equal(wanted, plain.reference(ids, np.ones_like(ids))["intent"])
+        same += int(wanted.argmax() == label)
+    found = check_parity(bundle.path / "model.onnx", model, TEXTS)
+    assert found.unrounded_agreement == same / len(TEXTS)
+    contrary = model._replace(unrounded=lambda ids, mask: {"intent": -plain.reference(ids, mask)["intent"]})
+    found = check_parity(bundle.path / "model.onnx", contrary, TEXTS)
+    assert (found.agreement, found.unrounded_agreement) == (1.0, 0.0)
+    assert check_parity(bundle.path / "model.onnx", plain, TEXTS).unrounded_agreement is None
+
+
+def test_a_run_is_exported_as_it_was_before_it_learned_to_round(desk: tuple[Path, Any], tmp_path: Path) -> None:
+    options: dict[str, Any] = {"precision": "fp32", "say": lambda _: None}
+    bundle = export(str(desk[0]), tmp_path / "before", before_rounding=True, **options).bundle
+    after = export(str(desk[0]), tmp_path / "after", **options).bundle
+    member, tokenizer, _ = load_classifier(desk[0] / "member-0")
+    unlike = 0.0
+    for text in TEXTS:
+        ids = torch.tensor([Tokenizer.from_str(tokenizer).encode(text).ids])
+        with torch.inference_mode():
+            wanted = softmax(member(ids, torch.ones_like(ids))["intent"].numpy(), *bundle.tasks[0].calibration)
+        assert np.abs(Predictor(bundle).predict([text]).of_all("intent") - wanted).max() < 1e-4
+        unlike = max(unlike, np.abs(Predictor(after).predict([text]).of_all("intent") - wanted).max())
+    assert unlike > 1e-3
+    assert {(each.task, each.data, each.rows) for each in bundle.manifest.metrics} == {
+        (each.task, each.data, each.rows) for each in after.manifest.metrics
+    }
+
+
+def test_what_was_never_rounded_has_no_before(desk: tuple[Path, Any], tmp_path: Path) -> None:
+    shutil.copytree(desk[0], tmp_path / "run")
+    (tmp_path / "run" / "member-0" / "model.safetensors").unlink()
+    with pytest.raises(
+        ExportError, match=r"--before-rounding: the run keeps no .*member-0/model\.safetensors any more"
+    ):
+        open_source(str(tmp_path / "run"), None, before_rounding=True)
+    recipe = msgspec.structs.replace(kept_recipe(desk[0] / RECIPE), quantisation=None)
+    (tmp_path / "run" / RECIPE).write_bytes(msgspec.json.encode(recipe))
+    with pytest.raises(ExportError, match=r"--before-rounding: .* has not learned to round \(`quantisation`\); leave"):
+        open_source(str(tmp_path / "run"), None, before_rounding=True)
+    with pytest.raises(ExportError, match=r"--before-rounding: .* is no training run; leave it out"):
+        open_source(str(desk[0] / "member-0"), None, before_rounding=True)
 
 
 def test_what_a_rounded_run_holds_is_what_its_bundle_stores(desk: tuple[Path, Any]) -> None:

@@ -30,6 +30,7 @@ POINTS_LOST = 4.0
 
 pytestmark = [
     pytest.mark.data,
+    pytest.mark.acceptance,
     pytest.mark.skipif(
         not all((DATA / file).is_file() for file in FILES), reason="the development data are not beside the checkout"
     ),
