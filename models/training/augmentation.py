@@ -41,7 +41,7 @@ def augment(text: str, settings: Augmentation, rng: Generator, pool: Entities = 
 
 
 def misspell(text: str, share: float, rng: Generator) -> str:
-    """A typo in about `share` of the words of four letters or more: swapped, dropped, doubled, a key beside.
+    """A typo in about `share` of the words of four characters or more: swapped, dropped, doubled, a key beside.
 
     In scripts that put no space between words, such as Chinese, every letter counts as a word, without the key beside.
     """
