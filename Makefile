@@ -6,12 +6,13 @@ UV := $(TOOLS)/bin/uv
 DEV := .venv
 DEMO := .venv-demo
 TRAIN := .venv-train
+GPU := .venv-gpu
 DATA ?= ../shared/data
 RUN ?= runs/finance-en
 SOURCES := streamer models alerts
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-train acceptance lint format docs bench bench-models bench-alerts bench-nab bench-core bench-daemon chaos train lock wheel clean
+.PHONY: help demo test test-fast test-train acceptance lint format docs bench bench-models bench-alerts bench-nab bench-core bench-daemon bench-gpu chaos train lock wheel clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +42,9 @@ $(DEV)/.ready: requirements/dev.txt pyproject.toml | $(UV)
 $(TRAIN)/.ready: requirements/train.txt pyproject.toml | $(UV)
 	$(call environment,$(TRAIN),train)
 
+$(GPU)/.ready: requirements/gpu.txt pyproject.toml | $(UV)
+	$(call environment,$(GPU),gpu)
+
 demo: $(DEMO)/.ready ## replay the bundled news stream through a real worker and watch the alerts
 	@$(DEMO)/bin/bearwire demo $(ARGS)
 
@@ -65,7 +69,7 @@ format: $(DEV)/.ready ## let ruff fix and format
 docs: $(DEV)/.ready ## write docs/reference from the code
 	@$(DEV)/bin/python docs/generate.py
 
-bench: bench-core bench-daemon bench-models bench-alerts bench-nab ## every benchmark
+bench: bench-core bench-daemon bench-models bench-alerts bench-nab ## every benchmark but that of a GPU
 
 bench-core: $(DEV)/.ready ## documents a second through windows, novelty and detection
 	@$(DEV)/bin/python -m tests.benchmarks.core $(ARGS)
@@ -77,6 +81,9 @@ bench-models: $(TRAIN)/.ready ## texts a second against raw onnxruntime, the Hug
 	@$(UV) pip install -q --python $(TRAIN) --no-deps --require-hashes -r requirements/peers.txt || \
 	  echo "infinity-emb does not install here and is left out"
 	@$(TRAIN)/bin/python -m tests.benchmarks.models $(ARGS)
+
+bench-gpu: $(GPU)/.ready ## texts a second of a bundle (ARGS="--bundle DIR") on a GPU, beside its bound; needs CUDA and cuDNN
+	@$(GPU)/bin/python -m tests.benchmarks.lengths --provider cuda --batch-tokens 32768 $(ARGS)
 
 bench-alerts: $(DEV)/.ready ## recall, delay and false alarms on injected surges; DATA= names the data folder
 	@$(DEV)/bin/python -m tests.benchmarks.alerts --data $(DATA) $(ARGS)
@@ -98,4 +105,4 @@ wheel: $(DEV)/.ready ## build the wheel into dist/
 	@$(UV) build -q --wheel --build-constraints requirements/build.txt --out-dir dist
 
 clean: ## remove environments, caches and build output
-	rm -rf $(TOOLS) $(DEV) $(DEMO) $(TRAIN) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(TOOLS) $(DEV) $(DEMO) $(TRAIN) $(GPU) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

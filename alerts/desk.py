@@ -12,7 +12,7 @@ import msgspec
 from alerts.dispatch import Dispatch, Told
 from alerts.engine import AlertEngine
 from alerts.packing import StateError, pack, unpack
-from alerts.panes import ClosedPane, Evidence, EvidenceOf
+from alerts.panes import ClosedPane, EvidenceOf
 from alerts.rules import RulesError, RuleSet
 from alerts.silences import Silence
 
@@ -37,15 +37,7 @@ class Desk:
 
     def observe(self, pane: ClosedPane, evidence: EvidenceOf, model: str) -> Told:
         """What this pane causes. Panes come in order of time; quiet ones only while `is_live`."""
-        stories: dict[str, tuple[int, ...]] = {}
-
-        def noted(series: int, start_ms: int, end_ms: int) -> Evidence:
-            said = evidence(series, start_ms, end_ms)
-            stories[pane.keys[series]] = said.stories
-            return said
-
-        changes = self.engine.observe(pane, noted, model)
-        return self.dispatch.tell(pane.end_ms, changes, stories)
+        return self.dispatch.tell(pane.end_ms, self.engine.observe(pane, evidence, model))
 
     def take_silences(self, asked: Iterable[Silence], clock_ms: int | None) -> list[Silence]:
         """Take in silences when the book's clock stands at `clock_ms`; those that are news, as they take effect."""

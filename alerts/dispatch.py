@@ -16,7 +16,7 @@ from alerts.labels import labels_of
 from alerts.muting import Muting
 from alerts.notifications import Notification
 from alerts.packing import StateError
-from alerts.records import AlertRecord
+from alerts.records import AlertRecord, Decided
 from alerts.routes import compiled, routed
 from alerts.rules import RuleSet
 from alerts.series_keys import kind_of
@@ -51,26 +51,23 @@ class Dispatch:
         self._muting = Muting(rules)
         self._seen = None
 
-    def tell(self, now_ms: int, changes: list[AlertRecord], stories: Mapping[str, tuple[int, ...]]) -> Told:
-        """What comes of these changes and of time passing to `now_ms`, which never goes back.
-
-        `stories` are those that the series of the changes rest on, by series key.
-        """
+    def tell(self, now_ms: int, changes: list[Decided]) -> Told:
+        """What comes of these changes and of time passing to `now_ms`, which never goes back."""
         if not changes and not self.alerts:
             return Told([], [])
         calendars = active_calendars(self.calendars, now_ms)
         self.silences = {name: silence for name, silence in self.silences.items() if silence.ends_ms > now_ms}
         self.groups.forget_index()
-        for record in changes:
-            self._note(record, stories.get(record.series, ()))
+        for change in changes:
+            self._note(change)
         seen = (calendars, sorted(name for name, silence in self.silences.items() if silence.holds(now_ms)))
         said = []
         if changes or seen != self._seen:
             reasons = self._muting.reasons(self.alerts, self.silences, now_ms, calendars)
             for name, alert in self.alerts.items():
                 alert.muted = bool(reasons.get(name))
-            said = [self._finished(record, reasons, calendars) for record in changes]
-            said += self._updated(now_ms, {record.id for record in changes}, reasons, calendars)
+            said = [self._finished(change.record, reasons, calendars) for change in changes]
+            said += self._updated(now_ms, {change.record.id for change in changes}, reasons, calendars)
         self._seen = seen
         notifications = list(self.groups.tell(now_ms, self.alerts, calendars))
         self._forget()
@@ -90,11 +87,12 @@ class Dispatch:
                 reason=reason,
             )
             worded = {"line": line(ended, self.groups.language), "paragraph": paragraph(ended, self.groups.language)}
-            changes.append(msgspec.structs.replace(ended, **worded))
-        return self.tell(now_ms, changes, {})
+            changes.append(Decided(msgspec.structs.replace(ended, **worded), ()))
+        return self.tell(now_ms, changes)
 
-    def _note(self, record: AlertRecord, stories: tuple[int, ...]) -> None:
+    def _note(self, change: Decided) -> None:
         """Take the newest record of an alert in; where it fires, it joins a group of each of its routes."""
+        record, stories = change
         alert = self.alerts.setdefault(record.id, Alert(record, stories, []))
         fixed = bool(alert.groups) and kind_of(record.series) in _BROAD
         if stories and not fixed:

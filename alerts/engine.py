@@ -24,7 +24,7 @@ from alerts.life import Life, Timings
 from alerts.packing import StateError, pack, unpack
 from alerts.panes import DOCUMENTS, NEGATIVE, POSITIVE, ClosedPane, EvidenceOf
 from alerts.places import present
-from alerts.records import AlertRecord, AlertText, Change, LinkedCount, alert_id
+from alerts.records import AlertRecord, AlertText, Change, Decided, LinkedCount, alert_id
 from alerts.rules import Rule, RulesError, RuleSet
 from alerts.season import Season
 from alerts.series_keys import sector_of
@@ -98,7 +98,7 @@ class AlertEngine:
             rest_ms=parse_duration_ms(rule.life.cool_down),
         )
 
-    def observe(self, pane: ClosedPane, evidence: EvidenceOf, model: str) -> list[AlertRecord]:
+    def observe(self, pane: ClosedPane, evidence: EvidenceOf, model: str) -> list[Decided]:
         """The changes that this pane causes, ordered by rule and series. Panes come in order of time."""
         self.season.advance(pane.start_ms)
         before = self.base.block
@@ -111,7 +111,7 @@ class AlertEngine:
         if not len(ids) and not due:
             return []
         negative = self._count(pane, ids) if len(ids) else np.zeros(0)
-        records: list[AlertRecord] = []
+        decided: list[Decided] = []
         touched = set(ids.tolist()) if self.lives else set()
         learns = self.base.watched_ms >= self.warm_up_ms / 2
         for number, rule in enumerate(self.rules.rules):
@@ -120,8 +120,8 @@ class AlertEngine:
             asked = np.union1d(chosen, np.array(live, np.int64)) if live else chosen
             if not len(asked):
                 continue
-            records += self._decide(number, rule, asked, chosen, ids, negative, pane, evidence, model)
-        return records
+            decided += self._decide(number, rule, asked, chosen, ids, negative, pane, evidence, model)
+        return decided
 
     def _count(self, pane: ClosedPane, ids: Ints) -> Floats:
         documents = pane.counts[:, DOCUMENTS]
@@ -159,7 +159,7 @@ class AlertEngine:
     def _decide(
         self, number: int, rule: Rule, asked: Ints, chosen: Ints, ids: Ints, negative: Floats,
         pane: ClosedPane, evidence: EvidenceOf, model: str,
-    ) -> list[AlertRecord]:  # fmt: skip
+    ) -> list[Decided]:  # fmt: skip
         detector, timings = self.detectors[number], self.timings[number]
         live = [series for of, series in self.lives if of == number]
         self.base.fold(asked, self._taught(asked, pane.end_ms))
@@ -173,7 +173,7 @@ class AlertEngine:
             alerting[present(chosen, live)[0]] = True
             detector.learn(chosen, own, spoken, pane.end_ms, self.base, timings.fire, alerting)
         warm = self.base.watched_ms >= self.warm_up_ms
-        records = []
+        decided = []
         stirring = scores.rarity >= timings.fire
         stirring[present(asked, live)[0]] = True
         for place in np.flatnonzero(stirring).tolist():
@@ -187,8 +187,8 @@ class AlertEngine:
                 self.lives[number, series] = life
             else:
                 rarity = self._present(life, scores, place)
-            records += self._step(life, rule, detector, scores, place, rarity, pane, evidence, model)
-        return records
+            decided += self._step(life, rule, detector, scores, place, rarity, pane, evidence, model)
+        return decided
 
     def _rested(self, number: int, series: int, now_ms: int) -> bool:
         until = self.rested.get((number, series))
@@ -231,7 +231,7 @@ class AlertEngine:
     def _step(
         self, life: Life, rule: Rule, detector: Detector, scores: Scores, place: int, rarity: float,
         pane: ClosedPane, evidence: EvidenceOf, model: str,
-    ) -> list[AlertRecord]:  # fmt: skip
+    ) -> list[Decided]:  # fmt: skip
         timings = self.timings[life.rule]
         leading = min(life.channel, len(detector.windows_ms) - 1)
         window_ms = int(detector.windows_ms[leading])
@@ -243,7 +243,7 @@ class AlertEngine:
         if life.state == "pending" and rule.min_sources > 1:
             said = evidence(life.series, pane.end_ms - window_ms, pane.end_ms)
             backed = said.sources >= rule.min_sources
-        records = []
+        decided = []
         while (change := life.step(pane.end_ms, rarity, timings, backed=backed)) is not None:
             seen = readings(detector, scores, place, life.series, pane, self.base)
             start_ms = min(pane.end_ms - window_ms, life.since_ms if life.state == "resolved" else pane.end_ms)
@@ -277,13 +277,12 @@ class AlertEngine:
                 resolves_when=ends, line="", paragraph="", model=model, rules=self.version,
             )  # fmt: skip
             language = self.rules.language
-            records.append(
-                msgspec.structs.replace(record, line=line(record, language), paragraph=paragraph(record, language))
-            )
+            worded = msgspec.structs.replace(record, line=line(record, language), paragraph=paragraph(record, language))
+            decided.append(Decided(worded, said.stories))
             if life.state == "resolved":
                 self._close(life, change, pane.end_ms)
                 break
-        return records
+        return decided
 
     def _labels(self, rule: Rule, key: str) -> dict[str, str]:
         sector = sector_of(key, self.sectors)

@@ -7,7 +7,7 @@ Kafka topic, an upsert) keeps exactly the truth. No wall clock in it: the same d
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import orjson
@@ -118,6 +118,13 @@ class AlertRecord(msgspec.Struct, frozen=True, kw_only=True):
     def encode(self) -> bytes:
         """One line of JSON: sorted keys, floats of six significant digits, the same bytes for the same state."""
         return orjson.dumps(rounded(msgspec.to_builtins(self)), option=orjson.OPT_SORT_KEYS)
+
+
+class Decided(NamedTuple):
+    """A change of an alert as the engine decides it, and the numbers of the stories that the alert then rests on."""
+
+    record: AlertRecord
+    stories: tuple[int, ...] = ()
 
 
 def decode_alert(data: bytes) -> AlertRecord:

@@ -1,7 +1,8 @@
 """Page-locked memory for what goes to a GPU: the card copies straight out of it.
 
 Ordinary memory is copied to a page-locked place by the driver first (CUDA C++ Best Practices Guide, "Pinned Memory").
-Buffers are kept and used again, since locking pages costs more than a copy saves.
+Buffers are kept and used again, since locking pages costs more than a copy saves; and each is made as large as it
+will ever have to be, so that none is locked while texts wait.
 """
 
 from __future__ import annotations
@@ -35,11 +36,13 @@ def cuda_runtime() -> Any | None:
 class HostBuffers:
     """Reused buffers for the inputs of one thread, one per name, page-locked by `runtime` (see `cuda_runtime`) if any.
 
-    What `filled` returns is valid until the same name is filled again.
+    Each has room for `numbers` from the beginning, and is made anew where more come. What `filled` returns is valid
+    until the same name is filled again.
     """
 
-    def __init__(self, runtime: Any | None) -> None:
+    def __init__(self, runtime: Any | None, numbers: int) -> None:
         self._runtime = runtime
+        self._numbers = numbers
         self._buffers: dict[str, NDArray[np.int64]] = {}
         self.pinned = runtime is not None
 
@@ -47,7 +50,7 @@ class HostBuffers:
         """`content` int64[batch, seq], copied into the buffer of that name."""
         buffer = self._buffers.get(name)
         if buffer is None or buffer.size < content.size:
-            buffer = self._buffers[name] = self._locked(content.size)
+            buffer = self._buffers[name] = self._locked(max(content.size, self._numbers))
         place = buffer[: content.size].reshape(content.shape)
         place[...] = content
         return place

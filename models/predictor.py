@@ -27,6 +27,7 @@ from models.batching import Batch, batch_rows, length_buckets, plan_batches
 from models.bundle import MODEL, TOKENIZER, Bundle, BundleError
 from models.cache import ScoreCache, text_key
 from models.encoding import Encoder, EncoderError, LongTexts, TokenRows
+from models.model_threads import ModelThreads
 from models.probabilities import not_finite, softmax
 from models.probes import first_texts
 from models.providers import INPUTS, GraphError, ModelSession
@@ -129,7 +130,9 @@ class Predictor:
         largest = batch_rows(bundle.max_tokens, max_batch_tokens), bundle.max_tokens
         # TensorRT takes any rows up to the most by any length up to the longest, so that all of it must be affordable.
         self._most_rows = largest[0] if provider == "tensorrt" else None
-        self._session = _load_session(bundle, provider, largest, copies)
+        # What a batch has at the most: a single text may be longer than the budget.
+        batch_tokens = max(max_batch_tokens, bundle.max_tokens)
+        self._session = _load_session(bundle, provider, largest, batch_tokens, copies)
         self.provider_in_use = self._session.provider
         _check_graph(bundle, self._session)
         self._buckets = length_buckets(bundle.max_tokens)
@@ -144,8 +147,9 @@ class Predictor:
         self._cache = ScoreCache(cache_entries, int(self._columns[-1])) if cache_entries > 0 else None
         self._lock = threading.Lock()
         self._tokenising = ThreadPoolExecutor(1, thread_name_prefix="bearwire-tokenise")
-        self._inference = ThreadPoolExecutor(self.threads, thread_name_prefix="bearwire-model")
-        self._try_extremes()
+        self._inference = ModelThreads(self.threads)
+        # Not in the calling thread, which would keep a session and page-locked buffers that serve no text.
+        self._inference.submit(self._try_extremes).result()
 
     def predict(self, texts: Sequence[str], *, cached: bool = True) -> Predictions:
         """Probabilities of every task for any number of texts (none too). Blocks; releases the GIL for most.
@@ -186,17 +190,19 @@ class Predictor:
         return self._encoder.seen(text)
 
     def warm_up(self) -> None:
-        """Run the model before the first text comes: on a GPU the largest batch of every length, since each new
-        shape costs there; on the CPU one short row and one long one; then some texts, which count nowhere. Raises
-        BundleError where that fails."""
-        every = [int(length) for length in self._buckets]
-        for _ in range(self._session.copies):
-            self._session.take_turn()
-            for length in every if self.provider_in_use != "cpu" else (every[0], every[-1]):
-                full = batch_rows(length, self.max_batch_tokens, self._most_rows)
-                count = full if self.provider_in_use != "cpu" else 1
-                self._try_out(count, length, self._encoder.pad_id)
+        """Run the model before the first text comes: on a GPU the largest batch of every length, since each new shape
+        costs there, in all threads at once, since each has its buffers and each run its memory; on the CPU one short
+        row and one long one; then some texts, which count nowhere. Raises BundleError where that fails."""
+        if self.provider_in_use == "cpu":
+            for length in (self._buckets[0], self._buckets[-1]):
+                self._try_out(1, int(length), self._encoder.pad_id)
+        else:
+            self._inference.run_in_each(self._try_full_batches)
         self._try_texts()
+
+    def _try_full_batches(self) -> None:
+        for length in map(int, self._buckets):
+            self._try_out(batch_rows(length, self.max_batch_tokens, self._most_rows), length, self._encoder.pad_id)
 
     def _try_texts(self) -> None:
         """Score some texts, with words that are in no vocabulary: a tokenizer may fail at those alone."""
@@ -379,10 +385,19 @@ def _load_encoder(bundle: Bundle, long_texts: LongTexts) -> Encoder:
         raise BundleError(f"{bundle.path / TOKENIZER} {error}; export the model again") from error
 
 
-def _load_session(bundle: Bundle, provider: str, largest: tuple[int, int], copies: int) -> ModelSession:
+def _load_session(
+    bundle: Bundle, provider: str, largest: tuple[int, int], batch_tokens: int, copies: int
+) -> ModelSession:
     try:
-        model, external = bundle.read(MODEL), bundle.read_external()
-        return ModelSession(model, provider=provider, external=external, largest=largest, copies=copies)
+        return ModelSession(
+            bundle.read(MODEL),
+            provider=provider,
+            external=bundle.read_external(),
+            largest=largest,
+            half=bundle.precision == "fp16",
+            batch_tokens=batch_tokens,
+            copies=copies,
+        )
     except GraphError as error:
         raise BundleError(f"{bundle.path / MODEL} cannot be loaded: {error}") from error
 

@@ -61,8 +61,9 @@ class ModelSession:
 
     A run uses the calling thread alone. `external` are the contents, by name, of files in which the model keeps
     tensors; nothing is read from a disk.
-    `largest` (batch, seq) bounds the shapes that TensorRT prepares one engine for. `io_binding` copies inputs to the
-    device out of page-locked buffers of the calling thread, and binds outputs to it; it is the default on GPUs.
+    `largest` (batch, seq) bounds the shapes that TensorRT prepares one engine for, and `half` lets it compute in fp16.
+    `io_binding` copies inputs to the device out of page-locked buffers of the calling thread, made at its first run
+    with room for `batch_tokens`, and binds outputs to it; it is the default on GPUs.
     Runs that go on at once have CUDA streams of their own and share the weights. TensorRT's provider computes one at
     a time (onnxruntime pull request 19301), so there `copies` of the session serve as many threads, in turn.
     """
@@ -74,6 +75,8 @@ class ModelSession:
         provider: str = "cpu",
         external: Mapping[str, bytes] | None = None,
         largest: tuple[int, int] = (256, 512),
+        half: bool = False,
+        batch_tokens: int = 0,
         io_binding: bool | None = None,
         copies: int = 1,
     ) -> None:
@@ -84,7 +87,7 @@ class ModelSession:
         options.enable_mem_pattern = False  # one would be kept for every (batch, length) ever seen
         options.log_severity_level = 3
         _give_external(options, external or {})
-        wanted = _provider_options(provider, largest)
+        wanted = _provider_options(provider, largest, half)
         fused = fused_nodes(model) if provider == "tensorrt" else ()
         self._advice = f"; {_FUSED_ADVICE.format(', '.join(fused))}" if fused else ""
         try:
@@ -102,6 +105,7 @@ class ModelSession:
                 "libraries that this onnxruntime-gpu was built for, or set the provider to cpu."
             )
         self._bind = provider != "cpu" if io_binding is None else io_binding
+        self._batch_tokens = batch_tokens
         self._device = "cpu" if provider == "cpu" else "cuda"
         self._types = {item.name: item.type for item in self._sessions[0].get_inputs()}
         self._runtime = None if provider == "cpu" else cuda_runtime()
@@ -135,18 +139,9 @@ class ModelSession:
         except Exception as error:  # each of onnxruntime's errors derives from Exception itself
             raise GraphError(f"{error}{self._advice}") from error
 
-    @property
-    def copies(self) -> int:
-        """How many sessions there are."""
-        return len(self._sessions)
-
-    def take_turn(self) -> None:
-        """Let the calling thread use the next copy from now on, as a new thread would."""
-        self._of_thread.session = self._sessions[next(self._turns) % len(self._sessions)]
-
     def _session_of_thread(self) -> Any:
         if not hasattr(self._of_thread, "session"):
-            self.take_turn()
+            self._of_thread.session = self._sessions[next(self._turns) % len(self._sessions)]
         return self._of_thread.session
 
     def _run_bound(
@@ -154,7 +149,7 @@ class ModelSession:
     ) -> list[NDArray[Any]]:
         buffers: HostBuffers | None = getattr(self._of_thread, "buffers", None)
         if buffers is None:
-            buffers = self._of_thread.buffers = HostBuffers(self._runtime)
+            buffers = self._of_thread.buffers = HostBuffers(self._runtime, self._batch_tokens)
         binding = session.io_binding()
         for name, array in feed.items():
             value = ort.OrtValue.ortvalue_from_numpy(buffers.filled(name, array), self._device, 0)
@@ -214,7 +209,7 @@ def check_provider(provider: str, available: Sequence[str] | None = None) -> Non
         )
 
 
-def _provider_options(provider: str, largest: tuple[int, int]) -> list[str | tuple[str, dict[str, str]]]:
+def _provider_options(provider: str, largest: tuple[int, int], half: bool) -> list[str | tuple[str, dict[str, str]]]:
     cuda = ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"})
     if provider == "cuda":
         return [cuda]
@@ -226,5 +221,5 @@ def _provider_options(provider: str, largest: tuple[int, int]) -> list[str | tup
             f"trt_profile_{name}_shapes": ",".join(f"{tensor}:{b}x{n}" for tensor in INPUTS)
             for name, (b, n) in shapes.items()
         }
-        return [("TensorrtExecutionProvider", {"trt_fp16_enable": "1", **profile}), cuda]
+        return [("TensorrtExecutionProvider", {"trt_fp16_enable": "1" if half else "0", **profile}), cuda]
     return ["CPUExecutionProvider"]

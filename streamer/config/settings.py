@@ -151,7 +151,13 @@ class ModelSettings(Section, frozen=True, kw_only=True):
         Meta(description="Hardware to run on. A GPU that is asked for and not there is an error."),
     ] = "cpu"
     threads: Annotated[
-        int, Meta(ge=0, le=1024, description="CPU threads of the models together; 0 takes every core.")
+        int,
+        Meta(
+            ge=0,
+            le=1024,
+            description="Runs of the models that go on at once: on a CPU threads, tokenising included, and 0 takes "
+            "every core; on a GPU streams, and 0 takes two.",
+        ),
     ] = 0
     max_batch_tokens: Annotated[
         int, Meta(ge=64, le=4_194_304, description="Padded tokens in one batch: longest text times texts.")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
 from alerts.dispatch import Dispatch, Told
 from alerts.notifications import Notification
-from alerts.records import AlertRecord, Change, Reading, State, alert_id
+from alerts.records import AlertRecord, Change, Decided, Reading, State, alert_id
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -41,29 +39,17 @@ def changed(
     )  # fmt: skip
 
 
-@dataclass
-class Story:
-    """A change and the stories that its series then rests on."""
-
-    record: AlertRecord
-    stories: tuple[int, ...] = ()
-
-
 def minute_of(record: AlertRecord | Notification) -> int:
     """The minute after the start at which this was decided."""
     return (record.at_ms - START_MS) // MINUTE_MS
 
 
-def play(dispatch: Dispatch, changes: list[Story], minutes: int, *, since: int = 0) -> Told:
+def play(dispatch: Dispatch, changes: list[Decided], minutes: int, *, since: int = 0) -> Told:
     """Let the minutes from `since` up to `minutes` pass, each with its changes; all that came out."""
     said = Told([], [])
     for minute in range(since, minutes):
         now = [each for each in changes if minute_of(each.record) == minute]
-        told = dispatch.tell(
-            START_MS + minute * MINUTE_MS,
-            [each.record for each in now],
-            {each.record.series: each.stories for each in now},
-        )
+        told = dispatch.tell(START_MS + minute * MINUTE_MS, now)
         said.alerts.extend(told.alerts)
         said.notifications.extend(told.notifications)
     return said

@@ -8,7 +8,7 @@ from alerts.desk import Desk
 from alerts.engine import AlertEngine
 from alerts.panes import NO_EVIDENCE
 from alerts.rules import Budget, Rule, RuleSet
-from tests.alerts.streams import WINDOWS_MS, panes, run
+from tests.alerts.streams import WINDOWS_MS, observed, panes, run
 from tests.alerts.test_life_properties import encoded, stream
 
 RULES = (Rule(name="all", max_false_alarms="1 per week"), Rule(name="parts", series=("company:*",)))
@@ -62,7 +62,7 @@ def test_a_restart_keeps_to_the_same_rates() -> None:
         if number == 300:
             current.append(engine("1 per 30d"))
             current[-1].restore(current[0].snapshot())
-        records += current[-1].observe(pane, lambda series, start_ms, end_ms: NO_EVIDENCE, "model-test")
+        records += observed(current[-1], pane)
     assert encoded(records) == whole
 
 

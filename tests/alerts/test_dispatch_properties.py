@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alerts.dispatch import Dispatch, Told
+from alerts.records import Decided
 from alerts.rules import RuleSet
 from alerts.silences import Silence
-from tests.alerts.lives import MINUTE_MS, START_MS, Story, changed, copied, minute_of, play
+from tests.alerts.lives import MINUTE_MS, START_MS, changed, copied, minute_of, play
 
 MINUTES = 400
 SERIES = ("all", "topic:Oil", "company:A", "company:B", "company:C", "company:A|topic:Oil")
@@ -29,7 +30,7 @@ INTERVALS = {"": 15, "/0": 15, "/1": 7}
 
 
 @st.composite
-def lives(draw: st.DrawFn) -> list[Story]:
+def lives(draw: st.DrawFn) -> list[Decided]:
     """Lives of alerts as the engine tells them: pending, fired, severities, repeats, resolved; in order of time."""
     changes = []
     for _ in range(draw(st.integers(1, 8))):
@@ -40,17 +41,17 @@ def lives(draw: st.DrawFn) -> list[Story]:
             continue
         minute = fired = since + draw(st.integers(0, 3))
         if fired > since:
-            changes.append(Story(changed(series, since, "pending", rule=rule), stories))
+            changes.append(Decided(changed(series, since, "pending", rule=rule), stories))
         how: dict[str, Any] = {"since": since, "fired": fired, "rule": rule}
         severity = draw(st.sampled_from(["warning", "high"]))
-        changes.append(Story(changed(series, minute, severity=severity, **how), stories))
+        changes.append(Decided(changed(series, minute, severity=severity, **how), stories))
         for change in draw(st.lists(st.sampled_from(["severity_up", "severity_down", "repeated"]), max_size=4)):
             minute += draw(st.integers(1, 60))
             severity = {"severity_up": "critical", "severity_down": "warning"}.get(change, severity)
-            changes.append(Story(changed(series, minute, change, severity=severity, **how), stories))
+            changes.append(Decided(changed(series, minute, change, severity=severity, **how), stories))
         if draw(st.booleans()):
             minute += draw(st.integers(1, 60))
-            changes.append(Story(changed(series, minute, "resolved", severity=severity, **how), stories))
+            changes.append(Decided(changed(series, minute, "resolved", severity=severity, **how), stories))
     return sorted(changes, key=lambda each: each.record.at_ms)
 
 
@@ -81,7 +82,7 @@ def said_bytes(told: Told) -> list[bytes]:
 @given(lives(), silences())
 @settings(max_examples=50, deadline=None)
 def test_records_are_numbered_without_gaps_and_the_last_one_is_the_state(
-    changes: list[Story], muting: list[Silence]
+    changes: list[Decided], muting: list[Silence]
 ) -> None:
     said = play(dispatch(muting), changes, MINUTES + 400)
     for name in {each.record.id for each in changes}:
@@ -98,7 +99,7 @@ def test_records_are_numbered_without_gaps_and_the_last_one_is_the_state(
 @given(lives(), silences())
 @settings(max_examples=50, deadline=None)
 def test_a_group_is_told_about_at_most_once_per_interval_in_order_and_ends_at_most_once(
-    changes: list[Story], muting: list[Silence]
+    changes: list[Decided], muting: list[Silence]
 ) -> None:
     state = dispatch(muting)
     paths: dict[str, str] = {}
@@ -117,7 +118,7 @@ def test_a_group_is_told_about_at_most_once_per_interval_in_order_and_ends_at_mo
 @given(lives(), silences())
 @settings(max_examples=50, deadline=None)
 def test_what_is_muted_is_never_told_and_what_is_told_is_the_newest_state(
-    changes: list[Story], muting: list[Silence]
+    changes: list[Decided], muting: list[Silence]
 ) -> None:
     state = dispatch(muting)
     latest: dict[str, bytes] = {}
@@ -139,7 +140,7 @@ def test_what_is_muted_is_never_told_and_what_is_told_is_the_newest_state(
 @given(lives(), silences(), st.lists(st.integers(1, MINUTES), max_size=4))
 @settings(max_examples=50, deadline=None)
 def test_a_replay_split_at_any_point_gives_identical_bytes(
-    changes: list[Story], muting: list[Silence], cuts: list[int]
+    changes: list[Decided], muting: list[Silence], cuts: list[int]
 ) -> None:
     whole = play(dispatch(muting), changes, MINUTES)
     state, parts, begin = dispatch(muting), Told([], []), 0
@@ -153,7 +154,7 @@ def test_a_replay_split_at_any_point_gives_identical_bytes(
 
 @given(lives())
 @settings(max_examples=50, deadline=None)
-def test_minutes_in_which_nothing_is_live_change_nothing(changes: list[Story]) -> None:
+def test_minutes_in_which_nothing_is_live_change_nothing(changes: list[Decided]) -> None:
     state, said = dispatch(), Told([], [])
     for minute in range(MINUTES):
         if state.alerts or any(minute_of(each.record) == minute for each in changes):

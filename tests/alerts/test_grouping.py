@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from alerts.dispatch import Dispatch, Told
+from alerts.records import Decided
 from alerts.rules import RulesError, RuleSet
-from tests.alerts.lives import Story, changed, minute_of, play
+from tests.alerts.lives import changed, minute_of, play
 
 STORY = (11, 12, 13, 14)
 OTHER = (21, 22, 23)
@@ -25,7 +26,7 @@ def listed(told: Told) -> list[tuple[int, str, list[str]]]:
 
 
 def test_a_story_that_hits_five_companies_and_three_topics_is_one_notification_that_lists_them() -> None:
-    said = play(dispatch(), [Story(changed(series, 1 + n % 3), STORY) for n, series in enumerate(HIT)], 30)
+    said = play(dispatch(), [Decided(changed(series, 1 + n % 3), STORY) for n, series in enumerate(HIT)], 30)
     assert listed(said) == [(3, "firing", sorted(HIT))]
     told = said.notifications[0]
     assert {record.group for record in said.alerts} == {told.group}
@@ -36,16 +37,16 @@ def test_a_story_that_hits_five_companies_and_three_topics_is_one_notification_t
 
 
 def test_another_story_at_the_same_time_is_another_notification() -> None:
-    changes = [Story(changed("company:A", 1), STORY), Story(changed("company:B", 1), OTHER)]
+    changes = [Decided(changed("company:A", 1), STORY), Decided(changed("company:B", 1), OTHER)]
     assert [series for _, _, series in listed(play(dispatch(), changes, 30))] == [["company:A"], ["company:B"]]
 
 
 def test_what_is_broad_does_not_draw_in_what_comes_after_it_fired() -> None:
     changes = [
-        Story(changed("all", 1), STORY),
-        Story(changed("company:A", 2), STORY),
-        Story(changed("all", 60, "repeated", since=1), (*STORY, *OTHER)),
-        Story(changed("company:B", 61), OTHER),
+        Decided(changed("all", 1), STORY),
+        Decided(changed("company:A", 2), STORY),
+        Decided(changed("all", 60, "repeated", since=1), (*STORY, *OTHER)),
+        Decided(changed("company:B", 61), OTHER),
     ]
     said = play(dispatch(), changes, 80)
     groups = {record.series: record.group for record in said.alerts}
@@ -54,9 +55,9 @@ def test_what_is_broad_does_not_draw_in_what_comes_after_it_fired() -> None:
 
 def test_a_company_hit_later_by_the_story_as_it_goes_on_joins_the_same_group() -> None:
     changes = [
-        Story(changed("company:A", 1), STORY),
-        Story(changed("company:A", 60, "severity_up", severity="high", since=1), (31, 32, 33)),
-        Story(changed("company:B", 61), (32, 33, 34)),
+        Decided(changed("company:A", 1), STORY),
+        Decided(changed("company:A", 60, "severity_up", severity="high", since=1), (31, 32, 33)),
+        Decided(changed("company:B", 61), (32, 33, 34)),
     ]
     said = play(dispatch(), changes, 90)
     assert len({record.group for record in said.alerts}) == 1
@@ -66,9 +67,9 @@ def test_a_company_hit_later_by_the_story_as_it_goes_on_joins_the_same_group() -
 def test_labels_part_groups_and_without_stories_they_alone_do() -> None:
     route = {"group_by": ["topic"], "stories": False}
     changes = [
-        Story(changed("company:A|topic:Oil", 1)),
-        Story(changed("company:B|topic:Oil", 1)),
-        Story(changed("company:B|topic:Law", 1)),
+        Decided(changed("company:A|topic:Oil", 1)),
+        Decided(changed("company:B|topic:Oil", 1)),
+        Decided(changed("company:B|topic:Law", 1)),
     ]
     said = play(dispatch(route=route), changes, 10)
     assert [series for _, _, series in listed(said)] == [
@@ -81,10 +82,10 @@ def test_labels_part_groups_and_without_stories_they_alone_do() -> None:
 def test_a_group_waits_then_tells_then_keeps_its_interval_then_repeats() -> None:
     route = {"group_wait": "5m", "group_interval": "30m", "repeat_interval": "2h"}
     changes = [
-        Story(changed("company:A", 10), STORY),
-        Story(changed("company:B", 14), STORY),
-        Story(changed("company:C", 16), STORY),
-        Story(changed("company:D", 17), STORY),
+        Decided(changed("company:A", 10), STORY),
+        Decided(changed("company:B", 14), STORY),
+        Decided(changed("company:C", 16), STORY),
+        Decided(changed("company:D", 17), STORY),
     ]
     said = play(dispatch(route=route), changes, 300)
     both, all_four = ["company:A", "company:B"], ["company:A", "company:B", "company:C", "company:D"]
@@ -100,10 +101,10 @@ def test_a_group_waits_then_tells_then_keeps_its_interval_then_repeats() -> None
 
 def test_the_end_is_told_once_and_then_the_group_is_forgotten() -> None:
     changes = [
-        Story(changed("company:A", 1), STORY),
-        Story(changed("company:B", 1), STORY),
-        Story(changed("company:A", 20, "resolved", since=1), STORY),
-        Story(changed("company:B", 40, "resolved", since=1), STORY),
+        Decided(changed("company:A", 1), STORY),
+        Decided(changed("company:B", 1), STORY),
+        Decided(changed("company:A", 20, "resolved", since=1), STORY),
+        Decided(changed("company:B", 40, "resolved", since=1), STORY),
     ]
     state = dispatch()
     said = play(state, changes, 200)
@@ -117,12 +118,12 @@ def test_the_end_is_told_once_and_then_the_group_is_forgotten() -> None:
 
 
 def test_what_is_over_before_its_group_was_told_is_never_told() -> None:
-    changes = [Story(changed("company:A", 1), STORY), Story(changed("company:A", 2, "resolved", since=1), STORY)]
+    changes = [Decided(changed("company:A", 1), STORY), Decided(changed("company:A", 2, "resolved", since=1), STORY)]
     assert not play(dispatch(route={"group_wait": "5m"}), changes, 30).notifications
 
 
 def test_what_is_only_pending_or_withdrawn_is_never_told() -> None:
-    changes = [Story(changed("company:A", 1, "pending")), Story(changed("company:A", 9, "withdrawn", since=1))]
+    changes = [Decided(changed("company:A", 1, "pending")), Decided(changed("company:A", 9, "withdrawn", since=1))]
     said = play(dispatch(), changes, 30)
     assert not said.notifications
     assert [record.notify for record in said.alerts] == [False, False]
@@ -141,7 +142,7 @@ def test_routes_choose_receivers_by_labels_series_severity_and_rule() -> None:
     labels = {"desk": "energy"}
 
     def receivers(series: str, severity: str = "warning") -> list[tuple[str, ...]]:
-        said = play(dispatch(route=route), [Story(changed(series, 1, severity=severity, labels=labels), STORY)], 10)
+        said = play(dispatch(route=route), [Decided(changed(series, 1, severity=severity, labels=labels), STORY)], 10)
         assert all(record.notify == bool(said.notifications) for record in said.alerts)
         return [n.receivers for n in said.notifications]
 
@@ -155,8 +156,8 @@ def test_routes_choose_receivers_by_labels_series_severity_and_rule() -> None:
 def test_an_alert_that_grows_severe_reaches_the_route_for_severe_ones_too() -> None:
     route = {"receivers": ["desk"], "routes": [{"match": {"severity": "critical"}, "receivers": ["pager"]}]}
     changes = [
-        Story(changed("company:A", 1), STORY),
-        Story(changed("company:A", 9, "severity_up", severity="critical", since=1), STORY),
+        Decided(changed("company:A", 1), STORY),
+        Decided(changed("company:A", 9, "severity_up", severity="critical", since=1), STORY),
     ]
     said = play(dispatch(route=route), changes, 14)
     assert [(minute_of(n), n.receivers) for n in said.notifications] == [
@@ -168,7 +169,7 @@ def test_an_alert_that_grows_severe_reaches_the_route_for_severe_ones_too() -> N
 
 
 def test_large_groups_name_every_alert_and_describe_the_first_twenty() -> None:
-    said = play(dispatch(), [Story(changed(f"company:C{n}", 1), STORY) for n in range(40)], 10)
+    said = play(dispatch(), [Decided(changed(f"company:C{n}", 1), STORY) for n in range(40)], 10)
     assert len(said.notifications[0].alerts) == 40
     assert "and 20 more series" in said.notifications[0].text
 

@@ -7,10 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alerts.engine import AlertEngine
-from alerts.panes import NO_EVIDENCE
 from alerts.records import AlertRecord
 from alerts.rules import Life, Rule, RuleSet
-from tests.alerts.streams import DAY_MS, HOUR_MS, NEGATIVE, POSITIVE, WINDOWS_MS, Texts, gather, panes, run
+from tests.alerts.streams import DAY_MS, HOUR_MS, NEGATIVE, POSITIVE, WINDOWS_MS, Texts, gather, observed, panes, run
 
 START_MS = 1_760_054_400_000
 FEW = settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -61,7 +60,7 @@ def test_a_restart_at_any_pane_continues_bit_identically(seed: int, cut: float) 
             engine.restore(chunks)
             current.append(engine)
             assert engine.snapshot() == chunks
-        records += engine.observe(pane, lambda series, start_ms, end_ms: NO_EVIDENCE, "model-test")
+        records += observed(engine, pane)
     assert encoded(records) == whole
 
 

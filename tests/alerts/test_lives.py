@@ -11,12 +11,12 @@ from alerts.desk import Desk
 from alerts.engine import AlertEngine
 from alerts.life import Life, Timings
 from alerts.packing import pack, unpack
-from alerts.panes import DOCUMENTS, FIELDS, NEGATIVE, NO_EVIDENCE, ClosedPane
+from alerts.panes import DOCUMENTS, FIELDS, NEGATIVE, ClosedPane, Evidence
 from alerts.records import AlertRecord
 from alerts.rules import Life as Times
 from alerts.rules import Rule, RuleSet
 from tests.alerts import streams
-from tests.alerts.streams import DAY_MS, HOUR_MS, MINUTE_MS, gather, run
+from tests.alerts.streams import DAY_MS, HOUR_MS, MINUTE_MS, gather, observed, run
 from tests.alerts.test_life_properties import START_MS as STREAM_MS
 from tests.alerts.test_life_properties import burst, quiet_days
 
@@ -24,16 +24,19 @@ KEYS = ("all", "company:A")
 START_MS = 20_000 * DAY_MS
 
 
-def shown(engine: AlertEngine, at_ms: int, said: dict[int, tuple[int, int]]) -> list[AlertRecord]:
-    """What the engine makes of the pane from `at_ms` on, of which alone the windows are; `said` has documents and
-    negative ones by series."""
+def pane_of(engine: AlertEngine, at_ms: int, said: dict[int, tuple[int, int]]) -> ClosedPane:
+    """The pane from `at_ms` on, of which alone the windows are; `said` has documents and negative ones by series."""
     ids = np.array(sorted(said), np.int64)
     counts = np.zeros((len(ids), len(FIELDS)), np.int64)
     counts[:, [DOCUMENTS, NEGATIVE]] = np.array([said[series] for series in ids.tolist()]).reshape(-1, 2)
     windows = np.zeros((len(engine.windows_ms), len(KEYS), len(FIELDS)), np.int64)
     windows[:, ids] = counts
-    pane = ClosedPane(at_ms, at_ms + engine.pane_ms, ids, counts, windows, KEYS)
-    return engine.observe(pane, lambda series, start_ms, end_ms: NO_EVIDENCE, "model-test")
+    return ClosedPane(at_ms, at_ms + engine.pane_ms, ids, counts, windows, KEYS)
+
+
+def shown(engine: AlertEngine, at_ms: int, said: dict[int, tuple[int, int]]) -> list[AlertRecord]:
+    """What the engine makes of that pane."""
+    return observed(engine, pane_of(engine, at_ms, said))
 
 
 def watching(rules: RuleSet, *, pane_ms: int = MINUTE_MS) -> AlertEngine:
@@ -50,6 +53,20 @@ def fire(engine: AlertEngine, at_ms: int) -> None:
         id="x", rule=0, series=1, key=KEYS[1], channel=0, since_ms=at_ms, severity=0, peak_severity=0, rarity=3.0,
         state="firing", sequence=1, fired_ms=at_ms, told_ms=at_ms,
     )  # fmt: skip
+
+
+def test_two_alerts_on_one_series_rest_each_on_the_stories_of_its_own_window() -> None:
+    engine = watching(RuleSet(rules=(Rule(name="fast", windows=("1m",)), Rule(name="broad", windows=("4m",)))))
+
+    def evidence(series: int, start_ms: int, end_ms: int) -> Evidence:
+        return Evidence(sources=3, copies=0, texts=(), stories=((end_ms - start_ms) // MINUTE_MS,))
+
+    decided = engine.observe(pane_of(engine, START_MS, {1: (30, 30)}), evidence, "model-test")
+    assert {(each.record.rule, each.record.state, each.stories) for each in decided} >= {
+        ("fast", "firing", (1,)),
+        ("broad", "firing", (4,)),
+    }
+    assert len({each.stories for each in decided if each.record.rule == "broad"}) == 1
 
 
 @pytest.mark.parametrize(("pane_minutes", "minutes"), [(1, 20), (5, 20), (16, 32), (45, 90)])

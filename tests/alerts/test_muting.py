@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from alerts.calendars import Period
 from alerts.dispatch import Dispatch, Told
 from alerts.labels import matches
+from alerts.records import Decided
 from alerts.rules import RulesError, RuleSet
 from alerts.silences import MAX_LENGTH_MS, Silence, decode_silence, for_book, is_news, taken_in
-from tests.alerts.lives import HOUR_MS, MINUTE_MS, START_MS, Story, changed, minute_of, play
+from tests.alerts.lives import HOUR_MS, MINUTE_MS, START_MS, changed, minute_of, play
 
 
 def dispatch(**mapping: Any) -> Dispatch:
@@ -47,10 +48,10 @@ def test_a_firing_whole_mutes_its_mild_parts_for_as_long_as_it_fires() -> None:
     rules = [{"name": "whole", "source": {"series": "all"}, "target": {"series": "company:*", "severity": "warning"}}]
     whole, mild, grave = changed("all", 5), changed("company:A", 6), changed("company:B", 6, severity="high")
     changes = [
-        Story(whole, (1,)),
-        Story(mild, (2,)),
-        Story(grave, (3,)),
-        Story(changed("all", 30, "resolved", since=5)),
+        Decided(whole, (1,)),
+        Decided(mild, (2,)),
+        Decided(grave, (3,)),
+        Decided(changed("all", 30, "resolved", since=5)),
     ]
     said = play(dispatch(inhibit=rules), changes, 60)
     assert muted(said) == [(6, "company:A", (f"alert:{whole.id}",))]
@@ -61,15 +62,15 @@ def test_a_firing_whole_mutes_its_mild_parts_for_as_long_as_it_fires() -> None:
 def test_only_alerts_with_the_same_labels_are_inhibited() -> None:
     rules = [{"name": "topic", "source": {"series": "topic:*"}, "target": {"series": "company:*"}, "equal": ["topic"]}]
     changes = [changed("topic:Oil", 5), changed("company:A|topic:Oil", 6), changed("company:A|topic:Law", 6)]
-    said = play(dispatch(inhibit=rules), [Story(change) for change in changes], 9)
+    said = play(dispatch(inhibit=rules), [Decided(change) for change in changes], 9)
     assert [series for _, series, _ in muted(said)] == ["company:A|topic:Oil"]
 
 
 def test_alerts_that_fit_both_sides_do_not_mute_each_other_or_themselves() -> None:
     rules = [{"name": "one", "source": {"series": "*"}, "target": {"series": "company:*"}}]
-    changes = [Story(changed("company:A", 5)), Story(changed("company:B", 5))]
+    changes = [Decided(changed("company:A", 5)), Decided(changed("company:B", 5))]
     assert not muted(play(dispatch(inhibit=rules), changes, 9))
-    assert muted(play(dispatch(inhibit=rules), [*changes, Story(changed("all", 6))], 9))
+    assert muted(play(dispatch(inhibit=rules), [*changes, Decided(changed("all", 6))], 9))
 
 
 # Calendars
@@ -130,7 +131,7 @@ def test_a_wrong_calendar_says_what_is_wrong(period: dict[str, Any], said: str) 
 def test_a_rule_is_muted_while_its_calendar_holds_and_told_after_it() -> None:
     calendars = {"early": [{"to": "00:30"}]}
     rules = [{"name": "surge", "mute": ["early"]}, {"name": "other"}]
-    changes = [Story(changed("all", 10)), Story(changed("all", 10, rule="other"))]
+    changes = [Decided(changed("all", 10)), Decided(changed("all", 10, rule="other"))]
     said = play(dispatch(rules=rules, calendars=calendars), changes, 50)
     assert muted(said) == [(10, "all", ("calendar:early",))]
     assert [(minute_of(n), n.alerts[0].rule) for n in said.notifications] == [(12, "other"), (32, "surge")]
@@ -140,7 +141,9 @@ def test_a_rule_is_muted_while_its_calendar_holds_and_told_after_it() -> None:
 def test_a_route_that_is_not_active_waits() -> None:
     route = {"active": ["office"]}
     said = play(
-        dispatch(route=route, calendars={"office": [{"from": "01:00", "to": "02:00"}]}), [Story(changed("all", 10))], 90
+        dispatch(route=route, calendars={"office": [{"from": "01:00", "to": "02:00"}]}),
+        [Decided(changed("all", 10))],
+        90,
     )
     assert muted(said) == [(10, "all", ("calendar:!office",))]
     assert [minute_of(n) for n in said.notifications] == [62]
@@ -153,9 +156,9 @@ def test_a_silence_mutes_from_its_start_until_its_end() -> None:
     state = dispatch()
     state.silences = {"s": silence()}
     changes = [
-        Story(changed("company:A", 8), (1,)),
-        Story(changed("company:B", 12), (2,)),
-        Story(changed("all", 12), (3,)),
+        Decided(changed("company:A", 8), (1,)),
+        Decided(changed("company:B", 12), (2,)),
+        Decided(changed("all", 12), (3,)),
     ]
     said = play(state, changes, 40)
     assert muted(said) == [(10, "company:A", ("silence:s",)), (12, "company:B", ("silence:s",))]
@@ -168,7 +171,7 @@ def test_a_silence_whose_matchers_are_changed_while_it_holds_mutes_by_the_new_on
     state = dispatch()
     asked = silence(starts_ms=START_MS, ends_ms=START_MS + HOUR_MS)
     state.take_silences([asked], "main", START_MS)
-    said = play(state, [Story(changed("company:A", 5), (1,)), Story(changed("all", 5), (2,))], 10)
+    said = play(state, [Decided(changed("company:A", 5), (1,)), Decided(changed("all", 5), (2,))], 10)
     assert muted(said) == [(5, "company:A", ("silence:s",))]
     other = msgspec.structs.replace(asked, revision=2, matchers={"series": ("all",)})
     state.take_silences([other], "main", START_MS + 9 * MINUTE_MS)
@@ -181,7 +184,7 @@ def test_a_silence_whose_matchers_are_changed_while_it_holds_mutes_by_the_new_on
 def test_what_a_book_took_in_replays_to_the_same_decisions(start: int, intake: int | None, expiry: int | None) -> None:
     """Live it arrives after minute `intake` and is expired after `expiry`; the replay has the effective one."""
     asked = silence(starts_ms=START_MS + start * MINUTE_MS, ends_ms=START_MS + (start + 25) * MINUTE_MS)
-    changes = [Story(changed(f"company:{n}", 3 + 7 * n), (n,)) for n in range(8)]
+    changes = [Decided(changed(f"company:{n}", 3 + 7 * n), (n,)) for n in range(8)]
     live, said, effective = dispatch(), Told([], []), None
     for minute in range(90):
         part = play(live, changes, minute + 1, since=minute)

@@ -18,7 +18,7 @@ import click
 import numpy as np
 import onnxruntime as ort
 
-from models.bundle import TOKENIZER, Bundle, default_bundle_path
+from models.bundle import TOKENIZER, Bundle, BundleError, default_bundle_path
 from models.encoding import Encoder
 from models.predictor import DEFAULT_BATCH_TOKENS, Predictor
 from models.providers import ProviderError
@@ -88,9 +88,9 @@ def main(
         settings: dict[str, Any] = {"provider": provider, "threads": threads, "max_batch_tokens": batch_tokens}
         try:
             predictor = Predictor(bundle, cache_entries=0, **settings)
-        except ProviderError as error:
+            predictor.warm_up()
+        except (BundleError, ProviderError) as error:
             raise click.ClickException(str(error)) from error
-        predictor.warm_up()
         click.echo(f"{bundle.version_id}, {bundle.precision}, {provider}, {predictor.threads} runs at once")
         click.echo("tokens   texts/s   bound   share")
         for tokens in lengths:

@@ -12,33 +12,37 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from onnx import helper, numpy_helper
 
 from models.batching import length_buckets
-from models.bundle import Bundle
+from models.bundle import Bundle, write_manifest
+from models.model_set import ModelSet
 from models.pinned import HostBuffers
 from models.predictor import Predictor
 from models.providers import ONNX_NAMES, GraphError, ModelSession, _provider_options, fused_nodes
-from tests.models.tiny_bundle import tiny_model, vocabulary
+from models.serving import ModelService
+from tests.models.tiny_bundle import tiny_model, vocabulary, write_tiny_bundle
 
 
 class Runtime:
     """Stands in for CUDA's runtime library: locks pages as long as there are fewer than `most` locked places.
 
-    An error is `pending` until it is asked for, as CUDA keeps it for each thread. `registered` counts what was locked.
+    An error is `pending` until it is asked for, as CUDA keeps it for each thread. `registered` are the threads that
+    asked for a lock, once for each time.
     """
 
     def __init__(self, most: int = 100) -> None:
         self.most = most
         self.locked: dict[int, int] = {}
-        self.registered = 0
+        self.registered: list[threading.Thread] = []
         self._of_thread = threading.local()
 
     @property
@@ -47,12 +51,12 @@ class Runtime:
         return getattr(self._of_thread, "pending", 0)
 
     def cudaHostRegister(self, address: ctypes.c_void_p, size: ctypes.c_size_t, flags: ctypes.c_uint) -> int:
+        self.registered.append(threading.current_thread())
         if len(self.locked) >= self.most:
             self._of_thread.pending = 2
             return 2
         assert flags.value == 1 and address.value is not None and address.value not in self.locked
         self.locked[address.value] = size.value
-        self.registered += 1
         return 0
 
     def cudaGetLastError(self) -> int:
@@ -72,10 +76,12 @@ class Runtime:
 shapes = st.lists(st.tuples(st.sampled_from(["input_ids", "attention_mask"]), st.integers(1, 9), st.integers(1, 9)))
 
 
-@given(shapes)
-def test_a_buffer_holds_what_it_was_filled_with_and_lies_in_locked_memory(steps: list[tuple[str, int, int]]) -> None:
+@given(shapes, st.integers(0, 81))
+def test_a_buffer_holds_what_it_was_filled_with_and_lies_in_locked_memory(
+    steps: list[tuple[str, int, int]], room: int
+) -> None:
     runtime = Runtime()
-    buffers = HostBuffers(runtime)
+    buffers = HostBuffers(runtime, room)
     for number, (name, rows, columns) in enumerate(steps):
         content = np.arange(rows * columns).reshape(rows, columns) + number
         found = buffers.filled(name, content)
@@ -84,6 +90,8 @@ def test_a_buffer_holds_what_it_was_filled_with_and_lies_in_locked_memory(steps:
         start = found.ctypes.data
         assert any(at <= start and start + found.nbytes <= at + size for at, size in runtime.locked.items())
     assert len(runtime.locked) <= 2
+    if all(rows * columns <= room for _, rows, columns in steps):
+        assert len(runtime.registered) == len({name for name, *_ in steps})
     del buffers
     found = None
     gc.collect()
@@ -92,7 +100,7 @@ def test_a_buffer_holds_what_it_was_filled_with_and_lies_in_locked_memory(steps:
 
 def test_where_no_more_pages_can_be_locked_ordinary_memory_does() -> None:
     runtime = Runtime(most=1)
-    buffers = HostBuffers(runtime)
+    buffers = HostBuffers(runtime, 6)
     one = buffers.filled("input_ids", np.ones((2, 3), dtype=np.int64))
     other = buffers.filled("attention_mask", np.zeros((2, 3), dtype=np.int64))
     assert one.sum() == 6 and other.sum() == 0
@@ -108,14 +116,18 @@ def runtime() -> Runtime:
 @pytest.fixture
 def bound(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Predictor]:
     """Makes predictors whose sessions work as on a GPU: bound buffers, memory that `runtime` locks."""
-    monkeypatch.setattr("models.predictor.ModelSession", partial(ModelSession, io_binding=True))
+
+    def session(model: bytes, **settings: Any) -> ModelSession:
+        made = ModelSession(model, io_binding=True, **settings)
+        made._runtime = runtime
+        return made
 
     def make(bundle: Bundle, **settings: Any) -> Predictor:
         predictor = Predictor(bundle, cache_entries=0, **settings)
-        predictor._session._runtime = runtime
-        del predictor._session._of_thread.buffers
+        predictor.provider_in_use = "cuda"
         return predictor
 
+    monkeypatch.setattr("models.predictor.ModelSession", session)
     return make
 
 
@@ -146,7 +158,61 @@ def test_bound_buffers_give_every_text_what_it_gets_without_them(
         found = predictor.predict(texts)
         assert found.words == expected.words
         assert all(np.array_equal(found.probabilities[task], table) for task, table in expected.probabilities.items())
-    assert runtime.registered >= min(most, 2)
+    assert len(runtime.registered) >= 2
+
+
+def test_no_page_is_locked_for_a_text_once_the_models_are_warm(
+    bound: Callable[..., Predictor], runtime: Runtime, tiny: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundles = tiny, write_tiny_bundle(tmp_path)
+    served = ModelSet([bound(bundle, threads=3, max_batch_tokens=200) for bundle in bundles])
+    served.warm_up()
+    (threads,) = {predictor._inference for predictor in served.predictors}
+    serving = set(threads._threads)
+    assert len(serving) == 3
+    before = list(runtime.registered)
+    assert all(before.count(thread) == 2 * 2 for thread in serving), "two inputs of two models"
+    for predictor in served.predictors:
+        ran = set[tuple[int, int]]()
+        run, all_serve = predictor._session.run, threading.Barrier(3)
+
+        def recorded(
+            outputs: Any, ids: np.ndarray, mask: np.ndarray, *, run: Any = run, ran: Any = ran, gate: Any = all_serve
+        ) -> Any:
+            assert threading.current_thread() in serving
+            gate.wait(timeout=60)  # so that no thread is left out
+            ran.add(ids.shape)
+            return run(outputs, ids, mask)
+
+        monkeypatch.setattr(predictor._session, "run", recorded)
+        full = [(200 // length, length) for length in length_buckets(tiny.max_tokens).tolist()]
+        for rows, length in full:
+            predictor.predict([" ".join(["profit"] * (length - 2))] * (3 * rows))
+        assert ran == set(full)
+    assert runtime.registered == before
+
+
+def test_the_model_in_service_serves_on_while_its_successor_is_warmed_in_threads_of_its_own(
+    bound: Callable[..., Predictor], tiny: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = ModelService(ModelSet([bound(tiny, threads=2)]))
+    successor = bound(write_tiny_bundle(tmp_path, version="2", seed=1), threads=2)
+    run, begun, go_on = successor._session.run, threading.Semaphore(0), threading.Event()
+
+    def held(*given: Any) -> Any:
+        begun.release()
+        assert go_on.wait(timeout=60)
+        return run(*given)
+
+    monkeypatch.setattr(successor._session, "run", held)
+    with ThreadPoolExecutor(1) as asking:
+        swapping = asking.submit(service.swap, lambda: (ModelSet([successor]), None))
+        try:
+            assert all(begun.acquire(timeout=60) for _ in range(2))
+            assert service.predict(["profit", "fraud"]).version_id == tiny.version_id
+        finally:
+            go_on.set()
+        assert swapping.result(60) == service.predict(["profit"]).version_id == successor.version_id
 
 
 def test_threads_share_copies_of_a_session_fairly_and_get_the_same(tiny: Bundle) -> None:
@@ -175,6 +241,7 @@ def test_tensorrt_gets_a_session_for_every_stream(tiny: Bundle, monkeypatch: pyt
     monkeypatch.setattr("models.predictor.ModelSession", on_cpu)
     for provider, sessions in (("cuda", 1), ("tensorrt", 3)):
         predictor = Predictor(tiny, provider=provider, threads=3)
+        predictor.provider_in_use = provider
         session, run, warmed = predictor._session, predictor._session.run, set[int]()
 
         def recorded(*given: Any, session: ModelSession = session, run: Any = run, warmed: set[int] = warmed) -> Any:
@@ -237,7 +304,7 @@ def test_tensorrt_with_a_fused_graph_says_what_to_do(
 ) -> None:
     advice = r"BiasGelu.*TensorRT does not know.*set the provider to cuda"
     monkeypatch.setattr("models.providers.check_provider", lambda provider: None)
-    monkeypatch.setattr("models.providers._provider_options", lambda provider, largest: ["CPUExecutionProvider"])
+    monkeypatch.setattr("models.providers._provider_options", lambda *_: ["CPUExecutionProvider"])
     monkeypatch.setitem(ONNX_NAMES, "tensorrt", "CPUExecutionProvider")
     session = ModelSession(fused_model(), provider="tensorrt", io_binding=False)
     assert re.search(advice, caplog.text)
@@ -276,10 +343,9 @@ def shapes_of_warming_up(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) 
 def test_a_gpu_is_warmed_with_the_largest_batch_of_every_length(
     bound: Callable[..., Predictor], tiny: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor = bound(tiny, max_batch_tokens=200)
-    predictor.provider_in_use = "cuda"
-    lengths = length_buckets(tiny.max_tokens).tolist()
-    assert shapes_of_warming_up(predictor, monkeypatch) == [(200 // length, length) for length in lengths]
+    predictor = bound(tiny, threads=2, max_batch_tokens=200)
+    full = [(200 // length, length) for length in length_buckets(tiny.max_tokens).tolist()]
+    assert Counter(shapes_of_warming_up(predictor, monkeypatch)) == Counter(full + full)
 
 
 def test_a_processor_is_warmed_with_one_short_and_one_long_row(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,11 +353,30 @@ def test_a_processor_is_warmed_with_one_short_and_one_long_row(tiny: Bundle, mon
 
 
 def test_tensorrt_is_told_the_shapes_of_every_input_that_a_graph_may_have() -> None:
-    (name, options), cuda = _provider_options("tensorrt", (64, 256))
+    (name, options), cuda = _provider_options("tensorrt", (64, 256), half=False)
     assert (name, cuda[0]) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
     for bound, shape in (("min", "1x1"), ("opt", "32x32"), ("max", "64x256")):
         told = dict(entry.split(":") for entry in options[f"trt_profile_{bound}_shapes"].split(","))
         assert told == dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), shape)
+
+
+@pytest.mark.parametrize(("precision", "told"), [("fp32", "0"), ("int8", "0"), ("fp16", "1")])
+def test_tensorrt_computes_in_fp16_where_the_bundle_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Literal["fp32", "fp16", "int8"], told: str
+) -> None:
+    asked: list[bool] = []
+
+    def on_cpu(model: bytes, *, provider: str, half: bool, **settings: Any) -> ModelSession:
+        asked.append(half)
+        return ModelSession(model, half=half, **settings)
+
+    monkeypatch.setattr("models.predictor.ModelSession", on_cpu)
+    made = write_tiny_bundle(tmp_path)
+    bundle = write_manifest(made.path, replace(made.manifest, precision=precision))
+    Predictor(bundle, provider="tensorrt", threads=1)
+    (half,) = asked
+    (_, options), _ = _provider_options("tensorrt", (64, 256), half)
+    assert options["trt_fp16_enable"] == told
 
 
 STARTED = """

@@ -100,6 +100,33 @@ def test_a_data_set_or_split_that_is_not_there_is_an_error_that_names_it(home: P
         assert message in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_data_set_is_had_in_the_configuration_split_and_revision_that_a_recipe_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    from models.training.recipe import Source
+    from models.training.sources import hub_files
+
+    asked: list[tuple[object, ...]] = []
+
+    def snapshot(name: str, *, repo_type: str, revision: str, allow_patterns: list[str]) -> str:
+        asked.append((name, repo_type, revision, allow_patterns))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    for place in ("default/train", "small/test", "small/train"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "0.parquet").touch()
+    assert hub_files(Source(dataset="desk/intents")) == [tmp_path / "default" / "train" / "0.parquet"]
+    named = Source(dataset="desk/intents", config="small", split="test", revision=COMMIT)
+    assert hub_files(named) == [tmp_path / "small" / "test" / "0.parquet"]
+    assert asked == [
+        ("desk/intents", "dataset", "refs/convert/parquet", ["default/train/*.parquet"]),
+        ("desk/intents", "dataset", COMMIT, ["small/test/*.parquet"]),
+    ]
+
+
 def test_a_base_is_had_at_the_revision_that_a_recipe_pins_and_a_bundle_names_it(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,9 +14,9 @@ needs_training()
 import torch
 
 from models.training import loop
-from models.training.loop import load_data, train_member
-from models.training.network import load_classifier, new_classifier
-from models.training.optimisation import add_lora, make_optimiser, rate_factor
+from models.training.loop import adapt, load_data, train_member
+from models.training.network import Classifier, load_classifier, new_classifier
+from models.training.optimisation import add_lora, make_optimiser, merge_lora, rate_factor
 from models.training.recipe import Freeze, Lora, Optimiser, Recipe
 from tests.models.test_train import CPU, DESK, recipe_for
 from tests.models.tiny_model import write_encoder
@@ -144,3 +144,47 @@ def test_adapters_weigh_alpha_over_their_rank(base: Path) -> None:
     add_lora(classifier, Lora(rank=2, alpha=6.0), Freeze())
     scales = {value for part in classifier.modules() for value in getattr(part, "scaling", {}).values()}
     assert scales == {3.0}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_dropout_of_adapters_falls_on_what_goes_into_them(share: float, base: Path) -> None:
+    lora = {"rank": 2, "dropout": share}
+    recipe = recipe_for(base, "intent", DESK, lora=lora, dropout=0.0, head_dropout=0.0)
+    classifier, _ = new_classifier(recipe)
+    adapt(classifier, recipe)
+    for name, parameter in classifier.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    ids = torch.tensor([[2, 9, 8, 7, 3]])
+    said = [classifier.train()(ids, torch.ones_like(ids))["intent"] for _ in range(2)]
+    assert torch.equal(*said) == (share == 0.0)
+
+
+@pytest.mark.parametrize("kind", ["lora", "adalora"])
+def test_with_adapters_nothing_else_of_the_encoder_learns(
+    kind: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: dict[str, torch.Tensor] = {}
+
+    def noted(classifier: Classifier) -> None:
+        learned.update({name: value.clone() for name, value in classifier.state_dict().items()})
+        merge_lora(classifier)
+
+    monkeypatch.setattr(loop, "merge_lora", noted)
+    lora = {"kind": kind, "rank": 2, "targets": ["query", "value"]}
+    recipe = recipe_for(base, "intent", DESK, epochs=2, lora=lora, optimiser={"rate": 1e-2, "weight_decay": 0.1})
+    member(recipe, base, tmp_path)
+    before, after = new_classifier(recipe)[0].state_dict(), load_classifier(tmp_path)[0].state_dict()
+    own = {name.replace("base_model.model.", "").replace("base_layer.", ""): value for name, value in learned.items()}
+    heads = {name for name in before if name.startswith("heads.")}
+    adapted = {name for name in before if name.endswith(("query.weight", "value.weight"))}
+    assert heads == {name for name in before if not torch.equal(own[name], before[name])}
+    assert heads | adapted == {name for name in before if not torch.equal(after[name], before[name])}
+    adapters = {name.rpartition(".lora_")[0] for name in own if ".lora_" in name}
+    assert len(adapted) == 4
+    assert {f"{name}.weight" for name in adapters} == adapted
+
+
+def test_steps_of_adamw_remember_as_much_as_is_said(base: Path) -> None:
+    optimiser = make_optimiser(new_classifier(recipe_for(base, "intent", DESK))[0], Optimiser())
+    assert {group["betas"] for group in optimiser.param_groups} == {(0.9, 0.98)}

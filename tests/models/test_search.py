@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -158,6 +159,33 @@ def test_a_killed_process_leaves_a_study_that_goes_on(base: Path, tmp_path: Path
     assert len((tmp_path / "study" / "trials.csv").read_text(encoding="utf-8").splitlines()) == 4
 
 
+def test_trials_are_judged_by_the_metric_that_the_recipe_names(base: Path, tmp_path: Path) -> None:
+    scores: dict[str, float] = {}
+    for metric in ("accuracy", "macro_f1"):
+        content = recipe_for(base, {"space": SPACE, "metric": metric}, epochs=1)
+        (tried,) = run(content, base, tmp_path / metric, trials=1)
+        entry = json.loads((tmp_path / metric / "trials" / "0" / "epochs.jsonl").read_text(encoding="utf-8"))
+        assert tried.score == pytest.approx(entry["intent"][metric])
+        scores[metric] = tried.score
+    assert scores["accuracy"] != pytest.approx(scores["macro_f1"])
+
+
+def test_the_seed_the_startup_and_the_range_decide_what_is_drawn(base: Path, tmp_path: Path) -> None:
+    def drawn(name: str, *, log: bool = True, **settings: int) -> list[float]:
+        space = {"optimiser.rate": {"low": 1.0e-5, "high": 1.0e-2, "log": log}}
+        asked = {"space": space, "trials": 5, "startup": 5, **settings}
+        found = run(recipe_for(base, asked, epochs=1), base, tmp_path / name)
+        return [float(one.values["optimiser.rate"]) for one in sorted(found)]
+
+    first = drawn("first")
+    other = drawn("other", seed=2)
+    assert first[0] == other[0] == 2.0e-3 and not set(first[1:]) & set(other[1:])
+    early = drawn("early", startup=2)
+    assert first[:2] == early[:2] and not set(first[2:]) & set(early[2:])
+    even = (np.array(drawn("even", log=False)[1:]) - 1.0e-5) / (1.0e-2 - 1.0e-5)
+    assert np.log10(first[1:]) == pytest.approx(-5 + 3 * even), "the same draws, over powers of ten"
+
+
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
 def test_a_trial_that_falls_behind_is_stopped_early(pruner: str, base: Path, tmp_path: Path) -> None:
     space = {"optimiser.head_rate": {"choices": [5.0e-3, 1.0e-9]}, "optimiser.rate": {"choices": [2.0e-3, 1.0e-9]}}
@@ -169,6 +197,14 @@ def test_a_trial_that_falls_behind_is_stopped_early(pruner: str, base: Path, tmp
     assert stopped and all(one.epochs < 9 for one in stopped)
     assert all(one.epochs == 9 for one in found if not one.pruned)
     assert found[0].score == max(one.score for one in found if not one.pruned)
+
+
+def test_no_trial_is_stopped_where_the_recipe_says_so(base: Path, tmp_path: Path) -> None:
+    space = {"optimiser.head_rate": {"choices": [5.0e-3, 1.0e-9]}, "optimiser.rate": {"choices": [2.0e-3, 1.0e-9]}}
+    settings = {"space": space, "trials": 6, "startup": 1}
+    for pruner in ("median", "none"):
+        found = run(recipe_for(base, {**settings, "pruner": pruner}, epochs=6), base, tmp_path / pruner)
+        assert any(one.pruned for one in found) == (pruner == "median")
 
 
 def test_a_trial_that_no_model_can_be_built_for_fails_and_the_search_goes_on(base: Path, tmp_path: Path) -> None:

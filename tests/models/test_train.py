@@ -199,6 +199,16 @@ def test_a_run_says_how_many_texts_that_judge_one_task_another_learns(base: Path
     assert f" {number} rows to validate or measure on that another task learns from" in said[0]
 
 
+def test_a_bundle_says_what_its_recipe_says_for_people_and_reads_as_many_tokens(base: Path, tmp_path: Path) -> None:
+    texts = {"licence": "BSD-3-Clause", "description": "What a desk is asked.", "limitations": "Not for poems."}
+    recipe = recipe_for(base, "intent", DESK, epochs=1, languages=["en", "de"], max_tokens=48, **texts)
+    run(recipe, base, tmp_path / "run")
+    bundle = export(str(tmp_path / "run"), tmp_path / "bundle", precision="fp32", say=lambda _: None).bundle
+    assert (bundle.manifest.name, bundle.languages, bundle.max_tokens) == ("intent-en", ("en", "de"), 48)
+    assert {key: getattr(bundle.manifest, key) for key in texts} == texts
+    assert all(text in bundle.read("MODEL_CARD.md").decode() for text in texts.values())
+
+
 def test_two_tasks_share_one_encoder(base: Path, tmp_path: Path) -> None:
     both = recipe_for_both(base, epochs=2, sampling=0.5, thinning=0.5, members=2)
     run(both, base, tmp_path / "run")
@@ -426,6 +436,18 @@ def test_a_run_says_and_records_what_it_computes_with(base: Path, tmp_path: Path
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
     assert (report["computed"]["device"], report["computed"]["precision"]) == ("cpu", chosen.precision)
     assert report["results"][0]["result"]["task"] == "intent"
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_a_recipe_may_name_its_device_and_precision(bf16: bool, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bf16)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": not bf16}, raising=False)
+    fast = {"cuda": "bf16" if bf16 else "fp32", "cpu": "fp32" if bf16 else "bf16"}
+    for device, used in (("auto", "cuda"), ("cuda", "cuda"), ("cpu", "cpu")):
+        for precision, wanted in (("auto", fast[used]), ("fp32", "fp32"), ("bf16", "bf16")):
+            chosen = choose_compute(recipe_for(base, "intent", DESK, device=device, precision=precision))
+            assert (chosen.device.type, chosen.precision) == (used, wanted)
 
 
 def test_a_gpu_that_is_not_there_is_an_error(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

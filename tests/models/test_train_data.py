@@ -232,6 +232,33 @@ def test_the_case_of_a_text_is_noise_too() -> None:
     assert noisy == {"PROFIT ROSE", "profit rose"}
 
 
+def test_each_kind_of_noise_does_what_it_is_called_to_as_many_texts_as_it_says() -> None:
+    text = "Operating profit climbed to 14.2 million, from 11.6 million."
+    wanted = {
+        "typos": r"(?!Operating profit climbed )\S+ \S+ \S+ to \S+ \S+ \S+ \S+ \S+",
+        "punctuation": "Operating profit climbed to 14 2 million  from 11 6 million ",
+        "case": "OPERATING .* MILLION.|operating .* million.",
+        "numbers": r"Operating profit climbed to \d\d\.\d million, from \d\d\.\d million\.",
+    }
+    rng = np.random.default_rng(1)
+    for kind, pattern in wanted.items():
+        for share in (1.0, 0.3):
+            settings = Augmentation(**{kind: share}, typo_words=1.0)
+            noisy = [augment(text, settings, rng) for _ in range(1000)]
+            changed = [each for each in noisy if each != text]
+            assert 850 * share < len(changed) < 1150 * share, kind
+            assert all(re.fullmatch(pattern, each) for each in changed), kind
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_typos_fall_on_their_share_of_the_words_of_a_text(share: float) -> None:
+    words = ["operating"] * 2000
+    settings = Augmentation(typos=1.0, typo_words=share)
+    noisy = augment(" ".join(words), settings, np.random.default_rng(1)).split(" ")
+    changed = sum(word != "operating" for word in noisy)
+    assert 0.85 * share * len(words) < changed < 1.15 * share * len(words)
+
+
 def test_noise_is_decided_by_the_generator_alone() -> None:
     settings = Augmentation(typos=1.0, typo_words=0.5, punctuation=0.5, numbers=1.0)
     text = "Operating profit of Halvorsen Marine climbed to 14.2 million, from 11.6 million."
@@ -340,6 +367,24 @@ def test_text_rules_live_in_the_tokenizer_file(tmp_path: Path) -> None:
     built = build_tokenizer(tmp_path, rules)
     tokens = Tokenizer.from_str(built.json).encode("$ACME Profit &amp; up https://x.example/a?b 今").tokens
     assert tokens == ["[CLS]", "$", "stock", "profit", "&", "up", "[UNK]", "[SEP]"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "wanted"),
+    [
+        ({}, "$ a up & 今"),
+        ({"html_entities": False}, "$ a up & a ##m ##p ; 今"),
+        ({"urls": "keep"}, "$ a up & h ##t ##t ##p : / / a . b 今"),
+        ({"cashtags": "generic"}, "$ stock up & 今"),
+        ({"vocabulary": "western"}, "$ a up & [UNK]"),
+    ],
+)
+def test_each_text_rule_is_followed_where_it_is_asked_for_alone(
+    rules: dict[str, Any], wanted: str, tmp_path: Path
+) -> None:
+    write_tokenizer(tmp_path, ["up", "stock", "&", "$", "今", ";", ":", "/"])
+    built = build_tokenizer(tmp_path, Normalisation(**rules))
+    assert Tokenizer.from_str(built.json).encode("$A up &amp; http://a.b 今").tokens[1:-1] == wanted.split()
 
 
 def test_pruning_renumbers_the_vocabulary_and_says_which_rows_stay(tmp_path: Path) -> None:

@@ -85,6 +85,9 @@ class FakeConsumer:
         self.at = offset
 
     async def getmany(self, *partitions: TopicPartition, max_records: int, **_: Any) -> dict[TopicPartition, list[Any]]:
+        await asyncio.sleep(0)
+        if partitions and PARTITION not in partitions:
+            return {}
         offsets = [offset for offset in sorted(self.records) if offset >= self._position()][:max_records]
         if not offsets:
             return {}

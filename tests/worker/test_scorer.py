@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.errors import UnknownTopicOrPartitionError
 from aiokafka.structs import OffsetAndMetadata
+from numpy.typing import NDArray
 
-from streamer.config.settings import BookSettings, Config
+from models.model_set import Answer
+from streamer.config.settings import BookSettings, Config, WorkerSettings
 from streamer.core.blocks import SELECTED, DigestBlock
 from streamer.core.documents import DocumentLimits
 from streamer.core.languages import LanguageRules
@@ -29,6 +34,8 @@ from tests.core.worlds import LABELS, START_MS, answer, record
 from tests.worker.fake_kafka import OTHER, PARTITION, FakeConsumer, FakePublisher, records
 
 PART = "bearwire.documents-0"
+RECORDS_A_BATCH = 10
+MOST_BATCHES = 3
 
 
 class Refusing(Publisher):
@@ -87,9 +94,14 @@ class Shell:
 
     def __init__(self) -> None:
         self.status = WorkerStatus("score")
-        self.inference = InferenceQueue(lambda texts, routes: answer(texts))
+        self.answering = threading.Event()
+        self.answering.set()
+        self.inference = InferenceQueue(self._answer)
         self.scorer = Scorer(
-            Config(books=(BookSettings(name="main"),)),
+            Config(
+                books=(BookSettings(name="main"),),
+                worker=WorkerSettings(fetch_max_records=RECORDS_A_BATCH, max_in_flight=MOST_BATCHES),
+            ),
             self.inference,
             self.status,
             labels=LABELS,
@@ -97,6 +109,10 @@ class Shell:
             languages=LanguageRules(),
         )
         self.publisher = self.scorer._publisher = FakePublisher()
+
+    def _answer(self, texts: Sequence[str], routes: NDArray[np.int32]) -> Answer:
+        assert self.answering.wait(30)
+        return answer(texts)
 
     def on(self, consumer: FakeConsumer) -> FakeConsumer:
         """Read from this consumer from now on."""
@@ -134,6 +150,7 @@ class Shell:
 async def shell() -> AsyncIterator[Shell]:
     shell = Shell()
     yield shell
+    shell.answering.set()
     await shell.scorer.revoke([PARTITION])
     shell.inference.close()
 
@@ -220,6 +237,56 @@ async def test_a_partition_that_comes_back_after_a_rebalance_begins_anew(shell: 
     await shell.scorer.rebalance([PARTITION])
     await shell.scorer.assign([PARTITION])
     assert shell.status.parts[PART] > 1.0
+
+
+class Counting(FakeConsumer):
+    """A consumer that counts the polls, and the batches that were fetched; `most` of them waited for their commit."""
+
+    polls = batches = most = 0
+
+    async def getmany(self, *partitions: TopicPartition, **how: Any) -> dict[TopicPartition, list[Any]]:
+        """As aiokafka's."""
+        got = await super().getmany(*partitions, **how)
+        self.polls += 1
+        self.batches += len(got)
+        self.most = max(self.most, self.batches - len(self.commits))
+        return got
+
+
+async def test_no_more_is_fetched_of_a_partition_than_may_be_in_flight_while_the_model_is_held(shell: Shell) -> None:
+    shell.answering.clear()
+    count = RECORDS_A_BATCH * MOST_BATCHES * 3
+    consumer = Counting(records(*range(count)))
+    shell.on(consumer)
+    await shell.scorer.assign([PARTITION, OTHER])
+    polling = asyncio.create_task(shell.scorer._poll())
+    await shell.until(lambda: consumer.batches >= MOST_BATCHES)
+    polls = consumer.polls
+    await shell.until(lambda: consumer.polls >= polls + 50)  # of the other partition, which has room
+    assert (consumer.batches, consumer.at, consumer.commits) == (MOST_BATCHES, RECORDS_A_BATCH * MOST_BATCHES, [])
+    shell.answering.set()
+    await shell.until(lambda: count in consumer.commits)
+    assert consumer.most == MOST_BATCHES
+    assert shell.status.scored == count
+    shell.scorer.stop()
+    await polling
+
+
+async def test_nothing_is_fetched_while_no_partition_has_room(shell: Shell) -> None:
+    shell.answering.clear()
+    consumer = Counting(records(*range(RECORDS_A_BATCH * MOST_BATCHES + 1)))
+    shell.on(consumer)
+    await shell.scorer.assign([PARTITION])
+    polling = asyncio.create_task(shell.scorer._poll())
+    await shell.until(lambda: not shell.scorer._wake.is_set() and consumer.batches == MOST_BATCHES)
+    for _ in range(3):
+        shell.scorer._wake.set()  # the scorer looks again
+        await shell.until(lambda: not shell.scorer._wake.is_set())
+    assert consumer.polls == MOST_BATCHES
+    shell.answering.set()
+    await shell.until(lambda: consumer.end in consumer.commits)
+    shell.scorer.stop()
+    await polling
 
 
 def committed(offset: int, *, at_ms: int = START_MS) -> OffsetAndMetadata:
