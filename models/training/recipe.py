@@ -188,8 +188,8 @@ class Augmentation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     typo_words: Annotated[
         Fraction,
         Meta(
-            description="Share of the words of such a text, of four characters or more, that get a typo; in scripts that "
-            "put no space between words, such as Chinese, share of the letters."
+            description="Share of the words of such a text, of four characters or more, that get a typo; in scripts "
+            "that put no space between words, such as Chinese, share of the letters."
         ),
     ] = 0.12
     punctuation: Annotated[
