@@ -12,7 +12,7 @@ where they are put back, an hour that comes twice is in it twice.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -48,24 +48,23 @@ class Period(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             return True
         return minute < end and self._day(local.date() - timedelta(days=1))
 
-    def problem(self) -> str | None:
-        """What is wrong with it, if anything."""
+    def problems(self) -> Iterator[str]:
+        """What is wrong with it."""
         try:
             _zone(self.zone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            return f"zone: {self.zone!r} is not in the time zone database; write it like Europe/Zurich"
+            yield f"zone: {self.zone!r} is not in the time zone database; write it like Europe/Zurich"
         for name, text in (("from", self.from_), ("to", self.to)):
             if not _CLOCK.fullmatch(text):
-                return f"{name}: {text!r} is no time of day; write it like '22:00' (in quotes)"
+                yield f"{name}: {text!r} is no time of day; write it like '22:00' (in quotes)"
         for text in self.weekdays:
             if not _weekdays(text):
-                return f"weekdays: {text!r} is not one of {', '.join(WEEKDAYS)} or a range such as mon-fri"
+                yield f"weekdays: {text!r} is not one of {', '.join(WEEKDAYS)} or a range such as mon-fri"
         for text in self.dates:
             try:
                 _on(text, date(2024, 1, 1))
             except ValueError:
-                return f"dates: {text!r} is no date; write 2026-12-24, 2026-12-24..2026-12-26, or 12-25 for every year"
-        return None
+                yield f"dates: {text!r} is no date; write 2026-12-24, 2026-12-24..2026-12-26, or 12-25 for every year"
 
     def _day(self, day: date) -> bool:
         if self.weekdays and not any(day.weekday() in _weekdays(text) for text in self.weekdays):

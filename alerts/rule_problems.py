@@ -66,7 +66,7 @@ def _rule_problems(rule: Rule, rule_set: RuleSet) -> Iterator[str]:
 def _telling_problems(rule_set: RuleSet) -> Iterator[str]:
     for name, periods in rule_set.calendars.items():
         for period in periods:
-            if (problem := period.problem()) is not None:
+            for problem in period.problems():
                 yield f"calendars.{name}: {problem}"
     for where, route in rule_set.route.walk():
         yield from _route_problems(where, route, rule_set)

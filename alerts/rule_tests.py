@@ -79,7 +79,8 @@ def run_rule_tests(path: Path) -> Iterator[tuple[str, str | None]]:
         try:
             told = replay(rules, test.quiet, test.bursts, test.silences, test.windows)
         except ValueError as error:
-            raise RulesError(f"{path}: test {test.name!r}: {error}") from error
+            wrong = error.problems if isinstance(error, RulesError) else (str(error),)
+            raise RulesError(*(f"{path}: test {test.name!r}: {problem}" for problem in wrong)) from error
         failures = [failure for expected in test.expect if (failure := _judge(expected, told, rules)) is not None]
         yield test.name, "; ".join(failures) or None
 

@@ -147,10 +147,7 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def from_mapping(cls, mapping: Mapping[str, Any]) -> RuleSet:
         """The rule set of a mapping as read from YAML. Raises RulesError naming every wrong key and the nearest known
         one; values are looked at once keys and types are right."""
-        try:
-            rule_set = msgspec.convert(dict(mapping), cls)
-        except msgspec.ValidationError as error:
-            raise RulesError(*type_problems(mapping, cls) or [f"rules: {error}"]) from error
+        rule_set = cls._typed(mapping)
         if problems := [*rule_set_problems(rule_set)]:
             raise RulesError(*problems)
         return rule_set
@@ -161,10 +158,17 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
         A book's log may hold such patterns of earlier, and they do no harm there.
         """
-        rule_set = cls.from_mapping(mapping)
-        if problems := [*pattern_problems(rule_set)]:
+        rule_set = cls._typed(mapping)
+        if problems := [*rule_set_problems(rule_set), *pattern_problems(rule_set)]:
             raise RulesError(*problems)
         return rule_set
+
+    @classmethod
+    def _typed(cls, mapping: Mapping[str, Any]) -> RuleSet:
+        try:
+            return msgspec.convert(dict(mapping), cls)
+        except msgspec.ValidationError as error:
+            raise RulesError(*type_problems(mapping, cls) or [f"rules: {error}"]) from error
 
     @classmethod
     def load(cls, path: Path) -> RuleSet:

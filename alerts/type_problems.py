@@ -40,6 +40,8 @@ def _problems(value: Any, kind: inspect.Type, where: str) -> Iterator[str]:
         yield from _struct_problems(value, kind, where)
     elif isinstance(kind, inspect.DictType) and isinstance(value, Mapping):
         for key, item in value.items():
+            if not isinstance(key, str):
+                yield _at(where, f"the key {key!r} is not text; write it in quotes")
             yield from _problems(item, kind.value_type, _below(where, str(key)))
     elif isinstance(kind, inspect.VarTupleType | inspect.ListType) and isinstance(value, list | tuple):
         for at, item in enumerate(value):

@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 
 class ModelThreads(ThreadPoolExecutor):
-    """So many threads, in which several models may run."""
+    """So many threads, in which several models may run. Raises RuntimeError where one cannot be started."""
 
     def __init__(self, count: int) -> None:
         super().__init__(count, thread_name_prefix="bearwire-model")
         self._count = count
         self._submitting = threading.Lock()
+        # All are started now: later the pool may take one that is busy for idle, and start too few (Python 3.12).
+        self.run_in_each(lambda: None)
 
     def run_in_each(self, task: Callable[[], None]) -> None:
         """Run `task` once in every thread, in all of them at the same time, and wait for that. Raises what one raises.

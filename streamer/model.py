@@ -111,6 +111,7 @@ def load_shadow(settings: ModelSettings, models: ModelSet) -> Shadow | None:
     from models.shadow import Shadow
 
     candidate = load_predictor(settings, settings.shadow)
+    candidate.warm_up()
     served = [models.predictors[0].bundle.languages, *(each.languages for each in settings.routes)]
     read = {primary_language(tag) for tag in candidate.bundle.languages}
     route = next((at for at, tags in enumerate(served) if read & {primary_language(tag) for tag in tags}), 0)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from models.training.recipe import RecipeError
 
@@ -16,18 +19,17 @@ LOCK = ".lock"
 def alone(directory: Path, what: str) -> Iterator[None]:
     """Hold the directory for this process; one that dies lets go of it.
 
-    It is made where it is missing, and gone again where nothing was put there before an error. Raises RecipeError where
-    another process holds it; `what` says what that does.
+    It is made where it is missing, and taken away again, not what it lies in, where nothing was put there before an
+    error. On a file system without locks nobody is kept out. Raises RecipeError where another process holds it; `what`
+    says what that does.
     """
     is_new = not directory.exists()
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not _locked(lock) or os.fstat(lock.fileno()).st_nlink == 0:  # the one who made it took it away
             raise RecipeError(
                 f"another {what} is running in {directory}; wait until it has ended, or choose another directory"
-            ) from error
+            )
         try:
             yield
         except BaseException:
@@ -35,3 +37,14 @@ def alone(directory: Path, what: str) -> Iterator[None]:
                 (directory / LOCK).unlink()
                 directory.rmdir()
             raise
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}:
+            raise
+    return True

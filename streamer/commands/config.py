@@ -39,7 +39,7 @@ def config() -> None:
 def check(config_file: Path | None, overrides: tuple[str, ...]) -> None:
     """Name unknown and wrong keys, where each is, and what was expected. Exit status 2 if there is any.
 
-    Of a set of rules the first mistake is named, and what compares sections is looked at once each of them is right.
+    What compares sections, or rules with their book, is looked at once each of them is right.
     Files that are not on this machine are noted. The model and the broker are for `bearwire doctor`.
     """
     found = find(config_file, None, overrides)

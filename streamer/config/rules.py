@@ -37,12 +37,13 @@ def book_desk(config: Config, book: BookSettings, rules: RuleSet, silences: Iter
 def rule_problems(config: Config) -> Iterator[tuple[str, str]]:
     """What is wrong with the rules of the books, each as (dotted key, what is wrong and what to do)."""
     for index, book in enumerate(config.books):
+        wrong: list[str] = []
         try:
             rules = book_rules(book)
+            wrong += unknown_receivers(rules, config.sinks)
             book_desk(config, book, rules)
-            wrong = unknown_receivers(rules, config.sinks)
         except RulesError as error:
-            wrong = [*error.problems]
+            wrong += error.problems
         for what in wrong:
             yield f"books.{index}.rules", what
 

@@ -84,6 +84,32 @@ def test_all_mistakes_are_named_at_once_each_with_its_file(tmp_path: Path) -> No
     assert places == ["rules", "learning.memory", *of_a_rule, *of_a_rule]
 
 
+def test_what_is_wrong_inside_of_values_is_named_with_the_rest(tmp_path: Path) -> None:
+    period = {"weekdays": ["monday"], "from": "9:00", "zone": "Mars/Base"}
+    mapping = {"rules": [{"name": "a", "series": ["companies:*"], "min_sources": -1}], "calendars": {"c": [period]}}
+    with pytest.raises(RulesError) as caught:
+        RuleSet.written(mapping)
+    assert [problem.partition(": ")[0] for problem in caught.value.problems] == [
+        "rules.a.min_sources",
+        *["calendars.c"] * 3,
+        "rules.a.series",
+    ]
+    with pytest.raises(RulesError) as caught:
+        RuleSet.written({"rules": [{"name": "a", "labels": {1: "x"}, "slow": 1}]})
+    assert caught.value.problems == (
+        "rules[a].labels: the key 1 is not text; write it in quotes",
+        "rules[a].slow: expected true or false, got 1",
+    )
+    file = tmp_path / "tests.yaml"
+    file.write_text(
+        "rules: {rules: [{name: a, windows: [2h]}, {name: b, windows: [3h]}]}\ntests: [{name: t, expect: [{series: all}]}]"
+    )
+    wrong = CliRunner().invoke(rules_command, ["test", str(file)]).stderr.splitlines()
+    assert [line.rpartition(": the book has no window ")[0] for line in wrong] == [
+        f"{file}: test 't': rules.{name}.windows" for name in "ab"
+    ]
+
+
 def test_a_file_that_cannot_be_read_is_named_once(tmp_path: Path) -> None:
     for command in ("check", "test"):
         result = CliRunner().invoke(rules_command, [command, str(tmp_path / "missing.yaml")])

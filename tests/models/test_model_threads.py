@@ -85,20 +85,25 @@ def test_what_fails_in_one_thread_is_raised_once_all_have_ended() -> None:
         assert len(ran) == 5
 
 
-def test_where_a_thread_cannot_be_started_those_that_wait_for_it_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    with ModelThreads(2) as threads:
-        submit, given = threads.submit, list[int]()
+def test_where_a_thread_cannot_be_started_it_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = threading.Thread.start, list[str]()
 
-        def one_alone(*task: Callable[[], None]) -> object:
-            given.append(1)
-            if len(given) == 2:
-                raise RuntimeError("can't start new thread")
-            return submit(*task)
+    def one_alone(thread: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread.name)
+        start(thread)
 
-        monkeypatch.setattr(threads, "submit", one_alone)
-        with pytest.raises(RuntimeError, match="can't start new thread"):
-            threads.run_in_each(int)
-        monkeypatch.undo()
-        ran: list[int] = []
-        threads.run_in_each(noting(ran))
-        assert len(set(ran)) == 2
+    monkeypatch.setattr(threading.Thread, "start", one_alone)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        ModelThreads(3)
+    monkeypatch.undo()
+    first = next((each for each in threading.enumerate() if each.name in started), None)
+    if first is not None:
+        first.join(PATIENCE_SECONDS)  # what it waited for was called off, and nobody holds its pool
+        assert not first.is_alive()
+
+
+def test_every_thread_is_there_from_the_beginning() -> None:
+    with ModelThreads(4) as threads:
+        assert len(threads._threads) == 4
