@@ -15,7 +15,11 @@ class ModelThreads(ThreadPoolExecutor):
         self._count = count
         self._submitting = threading.Lock()
         # All are started now: later the pool may take one that is busy for idle, and start too few (Python 3.12).
-        self.run_in_each(lambda: None)
+        try:
+            self.run_in_each(lambda: None)
+        except BaseException:
+            self.shutdown(wait=False)
+            raise
 
     def run_in_each(self, task: Callable[[], None]) -> None:
         """Run `task` once in every thread, in all of them at the same time, and wait for that. Raises what one raises.
