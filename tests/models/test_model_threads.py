@@ -86,22 +86,20 @@ def test_what_fails_in_one_thread_is_raised_once_all_have_ended() -> None:
 
 
 def test_where_a_thread_cannot_be_started_it_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    start, started = threading.Thread.start, list[str]()
+    start, started = threading.Thread.start, list[threading.Thread]()
 
     def one_alone(thread: threading.Thread) -> None:
         if started:
             raise RuntimeError("can't start new thread")
-        started.append(thread.name)
+        started.append(thread)
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", one_alone)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         ModelThreads(3)
     monkeypatch.undo()
-    for each in threading.enumerate():
-        if each.name in started:  # what it waited for was called off
-            each.join(PATIENCE_SECONDS)
-            assert not each.is_alive()
+    started[0].join(PATIENCE_SECONDS)  # what it waited for was called off
+    assert not started[0].is_alive()
 
 
 def test_every_thread_is_there_from_the_beginning() -> None:
