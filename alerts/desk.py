@@ -91,8 +91,7 @@ class Desk:
             self.rules = RuleSet.from_mapping(values["rules"])
             self.engine = self._engine(self.rules)
         except RulesError as error:
-            said = "; ".join(error.problems)
-            raise StateError(f"alert state: its rules do not fit this version or book: {said}") from error
+            raise StateError(f"alert state: its rules do not fit this version or book: {error.in_one_line}") from error
         self.dispatch.take_rules(self.rules)
         self.engine.restore(chunks)
         self.dispatch.load(values["dispatch"])

@@ -74,13 +74,13 @@ def run_rule_tests(path: Path) -> Iterator[tuple[str, str | None]]:
         tests = msgspec.convert(mapping["tests"], list[RuleTest])
     except msgspec.ValidationError as error:
         said = type_problems(mapping["tests"], list[RuleTest], "tests") or [str(error)]
-        raise RulesError(*(f"{path}: {problem}" for problem in said)) from error
+        raise RulesError(*said).at(path) from error
     for test in tests:
         try:
             told = replay(rules, test.quiet, test.bursts, test.silences, test.windows)
         except ValueError as error:
-            wrong = error.problems if isinstance(error, RulesError) else (str(error),)
-            raise RulesError(*(f"{path}: test {test.name!r}: {problem}" for problem in wrong)) from error
+            wrong = error if isinstance(error, RulesError) else RulesError(str(error))
+            raise wrong.at(f"{path}: test {test.name!r}") from error
         failures = [failure for expected in test.expect if (failure := _judge(expected, told, rules)) is not None]
         yield test.name, "; ".join(failures) or None
 
@@ -93,7 +93,7 @@ def _rules(given: Any, path: Path) -> RuleSet:
     try:
         return RuleSet.written(given)
     except RulesError as error:
-        raise RulesError(*(f"{path}: {problem}" for problem in error.problems)) from error
+        raise error.at(path) from error
 
 
 def _judge(expected: Expectation, told: Told, rules: RuleSet) -> str | None:

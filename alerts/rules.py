@@ -35,6 +35,15 @@ class RulesError(ValueError):
         self.problems = problems
         super().__init__("\n".join(problems))
 
+    @property
+    def in_one_line(self) -> str:
+        """The problems for a log."""
+        return "; ".join(self.problems)
+
+    def at(self, place: object) -> RulesError:
+        """The same, each problem behind the place that it was found in."""
+        return RulesError(*(f"{place}: {problem}" for problem in self.problems))
+
 
 class Life(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Timings of an alert, all in event time.
@@ -179,7 +188,7 @@ class RuleSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         try:
             return cls.written(mapping)
         except RulesError as error:
-            raise RulesError(*(f"{path}: {problem}" for problem in error.problems)) from error
+            raise error.at(path) from error
 
     @classmethod
     def json_schema(cls) -> dict[str, Any]:

@@ -281,8 +281,7 @@ class BookWatcher:
             output = await asyncio.to_thread(self._watch.obey, control)
         except RulesError as error:
             self._status.bad_blocks += 1
-            said = "; ".join(error.problems)
-            log.error("book %s: the rules in digest %d are refused: %s", self.book, offset, said)
+            log.error("book %s: the rules in digest %d are refused: %s", self.book, offset, error.in_one_line)
             return WatchOutput(watermark_ms=self._watch.watermark_ms)
         if control.rules is not None:
             log.info(

@@ -61,8 +61,12 @@ class RuleSets:
             rules = self._read(book)
         except RulesError as error:
             self._status.rule_reloads["refused"] += 1
-            said = "; ".join(error.problems)
-            log.error("book %s keeps the rules %s, the new ones are refused: %s", book.name, known.version_id, said)
+            log.error(
+                "book %s keeps the rules %s, the new ones are refused: %s",
+                book.name,
+                known.version_id,
+                error.in_one_line,
+            )
             return False
         self._status.rule_reloads["accepted"] += 1
         if rules != known:
