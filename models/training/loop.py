@@ -111,7 +111,7 @@ def untrained(recipe: Recipe, data: Data, compute: Compute) -> tuple[Classifier,
             some_texts(recipe, data, TEXTS),
             width=recipe.feed_forward,
             max_tokens=recipe.train_tokens,
-            compute=compute,
+            device=compute.device,
         )
     return classifier, tokenizer
 
@@ -241,7 +241,7 @@ def fit_quantised(
         Tokenizer.from_str(tokenizer),
         some_texts(recipe, data, CALIBRATION_TEXTS),
         max_tokens=recipe.train_tokens,
-        compute=compute,
+        device=compute.device,
     )
     say("rounding the layers to 8 bits")
     changed = msgspec.structs.replace(paced(recipe, settings.epochs, settings.rate), lora=None)

@@ -10,7 +10,6 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from models.training.batches import pad, pad_id, token_rows
-from models.training.compute import Compute
 from models.training.network import Classifier
 from models.training.quantised import LAYER
 from models.training.recipe import RecipeError
@@ -28,7 +27,7 @@ class _FeedForward(NamedTuple):
 
 
 def narrow_feed_forward(
-    classifier: Classifier, tokenizer: Tokenizer, texts: Sequence[str], *, width: int, max_tokens: int, compute: Compute
+    classifier: Classifier, tokenizer: Tokenizer, texts: Sequence[str], *, width: int, max_tokens: int, device: torch.device
 ) -> None:
     """Keep `width` neurons in the feed-forward part of every layer of the encoder.
 
@@ -54,17 +53,17 @@ def narrow_feed_forward(
     hooks = [note(number) for number in range(len(found))]
     rows = sorted(token_rows(tokenizer, texts, max_tokens), key=len)
     was_training = classifier.training
-    classifier.to(compute.device).eval()
-    with torch.inference_mode(), compute.autocast():
+    classifier.to(device).eval()
+    with torch.inference_mode():
         for at in range(0, len(rows), 32):
             ids, mask = pad(rows[at : at + 32], pad_id(tokenizer))
-            classifier(ids.to(compute.device), mask.to(compute.device))
+            classifier(ids.to(device), mask.to(device))
     for handle in hooks:
         cast(torch.utils.hooks.RemovableHandle, handle).remove()
     classifier.train(was_training)
     for part, activity in zip(found, squares, strict=True):
         leading = part.down.weight.detach().double().norm(dim=0).cpu()
-        kept = torch.topk(activity.sqrt() * leading, width).indices.sort().values.to(compute.device)
+        kept = torch.topk(activity.sqrt() * leading, width).indices.sort().values.to(device)
         part.up.weight.data = part.up.weight.data[kept].clone()
         part.up.bias.data = part.up.bias.data[kept].clone()
         part.down.weight.data = part.down.weight.data[:, kept].clone()

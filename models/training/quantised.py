@@ -25,7 +25,6 @@ from torch.utils.hooks import RemovableHandle
 from models.int8 import INPUT_STEPS, WEIGHT_STEPS, Layer, affine
 from models.quantise import is_stored, quantise_blocks
 from models.training.batches import pad, pad_id, token_rows
-from models.training.compute import Compute
 from models.training.recipe import RecipeError
 
 LAYER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
@@ -154,13 +153,13 @@ def round_tables(encoder: nn.Module) -> None:
 
 
 def set_ranges(
-    classifier: nn.Module, tokenizer: Tokenizer, texts: Sequence[str], *, max_tokens: int, compute: Compute
+    classifier: nn.Module, tokenizer: Tokenizer, texts: Sequence[str], *, max_tokens: int, device: torch.device
 ) -> None:
     """Quantise the layers of `classifier.encoder`, with the ranges that round what they see of `texts` best.
 
     Of every layer's input some hundred thousand numbers decide, padding left out; the range is from the least to the
     greatest of all, drawn in by the share that gives them the smallest mean squared error. Layers that share an input
-    get the same range: of each batch the same numbers are drawn for all.
+    get the same range: of each batch the same numbers are drawn for all. They are seen in fp32, as they are exported.
     """
     encoder = cast(nn.Module, classifier.encoder)
     rows = sorted(token_rows(tokenizer, texts, max_tokens), key=len)
@@ -180,10 +179,10 @@ def set_ranges(
         return layer.register_forward_pre_hook(note)
 
     hooks = [watch(layer, name) for name, layer in _layers(encoder).items()]
-    classifier.to(compute.device).eval()
-    with torch.inference_mode(), compute.autocast():
+    classifier.to(device).eval()
+    with torch.inference_mode():
         for at, (ids, mask) in enumerate(batches):  # noqa: B007 - the hooks read both
-            classifier(ids.to(compute.device), mask.to(compute.device))
+            classifier(ids.to(device), mask.to(device))
     for hook in hooks:
         hook.remove()
     quantise_layers(encoder)

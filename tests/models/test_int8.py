@@ -269,7 +269,7 @@ def test_ranges_hold_what_every_channel_brings(desk: tuple[Path, Any]) -> None:
         with torch.no_grad():
             classifier.encoder.embeddings.LayerNorm.weight.fill_(1.0)
             classifier.encoder.embeddings.LayerNorm.weight[channel] = 40.0
-        set_ranges(classifier, Tokenizer.from_str(tokenizer), TEXTS, max_tokens=32, compute=CPU)
+        set_ranges(classifier, Tokenizer.from_str(tokenizer), TEXTS, max_tokens=32, device=CPU.device)
         first = classifier.encoder.encoder.layer[0].attention.self.query
         sizes.append(float(first.input_range.abs().max()))
         plain_layers(classifier.encoder)
@@ -280,7 +280,7 @@ def test_layers_that_share_an_input_share_its_range(desk: tuple[Path, Any], monk
     monkeypatch.setattr(models.training.quantised, "SAMPLE", 300)
     classifier, tokenizer, _ = load_classifier(desk[0])
     plain_layers(classifier.encoder)
-    set_ranges(classifier, Tokenizer.from_str(tokenizer), TEXTS, max_tokens=32, compute=CPU)
+    set_ranges(classifier, Tokenizer.from_str(tokenizer), TEXTS, max_tokens=32, device=CPU.device)
     for layer in classifier.encoder.encoder.layer:
         read = layer.attention.self
         assert torch.equal(read.query.input_range, read.key.input_range)

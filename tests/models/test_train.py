@@ -471,7 +471,7 @@ def test_a_narrower_model_keeps_the_neurons_that_matter(base: Path, tmp_path: Pa
     for layer in wide.encoder.encoder.layer:
         layer.output.dense.weight.data[:, ::2] *= 1e-4
     before = predict_logits(wide, Tokenizer.from_str(tokenizer), texts, max_tokens=32)["intent"]
-    options: dict[str, Any] = {"max_tokens": 32, "compute": CPU}
+    options: dict[str, Any] = {"max_tokens": 32, "device": CPU.device}
     narrow_feed_forward(wide, Tokenizer.from_str(tokenizer), texts, width=full // 2, **options)
     after = predict_logits(wide, Tokenizer.from_str(tokenizer), texts, max_tokens=32)["intent"]
     assert np.abs(before - after).max() < 1e-3
