@@ -9,6 +9,7 @@ from alerts.durations import HOUR_MS
 from alerts.records import HistoryPoint
 
 HOURS = 24
+_BACK = np.arange(HOURS)
 
 
 class History:
@@ -25,8 +26,8 @@ class History:
         self._fit(int(ids[-1]) + 1)
         hour = now_ms // HOUR_MS
         gap = np.minimum(hour - self.last_hour[ids], HOURS)
-        for back in range(int(gap.max(initial=0))):
-            self.counts[ids[gap > back], (hour - back) % HOURS] = 0
+        rows, back = (gap[:, None] > _BACK).nonzero()
+        self.counts[ids[rows], (hour - back) % HOURS] = 0
         self.last_hour[ids] = hour
         self.counts[ids, hour % HOURS, 0] += documents.astype(np.int32)
         self.counts[ids, hour % HOURS, 1] += negative.astype(np.int32)

@@ -84,7 +84,10 @@ def _route_problems(where: str, route: Route, rule_set: RuleSet) -> Iterator[str
     yield from _calendar_problems(route.mute or (), rule_set, f"{where}.mute")
     yield from _calendar_problems(route.active or (), rule_set, f"{where}.active")
     for name in dict.fromkeys((*route.match, *(route.group_by or ()))):
-        yield from _label_problem(name, rule_set, where)
+        if name == "group":
+            yield f"{where}: an alert has no group yet when its routes are looked for; use another label"
+        else:
+            yield from _label_problem(name, rule_set, where)
 
 
 def _calendar_problems(names: tuple[str, ...], rule_set: RuleSet, where: str) -> Iterator[str]:

@@ -193,7 +193,8 @@ def _alert(document: dict[str, Any]) -> AlertRecord:
         model=MODEL,
         rules=RULES,
     )
-    return msgspec.structs.replace(record, line=line(record), paragraph=paragraph(record))
+    group = group_id(BOOK, "", (), record.id)
+    return msgspec.structs.replace(record, group=group, line=line(record), paragraph=paragraph(record))
 
 
 def _silence() -> Example:
@@ -211,12 +212,12 @@ def _silence() -> Example:
 
 
 def _notification(alert: AlertRecord) -> Example:
-    group = group_id(alert.book, "", (), alert.id)
+    assert alert.group is not None
     record = notification(
-        [msgspec.structs.replace(alert, group=group)], group=group, sequence=1, receivers=("*",), at_ms=alert.at_ms,
+        [alert], group=alert.group, sequence=1, receivers=("*",), at_ms=alert.at_ms,
         severities=("warning", "high", "critical"), language="en",
     )  # fmt: skip
-    return Example(group, orjson.loads(record.encode()))
+    return Example(alert.group, orjson.loads(record.encode()))
 
 
 def _dead_letter() -> Example:

@@ -186,7 +186,8 @@ def export(
 def add_words(bundle: Path, output: Path, texts: Path | None, version: str | None) -> None:
     """Write BUNDLE anew so that it also scores the words that make a text negative, in the same pass.
 
-    `export` does this by itself; this is for bundles exported before, or with texts that are more like yours.
+    `export` does this by itself; this is for bundles that have none, exported before or left without. One that scores
+    words already is refused.
     """
     from models.bundle import SENTIMENT_LABELS, Bundle, BundleError, plain_name
     from models.labelled import LabelledError, read_texts

@@ -27,7 +27,13 @@ class _FeedForward(NamedTuple):
 
 
 def narrow_feed_forward(
-    classifier: Classifier, tokenizer: Tokenizer, texts: Sequence[str], *, width: int, max_tokens: int, device: torch.device
+    classifier: Classifier,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    *,
+    width: int,
+    max_tokens: int,
+    device: torch.device,
 ) -> None:
     """Keep `width` neurons in the feed-forward part of every layer of the encoder.
 

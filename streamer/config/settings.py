@@ -62,7 +62,9 @@ class KafkaSettings(Section, frozen=True, kw_only=True):
         str,
         Meta(
             pattern=r"^[A-Za-z0-9._-]{1,200}$",
-            description="Consumer groups and internal topics begin with it; give each deployment its own.",
+            description="Consumer groups, transactional ids and the changelog of the watchers begin with it. Two "
+            "deployments on one cluster need two of them, and other names for all topics but that of the documents, "
+            "`topics.digests.name` included.",
         ),
     ] = "bearwire"
     request_timeout_seconds: Annotated[

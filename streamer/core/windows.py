@@ -17,8 +17,8 @@ from alerts.panes import COPIES, DOCUMENTS, FIELDS, WEIGHT_MICRO
 from streamer.core.state_chunks import Chunk, pack, unpack
 from streamer.core.story_times import StoryTimes
 
-_WIDTHS: Final = (np.uint8, np.uint16, np.uint32, np.int64)
-"""Whole numbers of a past pane are kept in the narrowest of these that holds them all."""
+_WIDTHS: Final = tuple((width, int(np.iinfo(width).max)) for width in (np.uint8, np.uint16, np.uint32, np.int64))
+"""Whole numbers of a past pane are kept in the narrowest of these that holds them all; and the most that each holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class SlidingSums:
 
 def _narrow(values: NDArray[np.int64]) -> NDArray[np.integer[Any]]:
     most = int(values.max())
-    return values.astype(next(width for width in _WIDTHS if most <= np.iinfo(width).max))
+    return values.astype(next(width for width, holds in _WIDTHS if most <= holds))
 
 
 def _first_pane(part: Chunk) -> int:

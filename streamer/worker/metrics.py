@@ -71,7 +71,11 @@ METRICS: dict[str, Described] = {
         "counter", "Documents whose pane had closed because an idle partition was left out.", ("book",), since="book"
     ),
     "bearwire_book_gaps": Described(
-        "counter", "Jumps in the source offsets that a book was given.", ("book",), since="book"
+        "counter",
+        "Source offsets, as a rule documents, that no digest given to a book covered: what they held is missing in its "
+        "windows and alerts.",
+        ("book",),
+        since="book",
     ),
     "bearwire_book_rewinds": Described(
         "counter",

@@ -181,6 +181,8 @@ def test_large_groups_name_every_alert_and_describe_the_first_twenty() -> None:
         ({"route": {"routes": [{"group_wiat": "1m"}]}}, "did you mean 'group_wait'"),
         ({"route": {"group_wait": "soon"}}, "route.group_wait"),
         ({"route": {"routes": [{"match": {"sverity": "high"}}]}}, "did you mean 'severity'"),
+        ({"route": {"routes": [{"match": {"group": "4993*"}}]}}, "has no group yet"),
+        ({"route": {"group_by": ["group"]}}, "has no group yet"),
         ({"route": {"match": {"series": "all"}}}, "outermost route takes every alert"),
         ({"route": {"mute": ["weekend"]}}, "no calendar is called 'weekend'"),
         ({"inhibit": [{"name": "a", "source": {"serie": "all"}, "target": {}}]}, "did you mean 'series'"),

@@ -150,6 +150,12 @@ def test_every_metric_named_exists() -> None:
     assert not {(page, name) for page, name in named if name not in known}
 
 
+def test_the_page_on_operation_names_every_alert_of_prometheus_and_no_other() -> None:
+    rules = (ROOT / "docker" / "prometheus" / "rules.yml").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(Bearwire\w+)` \|", page, re.M)) == set(re.findall(r"alert: (\w+)", rules))
+
+
 def _metrics(text: str) -> set[str]:
     return set(re.findall(r"\bbearwire_[a-z_]+\b", text))
 
