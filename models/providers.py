@@ -91,14 +91,18 @@ class ModelSession:
         fused = fused_nodes(model) if provider == "tensorrt" else ()
         self._advice = f"; {_FUSED_ADVICE.format(', '.join(fused))}" if fused else ""
         try:
-            self._sessions = [ort.InferenceSession(model, options, providers=wanted) for _ in range(copies)]
+            # onnxruntime's own fallback would hide why a provider failed, and go on with another one.
+            self._sessions = [
+                ort.InferenceSession(model, options, providers=wanted, enable_fallback=0) for _ in range(copies)
+            ]
         except Exception as error:  # each of onnxruntime's errors derives from Exception itself
             raise GraphError(f"{error}{self._advice}") from error
         if fused:
             log.warning(_FUSED_ADVICE.format(", ".join(fused)))
         self.provider = provider
-        used = self._sessions[0].get_providers()
-        if ONNX_NAMES[provider] not in used:
+        for used in (session.get_providers() for session in self._sessions):
+            if ONNX_NAMES[provider] in used:
+                continue
             raise ProviderError(
                 f"provider {provider!r} was asked for but its libraries did not load; onnxruntime used "
                 f"{', '.join(used)}. Install the CUDA {'and TensorRT ' if provider == 'tensorrt' else ''}"

@@ -18,6 +18,7 @@ import click
 import numpy as np
 import onnxruntime as ort
 
+from models.batching import batch_rows
 from models.bundle import TOKENIZER, Bundle, BundleError, default_bundle_path
 from models.encoding import Encoder
 from models.predictor import DEFAULT_BATCH_TOKENS, Predictor
@@ -43,7 +44,7 @@ def bound(predictor: Predictor, tokens: int, count: int) -> float:
     """Texts per second of the session alone."""
     session: Any = predictor._session._session_of_thread()
     device = "cpu" if predictor.provider_in_use == "cpu" else "cuda"
-    rows = max(1, predictor.max_batch_tokens // tokens)
+    rows = batch_rows(tokens, predictor.max_batch_tokens, predictor._most_rows)
     ids = np.full((rows, tokens), 5, dtype=np.int64)
     contents = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
     values = {name: ort.OrtValue.ortvalue_from_numpy(contents[name], device, 0) for name in predictor._session.inputs}

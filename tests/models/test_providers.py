@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from models.bundle import Bundle
@@ -26,6 +28,30 @@ def test_a_missing_provider_says_what_was_found_and_what_to_install(provider: st
 def test_an_unknown_provider_says_which_there_are() -> None:
     with pytest.raises(ProviderError, match="choose one of cpu, cuda, tensorrt"):
         check_provider("tpu")
+
+
+def test_each_copy_of_a_session_must_have_its_provider(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And onnxruntime does not go on with another provider by itself, which would hide why the first one failed."""
+    asked: list[dict[str, Any]] = []
+
+    class Second(ort.InferenceSession):  # type: ignore[misc, unused-ignore]
+        """Of the sessions made, every second one has lost its provider."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            asked.append(options)
+            self.lost = len(asked) % 2 == 0
+            super().__init__(*args, **options)
+
+        def get_providers(self) -> list[str]:
+            return [] if self.lost else list(super().get_providers())
+
+    monkeypatch.setattr(ort, "InferenceSession", Second)
+    model = tiny.read("model.onnx")
+    ModelSession(model)
+    asked.clear()
+    with pytest.raises(ProviderError, match="its libraries did not load"):
+        ModelSession(model, copies=2)
+    assert [options["enable_fallback"] for options in asked] == [0, 0]
 
 
 def test_the_provider_in_use_is_told(tiny: Bundle) -> None:
